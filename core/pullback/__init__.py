@@ -1,0 +1,1 @@
+"""Pullback samples fields (objects, panoramas, images of any size) from pretrained image diffusion models."""

@@ -1,0 +1,156 @@
+"""Network: toybox's denoiser, 64 x 64 premultiplied RGBA conditioned on words, camera and light.
+
+A U-shaped network: convolutions from 64 down to 8 x 8, a transformer on the 64 places, convolutions back up
+with skips. The word encoder is trained with it. `context` is the encoded prompt, (B, LENGTH, width), zero at
+padding; `camera` is (B, 3): azimuth, elevation (radians) and the kind of view; `lit` is (B,), 1 for pictures
+with light and shadow, 0 for bare colours.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...denoisers import edm
+from .words import LENGTH, PAD, VOCABULARY
+
+SIGMA_DATA = 0.5
+ANY, ORBIT, PITCH = 0, 1, 2
+"""Kinds of view: unknown; around an object; in a landscape, where only the elevation counts."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes: token width and depth of the transformer, channels at 64, 32 and 16 pixels."""
+
+    width: int = 192
+    depth: int = 8
+    heads: int = 6
+    channels: tuple[int, int, int] = (16, 48, 96)
+
+
+class Words(nn.Module):
+    """Word numbers (B, LENGTH) to context (B, LENGTH, width): two transformer layers, zero at padding."""
+
+    def __init__(self, width: int, inner: int = 128):
+        super().__init__()
+        self.embedding = nn.Embedding(len(VOCABULARY), inner)
+        self.position = nn.Parameter(0.02 * torch.randn(LENGTH, inner))
+        layer = nn.TransformerEncoderLayer(inner, 4, 2 * inner, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.out = nn.Linear(inner, width)
+
+    def forward(self, words: Tensor) -> Tensor:
+        padding = words == PAD
+        hidden = self.layers(self.embedding(words) + self.position, src_key_padding_mask=padding)
+        return self.out(hidden).masked_fill(padding[..., None], 0.0)
+
+
+class Block(nn.Module):
+    """Transformer block whose norms are shifted, scaled and gated by the condition (adaLN-zero, Peebles & Xie 2023)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+        self.modulation = nn.Linear(width, 6 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c)[:, None].chunk(6, -1)
+        b, n, d = x.shape
+        h = F.layer_norm(x, (d,)) * (1 + scale1) + shift1
+        q, k, v = self.qkv(h).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        x = x + gate1 * self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, d))
+        h = F.layer_norm(x, (d,)) * (1 + scale2) + shift2
+        return x + gate2 * self.down(F.gelu(self.up(h), approximate="tanh"))
+
+
+class Residual(nn.Module):
+    """Two 3 x 3 convolutions around a condition, added to their input."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.groups = channels // 8
+        self.norm = nn.GroupNorm(self.groups, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulation = nn.Linear(width, 2 * channels)
+        for zero in (self.conv2, self.modulation):
+            nn.init.zeros_(zero.weight)
+            nn.init.zeros_(zero.bias)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        scale, shift = self.modulation(c)[:, :, None, None].chunk(2, 1)
+        h = self.conv1(F.silu(self.norm(x)))
+        return x + self.conv2(F.silu(F.group_norm(h, self.groups) * (1 + scale) + shift))
+
+
+def camera_features(camera: Tensor) -> Tensor:
+    """(B, 3) cameras to (B, 15): harmonics of the azimuth, of the elevation, and the kind, each where it is known."""
+    azimuth, elevation, kind = camera.unbind(-1)
+    orbit, known = (kind == ORBIT).to(camera), (kind != ANY).to(camera)
+    around = [f(k * azimuth) * orbit for k in (1, 2, 3, 4) for f in (torch.sin, torch.cos)]
+    above = [f(k * elevation) * known for k in (1, 2) for f in (torch.sin, torch.cos)]
+    return torch.stack([*around, *above, orbit, known - orbit, 1 - known], -1)
+
+
+class Toybox(nn.Module):
+    """The denoiser D(x, sigma, context-or-words, camera, lit), and the raw network `predict` inside it."""
+
+    def __init__(self, config: Config = Config()):
+        super().__init__()
+        d, (c0, c1, c2) = config.width, config.channels
+        self.words = Words(d)
+        self.time = nn.Sequential(nn.Linear(64, d), nn.SiLU(), nn.Linear(d, d))
+        self.view = nn.Sequential(nn.Linear(16, d), nn.SiLU(), nn.Linear(d, d))
+        self.text = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, d))
+        self.stem = nn.Conv2d(4, c0, 3, padding=1)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in ((c0, c1), (c1, c2), (c2, d)))
+        self.enter = nn.ModuleList(Residual(c, d) for c in (c1, c2))
+        self.position = nn.Parameter(0.02 * torch.randn(1, 64, d))
+        self.blocks = nn.ModuleList(Block(d, config.heads) for _ in range(config.depth))
+        self.up = nn.ModuleList(nn.Conv2d(a, 4 * b, 1) for a, b in ((d, c2), (c2, c1), (c1, c0)))
+        self.leave = nn.ModuleList(Residual(c, d) for c in (c2, c1, c0))
+        self.norm = nn.GroupNorm(c0 // 4, c0)
+        self.head = nn.Conv2d(c0, 4, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(1000), 32)), persistent=False)
+
+    def condition(self, c_noise: Tensor, context: Tensor, camera: Tensor, lit: Tensor) -> Tensor:
+        """One vector (B, width) that says how noisy, of what, from where and in what light."""
+        angle = c_noise[:, None] * self.frequencies
+        time = self.time(torch.cat([angle.sin(), angle.cos()], -1))
+        view = self.view(torch.cat([camera_features(camera), lit[:, None]], -1))
+        return F.silu(time + view + self.text(context.sum(1)))
+
+    def predict(self, x: Tensor, c_noise: Tensor, context: Tensor, camera: Tensor, lit: Tensor) -> Tensor:
+        """The network in EDM's scaling: x (B, 4, 64, 64) of unit variance, c_noise (B,) = ln(sigma) / 4."""
+        c = self.condition(c_noise, context, camera, lit)
+        h = self.stem(x.to(memory_format=torch.channels_last))
+        skips = [h]
+        for down, enter in zip(self.down[:2], self.enter, strict=True):
+            h = enter(down(F.silu(h)), c)
+            skips.append(h)
+        tokens = self.down[2](F.silu(h)).flatten(2).transpose(1, 2) + self.position
+        for block in self.blocks:
+            tokens = block(tokens, c)
+        h = F.layer_norm(tokens, tokens.shape[-1:]).transpose(1, 2).unflatten(2, (8, 8))
+        h = h.contiguous(memory_format=torch.channels_last)
+        for up, leave in zip(self.up, self.leave, strict=True):
+            h = leave(F.pixel_shuffle(up(h), 2) + skips.pop(), c)
+        return self.head(F.silu(self.norm(h)))
+
+    def forward(self, x: Tensor, sigma: Tensor, words: Tensor, camera: Tensor, lit: Tensor) -> Tensor:
+        """x0_hat (B, 4, 64, 64) from noisy pictures; words (B, LENGTH) numbers or their encoded context."""
+        context = words if words.is_floating_point() else self.words(words)
+        return edm(lambda x, t, c: self.predict(x, t, *c), SIGMA_DATA)(x, sigma, (context, camera, lit))

@@ -1,0 +1,85 @@
+"""Words: everything that toybox was taught to draw, and how a prompt becomes word numbers.
+
+A prompt is lower-cased and split into words. Filler words are dropped, synonyms are replaced,
+and what is left must be in the vocabulary; the rest is reported, never guessed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+NOUNS = (
+    "airplane", "ball", "boat", "bottle", "cactus", "car", "chair", "cube", "donut", "duck", "fish", "flower",
+    "house", "lamp", "mug", "mushroom", "robot", "rocket", "snowman", "sofa", "table", "tower", "tree", "umbrella",
+)  # fmt: skip
+COLOURS = {
+    "red": (0.85, 0.10, 0.10), "orange": (0.96, 0.50, 0.08), "yellow": (0.96, 0.84, 0.12), "green": (0.14, 0.62, 0.20),
+    "blue": (0.12, 0.28, 0.88), "purple": (0.50, 0.16, 0.72), "pink": (0.97, 0.56, 0.76), "brown": (0.50, 0.30, 0.15),
+    "black": (0.11, 0.11, 0.13), "white": (0.95, 0.95, 0.95),
+}  # fmt: skip
+"""Display RGB in [0, 1] of each colour word."""
+SIZES = ("small", "big", "tall", "wide")
+LANDSCAPES = ("desert", "forest", "mountains", "sea", "sky", "town")
+TIMES = ("dawn", "noon", "sunset", "night")
+
+FILLERS = frozenset(
+    "a an the of at in on with by from to this that some one it is very single image picture photo render view".split()
+)
+SYNONYMS = {
+    "plane": "airplane", "aeroplane": "airplane", "aircraft": "airplane", "jet": "airplane", "sphere": "ball",
+    "ship": "boat", "sailboat": "boat", "automobile": "car", "seat": "chair", "armchair": "sofa", "couch": "sofa",
+    "box": "cube", "block": "cube", "doughnut": "donut", "torus": "donut", "ring": "donut", "cup": "mug",
+    "home": "house", "cottage": "house", "toadstool": "mushroom", "android": "robot",
+    "spaceship": "rocket", "desk": "table", "castle": "tower", "pine": "tree", "fir": "tree", "parasol": "umbrella",
+    "violet": "purple", "little": "small", "tiny": "small", "large": "big",
+    "huge": "big", "high": "tall", "broad": "wide", "dune": "desert", "dunes": "desert", "woods": "forest",
+    "mountain": "mountains", "hills": "mountains", "alps": "mountains", "ocean": "sea", "beach": "sea",
+    "clouds": "sky", "city": "town", "village": "town", "sunrise": "dawn", "morning": "dawn", "day": "noon",
+    "midday": "noon", "daytime": "noon", "dusk": "sunset", "evening": "sunset", "midnight": "night",
+}  # fmt: skip
+
+SPECIAL = ("<pad>", "<start>", "and")
+VOCABULARY = (*SPECIAL, *NOUNS, *COLOURS, *SIZES, *LANDSCAPES, *TIMES)
+INDEX = {word: number for number, word in enumerate(VOCABULARY)}
+PAD, START = 0, 1
+LENGTH = 12
+"""Word numbers per prompt, <start> included; shorter prompts are padded."""
+
+
+def split(prompt: str) -> tuple[list[str], list[str]]:
+    """The known words of a prompt, in order and in toybox's own spelling, and its unknown words."""
+    known, unknown = [], []
+    for word in re.findall(r"[^\W_]+", prompt.lower()):
+        word = SYNONYMS.get(word, word)
+        if word in INDEX:
+            known.append(word)
+        elif word.rstrip("s") in INDEX:
+            known.append(word.rstrip("s"))
+        elif word not in FILLERS:
+            unknown.append(word)
+    return known, unknown
+
+
+def closest(word: str, count: int = 3) -> list[str]:
+    """Words that toybox knows and that are spelt most like `word` (possibly none)."""
+    near = difflib.get_close_matches(word, [*VOCABULARY[len(SPECIAL):], *SYNONYMS], n=count, cutoff=0.6)
+    return list(dict.fromkeys(SYNONYMS.get(found, found) for found in near))
+
+
+def encode(prompt: str) -> list[int]:
+    """LENGTH word numbers: <start>, the known words, padding.
+
+    Raises ValueError where a prompt has more known words than fit. Unknown words are dropped: ask `split` for them.
+    """
+    known, _ = split(prompt)
+    if len(known) > LENGTH - 1:
+        raise ValueError(f"the prompt has {len(known)} words that toybox knows; it takes {LENGTH - 1}: shorten it")
+    numbers = [START, *(INDEX[word] for word in known)]
+    return numbers + [PAD] * (LENGTH - len(numbers))
+
+
+def is_landscape(prompt: str) -> bool:
+    """Whether a prompt names a landscape and no object."""
+    known = set(split(prompt)[0])
+    return bool(known & set(LANDSCAPES)) and not known & set(NOUNS)

@@ -1,0 +1,105 @@
+"""Cameras: pinhole views of the world, and the rays that leave them.
+
+The world is right-handed with Z up; an object lives in [-1, 1]^3 and faces -Y.
+A camera looks along -Z of its own frame with +Y up (OpenGL, Blender, glTF).
+`azimuth` is the angle around Z, 0 in front of the object (the camera at -Y), growing
+counter-clockwise seen from above; `elevation` is the angle above the XY plane. Radians.
+Pixels are half-integer centred: column j of W looks through x = (2j + 1)/W - 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+DISTANCE = 3.2
+FOV = math.radians(40.0)
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """A batch of B pinhole cameras.
+
+    pose: (B, 4, 4) float, camera to world, rigid. fov: (B,) float, full vertical angle.
+    """
+
+    pose: Tensor
+    fov: Tensor
+
+    def __len__(self) -> int:
+        return self.pose.shape[0]
+
+    def __getitem__(self, index: slice | Tensor) -> Cameras:
+        return Cameras(self.pose[index], self.fov[index])
+
+    @property
+    def position(self) -> Tensor:
+        """(B, 3) world position of the pinholes."""
+        return self.pose[:, :3, 3]
+
+    @property
+    def azimuth(self) -> Tensor:
+        """(B,) angle around Z of the side that the camera sees, in (-pi, pi]."""
+        back = self.pose[:, :3, 2]
+        return torch.atan2(back[:, 0], -back[:, 1])
+
+    @property
+    def elevation(self) -> Tensor:
+        """(B,) angle above the XY plane from which the camera looks, in [-pi/2, pi/2]."""
+        return torch.asin(self.pose[:, 2, 2].clamp(-1.0, 1.0))
+
+    def to(self, *args, **kwargs) -> Cameras:
+        """The same cameras on another device or in another dtype."""
+        return Cameras(self.pose.to(*args, **kwargs), self.fov.to(*args, **kwargs))
+
+
+def look_at(position: Tensor, target: Tensor, fov: Tensor | float = FOV) -> Cameras:
+    """Cameras at `position` (B, 3) that look at `target` (B, 3) or (3,), Z up in the picture.
+
+    Where the view is vertical, +Y takes the place of Z as the upward direction.
+    """
+    back = torch.nn.functional.normalize(position - target, dim=-1)
+    up = torch.zeros_like(back)
+    vertical = back[:, 2].abs() > 1 - 1e-6
+    up[:, 2] = (~vertical).to(up.dtype)
+    up[:, 1] = vertical.to(up.dtype)
+    right = torch.nn.functional.normalize(torch.linalg.cross(up, back), dim=-1)
+    rotation = torch.stack([right, torch.linalg.cross(back, right), back], dim=-1)
+    pose = torch.eye(4, dtype=position.dtype, device=position.device).repeat(len(position), 1, 1)
+    pose[:, :3, :3], pose[:, :3, 3] = rotation, position
+    return Cameras(pose, torch.as_tensor(fov, dtype=position.dtype, device=position.device).expand(len(position)))
+
+
+def orbit(
+    azimuth: Tensor, elevation: Tensor, distance: float = DISTANCE, fov: float = FOV
+) -> Cameras:
+    """Cameras on a sphere of radius `distance` around the origin, looking at it. Angles are (B,) in radians."""
+    cos = torch.cos(elevation)
+    direction = torch.stack([cos * torch.sin(azimuth), -cos * torch.cos(azimuth), torch.sin(elevation)], dim=-1)
+    return look_at(distance * direction, torch.zeros_like(direction), fov)
+
+
+def turntable(count: int, elevation: float = math.radians(20.0), distance: float = DISTANCE, fov: float = FOV) -> Cameras:
+    """`count` cameras evenly around the object, the first in front."""
+    azimuth = torch.arange(count) * (2 * math.pi / count)
+    return orbit(azimuth, torch.full((count,), elevation), distance, fov)
+
+
+def rays(cameras: Cameras, height: int, width: int, crop: tuple[int, int, int, int] | None = None) -> tuple[Tensor, Tensor]:
+    """Rays through the pixel centres of a height x width picture, or of its part `crop` = (top, left, height, width).
+
+    Returns origins (B, h, w, 3) (an expanded view) and unit directions (B, h, w, 3) in the world.
+    """
+    top, left, h, w = crop or (0, 0, height, width)
+    pose, like = cameras.pose, {"dtype": cameras.pose.dtype, "device": cameras.pose.device}
+    y = 1 - (2 * torch.arange(top, top + h, **like) + 1) / height
+    x = ((2 * torch.arange(left, left + w, **like) + 1) / width - 1) * (width / height)
+    tan = torch.tan(cameras.fov / 2)[:, None, None]
+    grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
+    local = torch.stack([tan * grid_x, tan * grid_y, -torch.ones_like(tan) * torch.ones_like(grid_x)], dim=-1)
+    directions = torch.einsum("bij,bhwj->bhwi", pose[:, :3, :3], local)
+    directions = torch.nn.functional.normalize(directions, dim=-1)
+    return pose[:, None, None, :3, 3].expand_as(directions), directions
