@@ -32,13 +32,8 @@ class Cancelled(Exception):
     """The user stopped the work; nothing half-written is left behind."""
 
 
-class Progress(Protocol):
-    """The one callback of long work: called with the steps done, their total, and a picture of the state.
-
-    `preview()` makes the picture, display range, (H, W, 3 or 4), only if it is wanted. Raise Cancelled to stop.
-    """
-
-    def __call__(self, step: int, total: int, preview: Callable[[], Tensor], residual: float) -> None: ...
+Progress = Callable[[int, int, Any], None]
+"""The one callback of long work: (moves done, moves in total, the state). Raise Cancelled in it to stop."""
 
 
 class Model(Protocol):

@@ -134,6 +134,7 @@ def _fractions(minutes: float, spent: float, checkpoint_every: float = 180.0) ->
 @app.command()
 def train(folder: Path, minutes: float = 120, batch: int = 32, lr: float = 1e-3, width: int = 192, depth: int = 8) -> None:
     """Train on the folder's pictures, continuing from its checkpoint if there is one."""
+    torch.set_flush_denormal(True)  # before the first parallel operation, so that its threads inherit it
     accelerator = Accelerator()
     model, ema = Toybox(Config(width=width, depth=depth)), Toybox(Config(width=width, depth=depth))
     ema.load_state_dict(model.state_dict())
@@ -161,9 +162,9 @@ def train(folder: Path, minutes: float = 120, batch: int = 32, lr: float = 1e-3,
             for average, p in zip(ema.parameters(), model.parameters(), strict=True):
                 average.lerp_(p, max(0.001, 19 / (step + 20)))
         running += value.item()
-        if step % 100 == 0:
+        if step % 20 == 0:
             seconds = progress["seconds"] + time.monotonic() - start
-            accelerator.print(f"step {step}  loss {running / 100:.4f}  {step * batch / seconds:.1f} pictures/s  {100 * fraction:.0f} %", flush=True)
+            accelerator.print(f"step {step}  loss {running / 20:.4f}  {step * batch / seconds:.1f} pictures/s  {100 * fraction:.0f} %", flush=True)
             running = 0.0
         if due and accelerator.is_main_process:
             save(path, model, ema, optims, {"step": step, "seconds": progress["seconds"] + time.monotonic() - start})

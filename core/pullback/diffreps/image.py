@@ -1,0 +1,76 @@
+"""Images: diffreps with one view. A grid of pixels (the identity), and a SIREN over the plane.
+
+The short side of the picture spans [-1, 1]; pixel centres are half-integer. Signals are (1, C, H, W).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor
+
+from ..fields.siren import Siren, fourier, gaussian_frequencies
+from ..types import Params
+
+Crop = tuple[int, int, int, int]
+"""A part of a picture in pixels: top, left, height, width."""
+
+
+@dataclass(frozen=True)
+class PixelGrid:
+    """The identity: theta is the picture, so the pulled-back sampler is the image-space sampler."""
+
+    shape: tuple[int, int, int, int]
+
+    def init(self, generator: Generator) -> Params:
+        """Zeros."""
+        return {"pixels": torch.zeros(self.shape)}
+
+    def __call__(self, params: Params, view: object = None) -> Tensor:
+        return params["pixels"]
+
+
+def pixel_centres(height: int, width: int, crop: Crop | None = None) -> Tensor:
+    """(h, w, 2) coordinates (x right, y down) of the pixel centres of a picture or of its part."""
+    top, left, h, w = crop or (0, 0, height, width)
+    half = min(height, width) / 2
+    y = (torch.arange(top, top + h) + 0.5 - height / 2) / half
+    x = (torch.arange(left, left + w) + 0.5 - width / 2) / half
+    return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
+
+
+@dataclass(frozen=True)
+class SirenImage:
+    """A SIREN over the plane: an image without a resolution (DDRep, section 4.1).
+
+    size: (height, width) of the view that is sampled. embedding: values of the sinusoidal embedding, an even number;
+    bandwidth: deviation of its frequencies in radians per unit, the finest detail that is easy to draw.
+    """
+
+    channels: int = 4
+    size: tuple[int, int] = (64, 64)
+    width: int = 256
+    depth: int = 3
+    embedding: int = 128
+    bandwidth: float = 10.0
+    seed: int = 0
+    siren: Siren = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "siren", Siren(self.embedding, self.channels, self.width, self.depth))
+
+    def init(self, generator: Generator) -> Params:
+        """Random layers with a zero read-out: the start is a zero picture."""
+        return self.siren.init(generator)
+
+    def __call__(self, params: Params, view: object = None) -> Tensor:
+        """The one view, (1, C, *size)."""
+        return self.picture(params, *self.size)
+
+    def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
+        """(1, C, h, w) at any size, or a part of it: a part equals the same part of the whole."""
+        frequencies = gaussian_frequencies(self.embedding // 2, 2, self.bandwidth, self.seed)
+        embedded = math.sqrt(2) * fourier(pixel_centres(height, width, crop), frequencies)
+        return self.siren(params, embedded).permute(2, 0, 1)[None]

@@ -1,0 +1,104 @@
+"""Panoramas: SIRENs around the horizon (a cylinder) and over the whole sphere, that close by construction.
+
+The cylinder (DDRep, section 4.2) is a strip of `height` pixels and `turn` columns for 360 degrees; its views are
+square crops. The embedding's frequencies around the turn are whole numbers, so values and all derivatives agree at
+the two edges. The sphere is a function of the direction as a unit vector, so it has no edge; its views are
+perspective pictures from the centre.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor
+
+from ..fields.siren import Siren, fourier, gaussian_frequencies
+from ..geometry.cameras import rays
+from ..geometry.sphere import Headings, equirectangular
+from ..noise import Crops
+from ..types import Params
+from .image import Crop
+
+
+@dataclass(frozen=True)
+class SirenCylinder:
+    """A strip of 360 degrees: (turn / height) : 1. Its views are `Crops` of `height` columns."""
+
+    channels: int = 4
+    height: int = 64
+    turn: int = 512
+    width: int = 256
+    depth: int = 3
+    embedding: int = 128
+    bandwidth: float = 10.0
+    seed: int = 0
+    siren: Siren = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "siren", Siren(self.embedding, self.channels, self.width, self.depth))
+
+    def init(self, generator: Generator) -> Params:
+        """Random layers with a zero read-out."""
+        return self.siren.init(generator)
+
+    def frequencies(self) -> Tensor:
+        """(embedding / 2, 2): whole numbers of waves per turn, times 2 pi, and radians per unit of height [-1, 1]."""
+        waves = gaussian_frequencies(self.embedding // 2, 2, self.bandwidth, self.seed)
+        around = torch.round(waves[:, 0] * (self.turn / self.height) / math.pi)
+        return torch.stack([2 * math.pi * around, waves[:, 1]], -1)
+
+    def at(self, params: Params, u: Tensor, y: Tensor) -> Tensor:
+        """Values (..., C) at u (...), the part of the turn from the left edge (any real), and y (...) in [-1, 1] downwards."""
+        coordinates = torch.stack([torch.remainder(u, 1.0), y], -1)
+        return self.siren(params, math.sqrt(2) * fourier(coordinates, self.frequencies()))
+
+    def __call__(self, params: Params, view: Crops) -> Tensor:
+        """Crops (B, C, height, height) of the strip."""
+        columns = (view.column[:, None] + torch.arange(self.height)) % self.turn
+        u = ((columns + 0.5) / self.turn)[:, None, :].expand(-1, self.height, -1)
+        y = ((2 * torch.arange(self.height) + 1) / self.height - 1)[None, :, None].expand_as(u)
+        return self.at(params, u, y).permute(0, 3, 1, 2)
+
+    def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
+        """(1, C, h, w) of the whole turn at any size, or a part of it."""
+        top, left, h, w = crop or (0, 0, height, width)
+        u = (torch.arange(left, left + w) + 0.5) / width
+        y = (2 * torch.arange(top, top + h) + 1) / height - 1
+        grid = torch.meshgrid(y, u, indexing="ij")
+        return self.at(params, grid[1], grid[0]).permute(2, 0, 1)[None]
+
+
+@dataclass(frozen=True)
+class SirenSphere:
+    """A picture in all directions. Its views are `Headings`, size x size."""
+
+    channels: int = 4
+    size: int = 64
+    width: int = 256
+    depth: int = 3
+    embedding: int = 192
+    bandwidth: float = 16.0
+    seed: int = 0
+    siren: Siren = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "siren", Siren(self.embedding, self.channels, self.width, self.depth))
+
+    def init(self, generator: Generator) -> Params:
+        """Random layers with a zero read-out."""
+        return self.siren.init(generator)
+
+    def at(self, params: Params, directions: Tensor) -> Tensor:
+        """Values (..., C) in unit directions (..., 3)."""
+        frequencies = gaussian_frequencies(self.embedding // 2, 3, self.bandwidth, self.seed)
+        return self.siren(params, math.sqrt(2) * fourier(directions, frequencies))
+
+    def __call__(self, params: Params, view: Headings) -> Tensor:
+        """Perspective views (B, C, size, size)."""
+        return self.at(params, rays(view.cameras, self.size, self.size)[1]).permute(0, 3, 1, 2)
+
+    def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
+        """(1, C, h, w) of the equirectangular picture at any size, or a part of it."""
+        return self.at(params, equirectangular(height, width, crop)).permute(2, 0, 1)[None]

@@ -1,0 +1,127 @@
+"""Radiance: a voxel field seen through cameras, a diffrep theta, cameras -> pictures (B, C, H, W).
+
+Three kinds of signal: "rgba" (premultiplied colour and opacity, what toybox sees), "rgb" (colour over a learned
+background) and "latent" (raw features over a learned background, for latent diffusion). Values are in the
+model's range [-1, 1], or the latents' own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from ..fields.voxels import Voxels
+from ..geometry.cameras import Cameras, rays
+from ..render.march import samples, weights
+from ..render.occupancy import inside, occupied
+from ..solvers import Residual
+from ..types import Params
+
+KINDS = ("rgba", "rgb", "latent")
+CHUNK = 8192
+"""Rays rendered at a time without gradient: bounds memory."""
+
+
+@dataclass(frozen=True)
+class VoxelRadiance:
+    """A voxel radiance field and how it is rendered.
+
+    size: pixels of a training view. steps: pieces per ray. rays: random rays per field pass of a fit.
+    threshold: opacity of one piece below which space counts as empty.
+    """
+
+    kind: str = "rgba"
+    channels: int = 4
+    size: int = 64
+    steps: int = 72
+    rays: int = 4096
+    threshold: float = 0.01
+    voxels: Voxels = field(default_factory=Voxels)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"the kind of radiance field is {self.kind!r}; it must be one of {', '.join(KINDS)}")
+        wanted = self.channels - (self.kind == "rgba")
+        if self.voxels.features != wanted:
+            raise ValueError(f"a {self.kind} field of {self.channels} channels needs {wanted} features per voxel, not {self.voxels.features}")
+
+    def init(self, generator: Generator) -> Params:
+        """The field's start; a background of zeros where the kind has one."""
+        params = self.voxels.init(generator)
+        if self.kind != "rgba":
+            params["background"] = torch.zeros(1, self.channels, 4, 4)
+        return params
+
+    def __call__(self, params: Params, cameras: Cameras) -> Tensor:
+        """Views (B, C, size, size) of the whole field, differentiable in params."""
+        return self.picture(params, cameras, self.size, self.size)
+
+    def picture(
+        self, params: Params, cameras: Cameras, height: int, width: int, crop: tuple[int, int, int, int] | None = None
+    ) -> Tensor:
+        """Pictures (B, C, h, w) of any size, or of a part (top, left, h, w) of it; memory is bounded without gradient."""
+        origins, directions = rays(cameras, height, width, crop)
+        shape = origins.shape[:3]
+        origins, directions = origins.reshape(-1, 3), directions.reshape(-1, 3)
+        mask = self.occupancy(params)
+        parts = [
+            self._shade(params, o, d, *self._sampled(mask, o, d))
+            for o, d in zip(origins.split(CHUNK), directions.split(CHUNK), strict=True)
+        ]
+        return torch.cat(parts).view(*shape, self.channels).permute(0, 3, 1, 2)
+
+    def fit(self, params: Params, cameras: Cameras, target: Tensor, generator: Generator) -> Residual:
+        """Compare with targets (B, C, H, W) through `rays` new random rays per pass, among those that can meet the field.
+
+        Where the samples lie, and which of them are empty, is settled once for all passes.
+        """
+        origins, directions = rays(cameras, *target.shape[-2:])
+        origins, directions = origins.reshape(-1, 3), directions.reshape(-1, 3)
+        jitter = torch.rand(len(origins), generator=generator)
+        points, length, full = self._sampled(self.occupancy(params), origins, directions, jitter)
+        wanted = target.permute(0, 2, 3, 1).reshape(-1, self.channels)
+        useful = full.any(-1).nonzero()[:, 0] if self.kind == "rgba" else torch.arange(len(origins))
+        if len(useful) == 0:
+            useful = torch.arange(len(origins))
+
+        def residual(theta: Params) -> Tensor:
+            pick = useful[torch.randint(len(useful), (self.rays,), generator=generator)]
+            return self._shade(theta, origins[pick], directions[pick], points[pick], length[pick], full[pick]) - wanted[pick]
+
+        return residual
+
+    @torch.no_grad()
+    def occupancy(self, params: Params) -> Tensor:
+        """(R, R, R) bool, where the field is not empty."""
+        least = -torch.log1p(torch.tensor(-self.threshold)) * self.steps / 2
+        return occupied(self.voxels.activate(params["density"][0, 0]), float(least))
+
+    def density(self, params: Params, points: Tensor) -> Tensor:
+        """Density (N,) at points (N, 3): what a surface is extracted from. Zero outside the ball."""
+        return self.voxels.density(params, points) * (points.norm(dim=-1) <= 1)
+
+    def _sampled(self, mask: Tensor, o: Tensor, d: Tensor, jitter: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        points, length = samples(o, d, self.steps, jitter)
+        return points, length, inside(mask, points) & (length > 0)[:, None]
+
+    def _shade(self, params: Params, o: Tensor, d: Tensor, points: Tensor, length: Tensor, full: Tensor) -> Tensor:
+        """Signals (R, C) of rays from their samples (R, N, 3), looking up only those where `full` (R, N)."""
+        ray, piece = full.nonzero(as_tuple=True)
+        density, features = self.voxels.lookup(params, points[ray, piece])
+        tau = torch.zeros(full.shape, dtype=density.dtype).index_put((ray, piece), density * length[ray])
+        w = weights(tau)
+        opacity = w.sum(-1, keepdim=True)
+        emitted = torch.sigmoid(2 * features) if self.kind == "rgba" else features
+        colour = torch.zeros(len(o), features.shape[1]).index_add(0, ray, w[ray, piece][:, None] * emitted)
+        if self.kind == "rgba":
+            return 2 * torch.cat([colour, opacity], -1) - 1
+        return colour + (1 - opacity) * self._background(params, d)
+
+    def _background(self, params: Params, d: Tensor) -> Tensor:
+        u = torch.atan2(d[:, :2].norm(dim=-1), d[:, 2]) / torch.pi
+        v = torch.atan2(d[:, 1], d[:, 0]) / (2 * torch.pi) + 0.5
+        at = (2 * torch.stack([u, v], -1) - 1).view(1, 1, -1, 2)
+        return F.grid_sample(params["background"], at, padding_mode="border", align_corners=True)[0, :, 0].T

@@ -1,0 +1,114 @@
+"""Model: the shipped toybox weights as a `Model` that every task and host can use.
+
+Signals are 64 x 64 premultiplied RGBA in [-1, 1]. Around an object (`Cameras`) the model draws with light and
+shadow while the shape forms, and bare colours below sigma = `dark_below`, so that a field's texture holds
+colour and not light. `Headings` and `Crops` are views of a landscape; None is a picture from anywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ...geometry.cameras import Cameras
+from ...geometry.sphere import Headings
+from ...guidance import guided
+from ...noise import Crops
+from ...types import Denoiser
+from . import words
+from .network import ANY, ORBIT, PITCH, Config, Toybox
+
+WEIGHTS = Path(__file__).with_name("toybox.safetensors")
+FORMAT = "pullback-toybox-1"
+
+
+@functools.lru_cache(maxsize=2)
+def network(path: Path = WEIGHTS, device: str = "cpu") -> Toybox:
+    """The network with its weights, in float32, on a device; loaded once. ValueError where the file is not one of ours."""
+    if not path.exists():
+        raise ValueError(f"toybox's weights are missing: {path} does not exist; reinstall pullback or train them (docs/toybox.md)")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"toybox's weights cannot be read: {path} is truncated or not a safetensors file ({error})") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} holds no toybox weights of this version: its format is {metadata.get('format')!r}, expected {FORMAT!r}")
+    net = Toybox(Config(width=int(metadata["width"]), depth=int(metadata["depth"]), heads=int(metadata["heads"])))
+    net.load_state_dict(tensors)
+    return net.eval().requires_grad_(False).to(device)
+
+
+def camera_tensor(view: Any, batch: int) -> Tensor:
+    """(B, 3) camera conditions of a view: azimuth, elevation, kind."""
+    if isinstance(view, Cameras):
+        return torch.stack([view.azimuth, view.elevation, torch.full_like(view.azimuth, ORBIT)], -1)
+    if isinstance(view, Headings):
+        return torch.stack([torch.zeros_like(view.pitch), view.pitch, torch.full_like(view.pitch, PITCH)], -1)
+    return torch.tensor([0.0, 0.0, PITCH if isinstance(view, Crops) else ANY]).expand(batch, 3)
+
+
+@dataclass(frozen=True)
+class ToyboxModel:
+    """Toybox as a `Model`; see types.py for what its attributes mean."""
+
+    device: str = "cpu"
+    dark_below: float = 1.0
+    path: Path = WEIGHTS
+    name: str = "toybox"
+    channels: int = 4
+    size: int = 64
+    scale: int = 1
+    sigma_min: float = 0.02
+    sigma_max: float = 40.0
+
+    def denoiser(self, prompt: str, negative: str = "", guidance: float = 3.0) -> Denoiser:
+        """D(x, sigma, view) for a prompt of toybox's words. ValueError where it knows none of them.
+
+        Unknown words are left out with a warning that names the nearest known ones. The result is cut to [-1, 1],
+        the range of all pictures.
+        """
+        conditional = self._branch(check(prompt))
+        denoise = guided(conditional, self._branch(negative), guidance)
+        return lambda x, sigma, cond: denoise(x, sigma, cond).clamp(-1, 1)
+
+    def _branch(self, prompt: str) -> Denoiser:
+        net = network(self.path, self.device)
+        with torch.no_grad():
+            context = net.words(torch.tensor([words.encode(prompt)], device=self.device))
+
+        @torch.no_grad()
+        def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+            batch = len(x)
+            dark = isinstance(cond, Cameras) and float(sigma) < self.dark_below
+            lit = torch.full((batch,), 0.0 if dark else 1.0, device=self.device)
+            sigmas = torch.as_tensor(sigma, dtype=torch.float32).expand(batch).to(self.device)
+            camera = camera_tensor(cond, batch).float().to(self.device)
+            return net(x.float().to(self.device), sigmas, context.expand(batch, -1, -1), camera, lit).to(x)
+
+        return denoise
+
+    def decode(self, signal: Tensor) -> Tensor:
+        """Signals (B, 4, h, w) to premultiplied display RGBA in [0, 1]."""
+        rgba = (signal.float() / 2 + 0.5).clamp(0, 1)
+        return torch.cat([torch.minimum(rgba[:, :3], rgba[:, 3:]), rgba[:, 3:]], 1)
+
+
+def check(prompt: str) -> str:
+    """The prompt itself, if toybox can draw something of it; warns of words it does not know."""
+    known, unknown = words.split(prompt)
+    hints = "; ".join(f"{w!r} (near: {', '.join(words.closest(w)) or 'nothing'})" for w in unknown)
+    if not known:
+        said = f"it does not know {hints}" if unknown else "the prompt is empty"
+        raise ValueError(f"toybox cannot draw this: {said}; `pullback words` lists what it knows")
+    if unknown:
+        warnings.warn(f"toybox does not know {hints}: left out", stacklevel=2)
+    return prompt

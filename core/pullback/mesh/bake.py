@@ -1,0 +1,305 @@
+"""Bake: the texture with which a mesh looks like its pictures, in the least-squares sense.
+
+Symbols: a *texel* is one of the T cells of the texture that a chart touches, with a `point` (3) and a `normal` (3)
+on the surface. A picture's pixel p shows the mean of the texels that project into it, (A x)_p, and was seen with
+colour c_p. The baked texture is
+
+    x = argmin  sum_p w_p |(A x)_p - c_p|^2 + PULL sum_t |x_t - s_t|^2
+
+over all views, where w_p = (cosine of the viewing angle)^2 * alpha^8, small beside silhouettes, and 0 where the
+surface is hidden. The start s_t is the weighted mean of what the views show at the texel itself.
+Pictures are (B, 4, H, W) RGBA, premultiplied, display range [0, 1]; a texture's row 0 is on top (v = 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import trimesh
+from scipy import ndimage, sparse, spatial
+from torch import Tensor
+
+from ..geometry.cameras import Cameras
+
+FACING = 0.15
+"""Cosine of the flattest view that counts; below it a pixel covers more than seven times its width of surface."""
+
+OPAQUE = 8
+"""Power of alpha in a pixel's weight: 0.95 still counts two thirds, 0.7 a twentieth."""
+
+BESIDE = 0.05
+"""Factor on the weight of pixels at a jump in depth, whose colour may mix two surfaces."""
+
+SEEN = 1e-2
+"""Total weight below which a texel counts as unseen and takes its neighbour's colour."""
+
+PULL = 0.1
+STEPS = 8
+CANDIDATES = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Texels:
+    """The T texels that charts touch. index: (T,) into the flat texture. point, normal: (T, 3) in the world."""
+
+    index: np.ndarray
+    point: np.ndarray
+    normal: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """What one view shows. texel: (n,) visible texels. pixel: (n,) the flat pixel that each falls into.
+
+    weight, cosine: (n,). colour: (n, 3) straight colour of the picture at the texel. shown: (n, 3) and of its pixel.
+    """
+
+    texel: np.ndarray
+    pixel: np.ndarray
+    weight: np.ndarray
+    cosine: np.ndarray
+    colour: np.ndarray
+    shown: np.ndarray
+
+
+def bake(mesh_with_uv: trimesh.Trimesh, cameras: Cameras, pictures: Tensor, size: int = 1024) -> np.ndarray:
+    """The texture (size, size, 3) uint8 that explains `pictures` of the mesh, display range 0 to 255.
+
+    mesh_with_uv: world coordinates, `visual.uv` in [0, 1] with v up and charts that do not overlap. pictures:
+    (B, 4, H, W) premultiplied RGBA in [0, 1], one per camera. Where no view sees the surface, it takes the colour of the
+    nearest part that is seen and faces a similar way; texels outside the charts repeat the nearest chart, so
+    filtering and mipmaps show no seams. Deterministic, and not differentiable.
+
+    Raises ValueError for a mesh without uv, pictures of another shape, and views that show nothing of the mesh.
+    """
+    uv = getattr(mesh_with_uv.visual, "uv", None)
+    if uv is None or len(uv) != len(mesh_with_uv.vertices):
+        raise ValueError("bake needs a mesh with one uv per vertex; unwrap it first")
+    if pictures.ndim != 4 or pictures.shape[:2] != (len(cameras), 4):
+        raise ValueError(f"pictures must be ({len(cameras)}, 4, H, W), got {tuple(pictures.shape)}")
+    texels = _texels(mesh_with_uv, size)
+    pictures = pictures.detach().to("cpu", torch.float32)
+    cameras = cameras.to("cpu", torch.float64)
+    sights = [_sight(mesh_with_uv, texels, cameras[b : b + 1], pictures[b]) for b in range(len(cameras))]
+    start, total = _mean(sights, len(texels.index))
+    seen = total > SEEN
+    if not seen.any():
+        raise ValueError("the pictures show nothing of the mesh; check that they and the cameras belong to it")
+    start[~seen] = start[seen][_nearest(texels, seen)]
+    colour = _solve(sights, start)
+    colour[~seen] = colour[seen][_nearest(texels, seen)]
+    return _picture(texels.index, colour, size)
+
+
+def project(cameras: Cameras, points: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Where cameras see world points (N, 3): the inverse of `rays`.
+
+    Returns positions (B, N, 2) as (x, y) in pixels from the top left corner of the picture, pixel (row i, column j)
+    being centred on (j + 1/2, i + 1/2), and depths (B, N) along the view's axis, positive in front of the camera.
+    Differentiable, but not finite in the plane of the pinhole.
+    """
+    local = (points - cameras.position[:, None]) @ cameras.pose[:, :3, :3]
+    depth = -local[..., 2]
+    flat = local[..., :2] / (depth * torch.tan(cameras.fov / 2)[:, None])[..., None]
+    return torch.stack([width + height * flat[..., 0], height - height * flat[..., 1]], dim=-1) / 2, depth
+
+
+def _texels(mesh: trimesh.Trimesh, size: int) -> _Texels:
+    """The texels touched by a chart, each with the nearest point of its triangle."""
+    corners = np.asarray(mesh.visual.uv, dtype=np.float64)[mesh.faces] * (size, -size) + (0.0, size)
+    # Half a diagonal beyond an edge, so that no texel touched by a triangle is missed. A texel whose centre lies in
+    # a triangle is that triangle's; only border texels compete by distance.
+    reach = 0.5**0.5
+    _, face, inside = _rasterise(corners, size, size, reach, lambda face, inside, away: np.maximum(away, 0.0))
+    index = np.flatnonzero(face >= 0)
+    face, inside = face[index], np.clip(inside[index], 0.0, None)
+    inside /= inside.sum(axis=1, keepdims=True)
+    return _Texels(index, np.einsum("nk,nki->ni", inside, mesh.triangles[face]), mesh.face_normals[face])
+
+
+def _rasterise(
+    corners: np.ndarray,
+    height: int,
+    width: int,
+    reach: float,
+    cost: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For every pixel, the triangle of least cost among those whose edges lie within `reach` of its centre.
+
+    corners: (F, 3, 2) in pixels, (x, y) from the top left. cost(face (n,), inside (n, 3), away (n,)): (n,) from the
+    barycentric coordinates and the distance beyond the nearest edge line, negative inside. Returns per flat pixel the
+    cost (inf where there is no triangle), the face (-1) and the barycentric coordinates.
+    """
+    best = np.full(height * width, np.inf)
+    winner = np.full(height * width, -1)
+    coordinates = np.zeros((height * width, 3))
+    gradient, altitude = _gradients(corners)
+    low = np.clip(np.ceil(corners.min(axis=1) - reach - 0.5), 0, (width, height)).astype(np.int64)
+    high = np.clip(np.floor(corners.max(axis=1) + reach - 0.5), -1, (width - 1, height - 1)).astype(np.int64)
+    span = np.maximum(high - low + 1, 0) * (altitude > 0).all(axis=1, keepdims=True)
+    for faces in _batches(span.prod(axis=1)):
+        face, x, y = _boxes(faces, low, span)
+        offset = np.stack([x + 0.5, y + 0.5], axis=1) - corners[face, 0]
+        tail = np.einsum("nki,ni->nk", gradient[face], offset)
+        inside = np.concatenate([1 - tail.sum(axis=1, keepdims=True), tail], axis=1)
+        away = -(inside * altitude[face]).min(axis=1)
+        near = away <= reach
+        face, inside, pixel = face[near], inside[near], (y * width + x)[near]
+        price = cost(face, inside, away[near])
+        np.minimum.at(best, pixel, price)
+        won = (price == best[pixel]) & np.isfinite(price)
+        winner[pixel[won]], coordinates[pixel[won]] = face[won], inside[won]
+    return best, winner, coordinates
+
+
+def _gradients(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients (F, 2, 2) of the last two barycentric coordinates, and the three altitudes (F, 3), 0 if degenerate."""
+    (ux, uy), (vx, vy) = (corners[:, k].T - corners[:, 0].T for k in (1, 2))
+    area = ux * vy - uy * vx
+    flat = np.abs(area) < 1e-12
+    inverse = np.stack([vy, -vx, -uy, ux], axis=1).reshape(-1, 2, 2) / np.where(flat, 1.0, area)[:, None, None]
+    lengths = np.linalg.norm(corners[:, [2, 0, 1]] - corners[:, [1, 2, 0]], axis=2)
+    return inverse, np.where(flat, 0.0, np.abs(area))[:, None] / np.maximum(lengths, 1e-12)
+
+
+def _batches(counts: np.ndarray) -> list[np.ndarray]:
+    """Indices of the faces with anything to test, in groups of about CANDIDATES tests."""
+    faces = np.flatnonzero(counts)
+    group = np.cumsum(counts[faces]) // CANDIDATES
+    return np.split(faces, np.flatnonzero(np.diff(group)) + 1) if len(faces) else []
+
+
+def _boxes(faces: np.ndarray, low: np.ndarray, span: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pixels of the faces' bounding boxes, as (face, x, y)."""
+    counts = span[faces].prod(axis=1)
+    face = np.repeat(faces, counts)
+    step = np.arange(len(face)) - np.repeat(np.cumsum(counts) - counts, counts)
+    y, x = np.divmod(step, span[face, 0])
+    return face, low[face, 0] + x, low[face, 1] + y
+
+
+def _sight(mesh: trimesh.Trimesh, texels: _Texels, camera: Cameras, picture: Tensor) -> _Sight:
+    """The texels that one view shows, with their colours and weights."""
+    height, width = picture.shape[1:]
+    eye = camera.position[0].numpy()
+    toward = eye - texels.point
+    distance = np.linalg.norm(toward, axis=1)
+    cosine = np.einsum("ni,ni->n", toward, texels.normal) / np.maximum(distance, 1e-12)
+    texel = np.flatnonzero(cosine > FACING)
+    position, depth = (value[0].numpy() for value in project(camera, torch.from_numpy(texels.point[texel]), height, width))
+    inside = ((position >= 0) & (position < (width, height))).all(axis=1) & (depth > 0)
+    texel, position, depth = texel[inside], position[inside], depth[inside]
+    pixel = position[:, 1].astype(np.int64) * width + position[:, 0].astype(np.int64)
+
+    nearest = _depths(mesh, camera, height, width)
+    wide = np.where(np.isinf(nearest), 1e3, nearest).reshape(height, width)
+    jump = (ndimage.maximum_filter(wide, 3, mode="nearest") - ndimage.minimum_filter(wide, 3, mode="nearest")).reshape(-1)
+    cosine = cosine[texel]
+    # A texel lies up to half a diagonal from its pixel's centre, where the depth was taken: allow for the slope.
+    pitch = depth * (2 * np.tan(camera.fov.item() / 2) / height)
+    slack = pitch * (0.5 + np.sqrt(0.5 * (1 - np.minimum(cosine, 1.0) ** 2)) / cosine)
+    visible = depth <= nearest[pixel] + slack
+    texel, pixel, position, cosine = texel[visible], pixel[visible], position[visible], cosine[visible]
+    beside = (jump[pixel] > 4 * slack[visible]) | _border(pixel, height, width)
+
+    colour, alpha = _straight(_bilinear(picture, position))
+    shown, _ = _straight(picture.reshape(4, -1).T.numpy()[pixel])
+    weight = cosine**2 * alpha**OPAQUE * np.where(beside, BESIDE, 1.0)
+    return _Sight(texel, pixel, weight, cosine, colour, shown)
+
+
+def _depths(mesh: trimesh.Trimesh, camera: Cameras, height: int, width: int) -> np.ndarray:
+    """(H W,) depth of the nearest surface at the pixels' centres, inf where there is none. Faces at the eye are left out."""
+    corners, depth = (value[0].numpy() for value in project(camera, torch.from_numpy(np.array(mesh.vertices)), height, width))
+    faces = mesh.faces[(depth[mesh.faces] > 1e-6).all(axis=1)]
+    # 1/depth is linear on the screen.
+    inverse = 1 / np.where(depth > 1e-6, depth, 1.0)[faces]
+    cost = lambda face, inside, away: 1 / np.einsum("nk,nk->n", inside, inverse[face])
+    return _rasterise(corners[faces], height, width, 1e-9, cost)[0]
+
+
+def _border(pixel: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Whether pixels lie on the picture's frame, where the surface may go on outside."""
+    row, column = np.divmod(pixel, width)
+    return (row == 0) | (row == height - 1) | (column == 0) | (column == width - 1)
+
+
+def _bilinear(picture: Tensor, position: np.ndarray) -> np.ndarray:
+    """(n, 4) the picture (4, H, W) at positions (n, 2) in pixels."""
+    scale = torch.tensor([picture.shape[2], picture.shape[1]])
+    grid = 2 * torch.from_numpy(position).float() / scale - 1
+    sampled = torch.nn.functional.grid_sample(picture[None], grid[None, None], padding_mode="border", align_corners=False)
+    return sampled[0, :, 0].T.numpy()
+
+
+def _straight(rgba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (n, 3) without their premultiplied alpha, and the alpha (n,)."""
+    alpha = np.clip(rgba[:, 3], 0.0, 1.0)
+    return np.clip(rgba[:, :3] / np.maximum(alpha, 1e-3)[:, None], 0.0, 1.0), alpha
+
+
+def _mean(sights: list[_Sight], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Per texel the weighted mean (T, 3) of what the views show there, and the total weight (T,)."""
+    total = np.zeros(count)
+    colour = np.zeros((count, 3))
+    for sight in sights:  # a view meets every texel at most once, so plain indexed sums are safe
+        total[sight.texel] += sight.weight
+        colour[sight.texel] += sight.weight[:, None] * sight.colour
+    return colour / np.maximum(total, 1e-12)[:, None], total
+
+
+def _solve(sights: list[_Sight], start: np.ndarray) -> np.ndarray:
+    """The least-squares texture (T, 3) of the module's docstring, by conjugate gradients from the start."""
+    blocks, residuals = zip(*(_equations(sight, start) for sight in sights), strict=True)
+    matrix = sparse.vstack(blocks, format="csr")
+    transposed = matrix.T.tocsr()
+    normal = lambda x: transposed @ (matrix @ x) + PULL * x
+    step = _conjugate(normal, transposed @ np.concatenate(residuals), STEPS)
+    return np.clip(start + step, 0.0, 1.0)
+
+
+def _equations(sight: _Sight, start: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """Rows sqrt(w_p) A_p (P, T) and right-hand sides sqrt(w_p) (c_p - A_p s) (P, 3) for the pixels of one view."""
+    _, first, row = np.unique(sight.pixel, return_index=True, return_inverse=True)
+    # Texels have nearly equal area on the surface, so the cosine is their share of the pixel.
+    share = sight.cosine / np.bincount(row, sight.cosine)[row]
+    scale = np.sqrt(np.bincount(row, share * sight.weight))
+    values = (scale[row] * share).astype(np.float32)
+    matrix = sparse.csr_matrix((values, (row, sight.texel)), shape=(len(first), len(start)))
+    return matrix, (scale[:, None] * sight.shown[first] - matrix @ start).astype(np.float32)
+
+
+def _conjugate(normal: Callable[[np.ndarray], np.ndarray], target: np.ndarray, steps: int) -> np.ndarray:
+    """Conjugate gradients from zero for normal(x) = target (T, K), the K columns side by side."""
+    x, residual = np.zeros_like(target), target.copy()
+    direction, square = residual.copy(), (residual**2).sum(axis=0)
+    for _ in range(steps):
+        image = normal(direction)
+        length = square / np.maximum((direction * image).sum(axis=0), 1e-30)
+        x += length * direction
+        residual -= length * image
+        previous, square = square, (residual**2).sum(axis=0)
+        direction = residual + square / np.maximum(previous, 1e-30) * direction
+    return x
+
+
+def _nearest(texels: _Texels, seen: np.ndarray) -> np.ndarray:
+    """For every unseen texel, which of the seen ones is nearest on the surface."""
+    # The normal as further coordinates keeps the far side of a thin sheet far away.
+    place = np.concatenate([texels.point, 0.2 * texels.normal], axis=1)
+    return spatial.cKDTree(place[seen], balanced_tree=False).query(place[~seen])[1]
+
+
+def _picture(index: np.ndarray, colour: np.ndarray, size: int) -> np.ndarray:
+    """(size, size, 3) uint8 with the texels in place and everything else equal to its nearest texel."""
+    texture = np.zeros((size * size, 3), dtype=np.uint8)
+    texture[index] = np.round(255 * colour).astype(np.uint8)
+    outside = np.ones(size * size, dtype=bool)
+    outside[index] = False
+    row, column = ndimage.distance_transform_edt(
+        outside.reshape(size, size), return_distances=False, return_indices=True
+    )
+    return texture.reshape(size, size, 3)[row, column]

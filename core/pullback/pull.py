@@ -1,0 +1,144 @@
+"""Pull: the reverse diffusion of a pretrained image model, pulled back to the parameters of a field.
+
+theta renders a noiseless signal f(theta; v) for a view v; the noise eps_v is kept apart (`noise.py`), and the
+state that the model sees is x_v = f(theta; v) + sigma eps_v. One reverse step sigma -> sigma' with DDIM noise eta
+(DDRep, eqs. 5 and 8):
+
+    rho    = eta sqrt(1 - sigma'^2 / sigma^2)
+    x0_v   = D(x_v, sigma, v)
+    y_v    = x0_v + sqrt(1 - rho^2) (sigma' / sigma) (f(theta; v) - x0_v)     the target
+    eps_v <- sqrt(1 - rho^2) eps_v + rho z_v                                  z_v fresh
+    theta <- argmin E_v ||f(theta; v) - y_v||^2                               the inner solve (`solvers.py`)
+
+and one RePaint step back leaves theta alone and mixes eps_v in the same way. Our addition is residual carrying:
+what a finite inner solve missed, e_v = y_v - f(theta; v), is kept, and the next step sees f + gamma e in place of
+f, so that with gamma = 1 an unfinished fit does not bend the trajectory (docs/mathematics.md, section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Generator, Tensor
+
+from .noise import Views, mix, refresh
+from .solvers import Residual, Solver, SolverState
+from .types import Denoiser, Params, Progress, Render, View
+
+Fit = Callable[[Params, View, Tensor, Generator], Residual]
+"""(theta, view, target, generator) -> residual(theta'): how a diffrep compares itself with targets."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that a run needs to go on: save it after any move, and continue to the same bytes.
+
+    noise, carry: stores in the layout of the run's `Views`. move: how many moves of the walk are done.
+    random: the generator's state. passes: field passes so far, those with a derivative.
+    """
+
+    params: Params
+    solver: SolverState
+    noise: Tensor
+    carry: Tensor
+    move: int
+    random: Tensor
+    passes: int = 0
+    residual: float = 0.0
+
+
+def start(params: Params, views: Views, solver: Solver, generator: Generator, noise: Tensor | None = None) -> State:
+    """The state before the first move: fresh noise (or `noise`, a store) and nothing carried."""
+    noise = views.noise(generator) if noise is None else noise
+    return State(params, solver.init(params), noise, torch.zeros_like(noise), 0, generator.get_state())
+
+
+def whole_view(render: Render) -> Fit:
+    """The plain comparison: every pixel of every view of the step."""
+
+    def fit(params: Params, view: View, target: Tensor, generator: Generator) -> Residual:
+        return lambda theta: render(theta, view) - target
+
+    return fit
+
+
+@dataclass(frozen=True)
+class Pull:
+    """A pulled-back sampler: what to sample (render, views), from what (denoise), and how.
+
+    render: f(theta, view) -> (B, C, H, W). fit: defaults to comparing whole views. sigmas: a grid (`schedules.py`).
+    walk: moves between grid indices, see `schedules.repaint`. eta: DDIM's stochasticity in [0, 1]; RePaint needs
+    it above 0. gamma: the part of the residual that is carried, in [0, 1]; only persistent views can carry.
+    tick: called before every field pass of the inner solve; it may raise `Cancelled`.
+    """
+
+    render: Render
+    denoise: Denoiser
+    views: Views
+    solver: Solver
+    sigmas: Tensor
+    walk: list[tuple[int, int]]
+    eta: float = 0.0
+    gamma: float = 1.0
+    fit: Fit | None = None
+    tick: Callable[[], None] = lambda: None
+
+    def __call__(
+        self, state: State, generator: Generator, progress: Progress | None = None, save: Callable[[State], None] | None = None
+    ) -> State:
+        """Walk from `state` to the end. `save` is called after every move; `progress` may raise `Cancelled`."""
+        generator.set_state(state.random)
+        for start, to in self.walk[state.move :]:
+            state = self._forward(state, start, to, generator) if to < start else self._reverse(state, start, to, generator)
+            state = replace(state, move=state.move + 1, random=generator.get_state())
+            if save is not None:
+                save(state)
+            if progress is not None:
+                progress(state.move, len(self.walk), state)
+        return state
+
+    def _forward(self, state: State, start: int, to: int, generator: Generator) -> State:
+        rho = refresh(float(self.sigmas[to]), float(self.sigmas[start]), self.eta)
+        return replace(state, noise=mix(state.noise, rho, generator))
+
+    def _reverse(self, state: State, start: int, to: int, generator: Generator) -> State:
+        sigma, sigma_next = float(self.sigmas[start]), float(self.sigmas[to])
+        rho = refresh(sigma, sigma_next, self.eta)
+        view = self.views.draw(generator)
+        with torch.no_grad():
+            seen = self.render(state.params, view)
+            if self.gamma > 0 and self.views.persistent:
+                seen = seen + self.gamma * self.views.gather(state.carry, view, generator)
+            noisy = seen + sigma * self.views.gather(state.noise, view, generator)
+            clean = _finite(self.denoise(noisy, torch.tensor(sigma, dtype=noisy.dtype), view), sigma)
+            target = clean + (1 - rho**2) ** 0.5 * (sigma_next / sigma) * (seen - clean)
+        fit = self.fit or whole_view(self.render)
+        residual = fit(state.params, view, target, generator)
+
+        def ticking(theta: Params) -> Tensor:
+            self.tick()
+            return residual(theta)
+
+        params, solver, passes = self.solver(ticking, state.params, state.solver, to == len(self.sigmas) - 1)
+        with torch.no_grad():
+            missed = target - self.render(params, view)
+        return replace(
+            state,
+            params=params,
+            solver=solver,
+            noise=mix(state.noise, rho, generator),
+            carry=self.views.scatter(state.carry, view, missed) if self.views.persistent else state.carry,
+            passes=state.passes + passes,
+            residual=float(missed.square().mean().sqrt()),
+        )
+
+
+def _finite(x: Tensor, sigma: float) -> Tensor:
+    if not torch.isfinite(x).all():
+        raise ValueError(
+            f"the model returned values that are not finite (NaN or infinite) at sigma {sigma:.3g}: "
+            "check its weights, or run it in float32"
+        )
+    return x

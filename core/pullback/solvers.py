@@ -1,0 +1,145 @@
+"""Solvers: the inner least-squares problem, theta <- argmin ||residual(theta)||^2, warm-started.
+
+This is where (J^T J)^-1 J^T of the pulled-back flow is applied, without forming J. A solver is a small frozen
+object with `init(params) -> state` and `__call__(residual, params, state, last) -> (params, state, passes)`;
+its state is tensors only, so that a run can be saved at any step. `residual(params)` is a tensor of any shape
+and may be a new random part of the problem at each call. `last` marks the final fit, which nothing after it corrects.
+`passes` counts evaluations of the residual with a derivative, the unit of cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.func import jvp, vjp
+
+from .types import Params
+
+Residual = Callable[[Params], Tensor]
+SolverState = dict[str, Tensor]
+
+
+class Solver(Protocol):
+    """The interface of every inner solver; see the module's docstring."""
+
+    def init(self, params: Params) -> SolverState: ...
+
+    def __call__(
+        self, residual: Residual, params: Params, state: SolverState, last: bool
+    ) -> tuple[Params, SolverState, int]: ...
+
+
+@dataclass(frozen=True)
+class Adam:
+    """`steps` Adam steps on the mean squared residual (Kingma & Ba 2015), `last_steps` at the final fit.
+
+    keep: carry the moments from one diffusion step to the next. lr: one for all parameters, or one per name.
+    The final fit's rate falls to zero along a half cosine, so that it ends on the answer and not around it.
+    """
+
+    steps: int = 10
+    last_steps: int = 100
+    lr: float | Mapping[str, float] = 4e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    keep: bool = True
+
+    def init(self, params: Params) -> SolverState:
+        moments = {f"{m}.{name}": torch.zeros_like(p) for name, p in params.items() for m in ("m", "v")}
+        return moments | {"count": torch.zeros((), dtype=torch.float64)}
+
+    def __call__(
+        self, residual: Residual, params: Params, state: SolverState, last: bool
+    ) -> tuple[Params, SolverState, int]:
+        state = state if self.keep else self.init(params)
+        state = {k: v.clone() for k, v in state.items()}
+        params = {k: p.detach().clone().requires_grad_() for k, p in params.items()}
+        steps = self.last_steps if last else self.steps
+        for step in range(steps):
+            loss = residual(params).square().mean()
+            gradients = torch.autograd.grad(loss, list(params.values()))
+            decay = 0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * step / steps))) if last else 1.0
+            self._update(params, gradients, state, decay)
+        return {k: p.detach() for k, p in params.items()}, state, steps
+
+    @torch.no_grad()
+    def _update(self, params: Params, gradients: tuple[Tensor, ...], state: SolverState, decay: float) -> None:
+        b1, b2 = self.betas
+        state["count"] += 1
+        count = float(state["count"])
+        for (name, p), g in zip(params.items(), gradients, strict=True):
+            lr = self.lr if isinstance(self.lr, (int, float)) else self.lr[name]
+            m, v = state[f"m.{name}"].lerp_(g, 1 - b1), state[f"v.{name}"].mul_(b2).addcmul_(g, g, value=1 - b2)
+            p.addcdiv_(m, (v / (1 - b2**count)).sqrt_().add_(1e-12), value=-decay * lr / (1 - b1**count))
+
+
+def paper_adam(lr: float | Mapping[str, float] = 1e-3) -> Adam:
+    """The paper's setting: 200 Adam steps with a fresh state at every diffusion step."""
+    return Adam(steps=200, last_steps=200, lr=lr, betas=(0.9, 0.999), keep=False)
+
+
+@dataclass(frozen=True)
+class GaussNewton:
+    """Damped Gauss-Newton: `iterations` of (J^T J + damping I) d = -J^T r, each by `cg_steps` conjugate gradients.
+
+    Matrix-free by torch.func; the damping is relative to the mean diagonal of J^T J, estimated by one random probe.
+    Exact for linear f. The residual must be the same function at each call (no random rays).
+    """
+
+    iterations: int = 1
+    cg_steps: int = 10
+    damping: float = 1e-6
+
+    def init(self, params: Params) -> SolverState:
+        return {}
+
+    def __call__(
+        self, residual: Residual, params: Params, state: SolverState, last: bool
+    ) -> tuple[Params, SolverState, int]:
+        for _ in range(self.iterations):
+            params = self._iterate(residual, params)
+        return params, state, self.iterations * (2 * self.cg_steps + 2)
+
+    def _iterate(self, residual: Residual, params: Params) -> Params:
+        params = {k: p.detach() for k, p in params.items()}
+        names, shapes = list(params), [p.shape for p in params.values()]
+        sizes = [p.numel() for p in params.values()]
+
+        def pack(tree: Params) -> Tensor:
+            return torch.cat([tree[k].reshape(-1) for k in names])
+
+        def unpack(flat: Tensor) -> Params:
+            return {k: part.view(s) for k, part, s in zip(names, flat.split(sizes), shapes, strict=True)}
+
+        r, pull = vjp(residual, params)
+
+        def gram(d: Tensor) -> Tensor:
+            return pack(pull(jvp(residual, (params,), (unpack(d),))[1])[0])
+
+        gradient = pack(pull(r)[0])
+        probe = gradient / gradient.norm().clamp(min=torch.finfo(gradient.dtype).tiny)
+        scale = self.damping * (probe @ gram(probe))
+        step = conjugate_gradients(lambda d: gram(d) + scale * d, -gradient, self.cg_steps)
+        return unpack(pack(params) + step)
+
+
+def conjugate_gradients(operator: Callable[[Tensor], Tensor], b: Tensor, steps: int, tolerance: float = 1e-28) -> Tensor:
+    """Solve operator(x) = b, symmetric positive semi-definite, b (n,), from x = 0 (Hestenes & Stiefel 1952).
+
+    Started at zero it stays in the range of the operator: the least-norm solution where there are many.
+    """
+    x, r, p = torch.zeros_like(b), b.clone(), b.clone()
+    power = r @ r
+    stop = tolerance * power
+    for _ in range(steps):
+        if power <= stop:
+            break
+        image = operator(p)
+        alpha = power / (p @ image)
+        x, r = x + alpha * p, r - alpha * image
+        power, before = r @ r, power
+        p = r + power / before * p
+    return x
