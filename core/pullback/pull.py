@@ -86,12 +86,18 @@ class Pull:
     tick: Callable[[], None] = lambda: None
 
     def __call__(
-        self, state: State, generator: Generator, progress: Progress | None = None, save: Callable[[State], None] | None = None
+        self,
+        state: State,
+        generator: Generator,
+        progress: Progress | None = None,
+        save: Callable[[State], None] | None = None,
     ) -> State:
         """Walk from `state` to the end. `save` is called after every move; `progress` may raise `Cancelled`."""
         generator.set_state(state.random)
         for start, to in self.walk[state.move :]:
-            state = self._forward(state, start, to, generator) if to < start else self._reverse(state, start, to, generator)
+            state = (
+                self._forward(state, start, to, generator) if to < start else self._reverse(state, start, to, generator)
+            )
             state = replace(state, move=state.move + 1, random=generator.get_state())
             if save is not None:
                 save(state)
@@ -123,7 +129,7 @@ class Pull:
 
         params, solver, passes = self.solver(ticking, state.params, state.solver, to == len(self.sigmas) - 1)
         with torch.no_grad():
-            missed = target - self.render(params, view)
+            missed = target - self.render(params, view) if self.views.persistent else residual(params)
         return replace(
             state,
             params=params,

@@ -36,7 +36,12 @@ def heun_step(denoise: Denoiser, x: Tensor, sigma: float, sigma_next: float, con
 
 
 def ddim(
-    denoise: Denoiser, noise: Tensor, sigmas: Tensor, cond: Any = None, eta: float = 0.0, generator: Generator | None = None
+    denoise: Denoiser,
+    noise: Tensor,
+    sigmas: Tensor,
+    cond: Any = None,
+    eta: float = 0.0,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Sample from x = sigma_0 `noise` (unit normal, (B, C, H, W)) down the grid. eta = 0 is Euler's method on the PF-ODE.
 

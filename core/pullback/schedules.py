@@ -95,7 +95,9 @@ def repaint(steps: int, jump: int = 1, repeats: int = 1) -> list[tuple[int, int]
     """
     _checked(steps, 1e-9, 1.0)
     if not 1 <= jump <= steps or repeats < 1:
-        raise ValueError(f"repaint is ({jump}, {repeats}); jump must be in 1 to {steps} (the steps) and repeats at least 1")
+        raise ValueError(
+            f"repaint is ({jump}, {repeats}); jump must be in 1 to {steps} (the steps) and repeats at least 1"
+        )
     walk: list[tuple[int, int]] = []
     for start in range(0, steps, jump):
         stop = min(start + jump, steps)

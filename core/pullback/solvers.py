@@ -126,7 +126,9 @@ class GaussNewton:
         return unpack(pack(params) + step)
 
 
-def conjugate_gradients(operator: Callable[[Tensor], Tensor], b: Tensor, steps: int, tolerance: float = 1e-28) -> Tensor:
+def conjugate_gradients(
+    operator: Callable[[Tensor], Tensor], b: Tensor, steps: int, tolerance: float = 1e-28
+) -> Tensor:
     """Solve operator(x) = b, symmetric positive semi-definite, b (n,), from x = 0 (Hestenes & Stiefel 1952).
 
     Started at zero it stays in the range of the operator: the least-norm solution where there are many.

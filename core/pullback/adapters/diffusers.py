@@ -16,7 +16,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,6 +29,8 @@ from .. import denoisers
 from ..schedules import table_of, time_in_table
 from ..types import Denoiser, Model
 from .view_words import with_view
+
+Parameterisation = Callable[[denoisers.Network], Denoiser]
 
 T5_LENGTH = 256
 """Tokens that SD3 gives its third text encoder, as in diffusers."""
@@ -59,7 +61,7 @@ class StableDiffusion:
         size = self._network.config.sample_size
         self.size: int = size if isinstance(size, int) else size[0]
         self.scale: int = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
-        self.sigma_min, self.sigma_max = self._noise(pipe.scheduler.config)
+        self._parameterisation, self.sigma_min, self.sigma_max = self._noise(pipe.scheduler.config)
         for number in ("", "_2"):
             tokenizer, encoder = getattr(pipe, f"tokenizer{number}", None), getattr(pipe, f"text_encoder{number}", None)
             if tokenizer is not None and encoder is not None:
@@ -127,8 +129,8 @@ class StableDiffusion:
 
     # What differs from family to family.
 
-    def _noise(self, scheduler: Any) -> tuple[float, float]:
-        """Reads the parameterisation; returns the least and the greatest sigma of training."""
+    def _noise(self, scheduler: Any) -> tuple[Parameterisation, float, float]:
+        """How the network's output becomes a denoiser, and the least and the greatest sigma of its training."""
         kinds = {"epsilon": denoisers.epsilon, "v_prediction": denoisers.velocity}
         kind = scheduler.get("prediction_type", "epsilon")
         abar = getattr(self._pipe.scheduler, "alphas_cumprod", None)
@@ -139,8 +141,8 @@ class StableDiffusion:
             )
         table = table_of(abar)
         table = table[table.isfinite()]  # a table that ends in pure noise (zero terminal SNR) ends in infinity
-        self._parameterisation = functools.partial(kinds[kind], timestep=functools.partial(time_in_table, table))
-        return float(table[0]), float(table[-1])
+        make = functools.partial(kinds[kind], timestep=functools.partial(time_in_table, table))
+        return make, float(table[0]), float(table[-1])
 
     def _embed(self, text: str) -> tuple[Tensor, ...]:
         return (self._pipe.encode_prompt(text, self._pipe.text_encoder.device, 1, False)[0],)
@@ -181,10 +183,14 @@ class StableDiffusion3(StableDiffusion):
     parts = StableDiffusionXL.parts
     optional = ("text_encoder_3", "tokenizer_3")
 
-    def _noise(self, scheduler: Any) -> tuple[float, float]:
+    def _noise(self, scheduler: Any) -> tuple[Parameterisation, float, float]:
         count, shift = scheduler.num_train_timesteps, scheduler.get("shift", 1.0)
-        self._parameterisation = functools.partial(denoisers.flow, timestep=lambda sigma: count * sigma / (1 + sigma))
-        return shift / (count - 1), shift * (count - 1)  # t = 1 / count and 1 - 1 / count, shifted; t = 1 has no sigma
+        make = functools.partial(denoisers.flow, timestep=lambda sigma: count * sigma / (1 + sigma))
+        return (
+            make,
+            shift / (count - 1),
+            shift * (count - 1),
+        )  # t = 1 / count and 1 - 1 / count, shifted; 1 has no sigma
 
     def _tokenizers(self) -> Iterator[tuple[Any, int]]:
         yield from super()._tokenizers()
@@ -226,8 +232,10 @@ def load(
             f"{path} does not exist; expected a diffusers folder or a .safetensors file on this machine, as nothing is "
             "downloaded: get one with `hf download OWNER/NAME --local-dir FOLDER`"
         )
-    for module in pipe.components.values():
+    for part, module in pipe.components.items():
         if isinstance(module, torch.nn.Module):
+            if any(weight.is_meta for weight in module.parameters()):
+                raise ValueError(f"{path} lacks some weights of its {part}; expected all: download it again, whole")
             module.requires_grad_(False).eval().to(device)
     if pipe.vae.config.force_upcast and dtype in (torch.float16, torch.bfloat16):
         pipe.vae.float()

@@ -22,7 +22,9 @@ from ..types import Params
 
 KINDS = ("rgba", "rgb", "latent")
 CHUNK = 8192
-"""Rays rendered at a time without gradient: bounds memory."""
+"""Rays rendered at a time: bounds memory where there is no gradient."""
+UNSEEN = 1e-3
+"""Weight below which a sample's colour is not looked up (SJC uses 1e-4)."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,9 @@ class VoxelRadiance:
     kind: str = "rgba"
     channels: int = 4
     size: int = 64
-    steps: int = 72
-    rays: int = 4096
-    threshold: float = 0.01
+    steps: int = 48
+    rays: int = 2048
+    threshold: float = 0.03
     voxels: Voxels = field(default_factory=Voxels)
 
     def __post_init__(self) -> None:
@@ -46,7 +48,9 @@ class VoxelRadiance:
             raise ValueError(f"the kind of radiance field is {self.kind!r}; it must be one of {', '.join(KINDS)}")
         wanted = self.channels - (self.kind == "rgba")
         if self.voxels.features != wanted:
-            raise ValueError(f"a {self.kind} field of {self.channels} channels needs {wanted} features per voxel, not {self.voxels.features}")
+            raise ValueError(
+                f"a {self.kind} field of {self.channels} channels needs {wanted} features per voxel, not {self.voxels.features}"
+            )
 
     def init(self, generator: Generator) -> Params:
         """The field's start; a background of zeros where the kind has one."""
@@ -89,7 +93,10 @@ class VoxelRadiance:
 
         def residual(theta: Params) -> Tensor:
             pick = useful[torch.randint(len(useful), (self.rays,), generator=generator)]
-            return self._shade(theta, origins[pick], directions[pick], points[pick], length[pick], full[pick]) - wanted[pick]
+            return (
+                self._shade(theta, origins[pick], directions[pick], points[pick], length[pick], full[pick])
+                - wanted[pick]
+            )
 
         return residual
 
@@ -103,17 +110,21 @@ class VoxelRadiance:
         """Density (N,) at points (N, 3): what a surface is extracted from. Zero outside the ball."""
         return self.voxels.density(params, points) * (points.norm(dim=-1) <= 1)
 
-    def _sampled(self, mask: Tensor, o: Tensor, d: Tensor, jitter: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def _sampled(
+        self, mask: Tensor, o: Tensor, d: Tensor, jitter: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         points, length = samples(o, d, self.steps, jitter)
         return points, length, inside(mask, points) & (length > 0)[:, None]
 
     def _shade(self, params: Params, o: Tensor, d: Tensor, points: Tensor, length: Tensor, full: Tensor) -> Tensor:
-        """Signals (R, C) of rays from their samples (R, N, 3), looking up only those where `full` (R, N)."""
+        """Signals (R, C) of rays from their samples (R, N, 3): density where `full` (R, N), features where they are seen."""
         ray, piece = full.nonzero(as_tuple=True)
-        density, features = self.voxels.lookup(params, points[ray, piece])
+        density = self.voxels.density(params, points[ray, piece])
         tau = torch.zeros(full.shape, dtype=density.dtype).index_put((ray, piece), density * length[ray])
         w = weights(tau)
         opacity = w.sum(-1, keepdim=True)
+        ray, piece = (w.detach() > UNSEEN).nonzero(as_tuple=True)
+        features = self.voxels.feature(params, points[ray, piece])
         emitted = torch.sigmoid(2 * features) if self.kind == "rgba" else features
         colour = torch.zeros(len(o), features.shape[1]).index_add(0, ray, w[ray, piece][:, None] * emitted)
         if self.kind == "rgba":

@@ -37,18 +37,26 @@ class Voxels:
         shape = (1, self.features, *norm.shape)
         return {"density": (self.blob * (1 - norm / self.radius))[None, None], "features": torch.zeros(shape)}
 
-    def lookup(self, params: Params, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Density (N,) >= 0 and raw features (N, features) at points (N, 3); differentiable in params."""
-        grid = torch.cat([params["density"], params["features"]], dim=1)
-        h = F.grid_sample(grid, points.view(1, 1, 1, -1, 3), padding_mode="border", align_corners=True)
-        h = h.view(1 + self.features, -1)
-        return self.activate(h[0]), h[1:].T
-
     def density(self, params: Params, points: Tensor) -> Tensor:
-        """Density (N,) alone."""
-        h = F.grid_sample(params["density"], points.view(1, 1, 1, -1, 3), padding_mode="border", align_corners=True)
-        return self.activate(h.view(-1))
+        """Density (N,) >= 0 at points (N, 3) of the box; differentiable in params."""
+        return self.activate(_trilinear(params["density"], points)[:, 0])
+
+    def feature(self, params: Params, points: Tensor) -> Tensor:
+        """Raw features (N, features) at points (N, 3); differentiable in params."""
+        return _trilinear(params["features"], points)
 
     def activate(self, g: Tensor) -> Tensor:
         """Raw grid values to density per unit of length."""
         return self.sharpness * F.softplus(g + self.shift)
+
+
+def _trilinear(grid: Tensor, points: Tensor) -> Tensor:
+    """Values (N, C) of a grid (1, C, Z, Y, X) at points (N, 3); outside the box those of its nearest face.
+
+    `grid_sample` on the CPU uses one thread per batch entry, so the points are dealt to one entry per thread.
+    """
+    n = len(points)
+    parts = torch.get_num_threads() if grid.device.type == "cpu" else 1
+    dealt = F.pad(points, (0, 0, 0, -n % parts)).view(parts, 1, 1, -1, 3)
+    values = F.grid_sample(grid.expand(parts, -1, -1, -1, -1), dealt, padding_mode="border", align_corners=True)
+    return values.permute(0, 4, 1, 2, 3).reshape(-1, grid.shape[1])[:n]

@@ -73,22 +73,24 @@ def look_at(position: Tensor, target: Tensor, fov: Tensor | float = FOV) -> Came
     return Cameras(pose, torch.as_tensor(fov, dtype=position.dtype, device=position.device).expand(len(position)))
 
 
-def orbit(
-    azimuth: Tensor, elevation: Tensor, distance: float = DISTANCE, fov: float = FOV
-) -> Cameras:
+def orbit(azimuth: Tensor, elevation: Tensor, distance: float = DISTANCE, fov: float = FOV) -> Cameras:
     """Cameras on a sphere of radius `distance` around the origin, looking at it. Angles are (B,) in radians."""
     cos = torch.cos(elevation)
     direction = torch.stack([cos * torch.sin(azimuth), -cos * torch.cos(azimuth), torch.sin(elevation)], dim=-1)
     return look_at(distance * direction, torch.zeros_like(direction), fov)
 
 
-def turntable(count: int, elevation: float = math.radians(20.0), distance: float = DISTANCE, fov: float = FOV) -> Cameras:
+def turntable(
+    count: int, elevation: float = math.radians(20.0), distance: float = DISTANCE, fov: float = FOV
+) -> Cameras:
     """`count` cameras evenly around the object, the first in front."""
     azimuth = torch.arange(count) * (2 * math.pi / count)
     return orbit(azimuth, torch.full((count,), elevation), distance, fov)
 
 
-def rays(cameras: Cameras, height: int, width: int, crop: tuple[int, int, int, int] | None = None) -> tuple[Tensor, Tensor]:
+def rays(
+    cameras: Cameras, height: int, width: int, crop: tuple[int, int, int, int] | None = None
+) -> tuple[Tensor, Tensor]:
     """Rays through the pixel centres of a height x width picture, or of its part `crop` = (top, left, height, width).
 
     Returns origins (B, h, w, 3) (an expanded view) and unit directions (B, h, w, 3) in the world.

@@ -63,7 +63,9 @@ def extract(
     return _largest(_decimated(mesh, faces))
 
 
-def _sample(density: Callable[[Tensor], Tensor], resolution: int, bound: float, device: torch.device | str) -> np.ndarray:
+def _sample(
+    density: Callable[[Tensor], Tensor], resolution: int, bound: float, device: torch.device | str
+) -> np.ndarray:
     """(R, R, R) float32 density at the centres of the cells, indexed x, y, z."""
     axis = ((2 * torch.arange(resolution) + 1) / resolution - 1) * bound
     slabs = []

@@ -75,7 +75,9 @@ def _sky(azimuth: Array, elevation: Array, light: Light, time: str, rng: Generat
     if time == "night":
         stars = rng.normal(size=(160, 3))
         stars /= np.linalg.norm(stars, axis=1, keepdims=True)
-        rgb = _mix(rgb, (0.95, 0.95, 1.0), (direction @ stars.T.astype(direction.dtype) > 0.99988).any(-1).astype(float))
+        rgb = _mix(
+            rgb, (0.95, 0.95, 1.0), (direction @ stars.T.astype(direction.dtype) > 0.99988).any(-1).astype(float)
+        )
     rgb = _mix(rgb, light.disc, np.clip((near - 0.9955) / 0.0015, 0, 1))
     flat = direction / np.maximum(np.abs(direction[..., 2:]), 0.25)
     veil = np.clip((clouds(flat, rng, 1.3) - 1 + cover) / 0.25, 0, 1) * np.clip(elevation / 0.12, 0, 1)
@@ -126,7 +128,9 @@ def _sea(rgb: Array, a: Array, e: Array, light: Light, rng: Generator) -> Array:
     rgb = _below(rgb, e, np.zeros_like(a), _haze(water, light, 0.05))
     if rng.uniform() < 0.5:
         island = 0.07 * ridge(a, rng, 6, 1.0) - 0.06
-        rgb = np.where((e > 0)[..., None], _below(rgb, e, island, _haze(_solid(a, (0.22, 0.36, 0.24)), light, 0.3)), rgb)
+        rgb = np.where(
+            (e > 0)[..., None], _below(rgb, e, island, _haze(_solid(a, (0.22, 0.36, 0.24)), light, 0.3)), rgb
+        )
     return rgb
 
 
@@ -157,7 +161,10 @@ def _town(rgb: Array, a: Array, e: Array, light: Light, rng: Generator) -> Array
         colour = np.clip(wall, 0, 1)[house] * (0.85, 1.0)[i]
         column, row = (phase % 1) * 4 % 1, (e - 0.5) * 22 % 1
         pane = (np.abs(column - 0.5) < 0.26) & (np.abs(row - 0.5) < 0.28)
-        lit = rng.uniform(size=(count, 4, 64))[house, ((phase % 1) * 4).astype(int), ((e + 2) * 22).astype(int) % 64] < 0.5
+        lit = (
+            rng.uniform(size=(count, 4, 64))[house, ((phase % 1) * 4).astype(int), ((e + 2) * 22).astype(int) % 64]
+            < 0.5
+        )
         body = _haze(colour, light, 0.2 - 0.15 * i)
         glass = np.array((1.0, 0.83, 0.42)) if night else 0.35 * np.array(light.zenith) + 0.25
         body = np.where((pane & (lit | (not night)))[..., None], glass, body)
@@ -177,6 +184,10 @@ def paint(landscape: str, time: str, azimuth: Array, elevation: Array, rng: Gene
     cover = rng.uniform(0.45, 0.75) if landscape == "sky" else rng.uniform(0.1, 0.5)
     rgb = _sky(azimuth, elevation, light, time, rng, cover)
     if landscape == "sky":
-        deep = _haze(_mix(_solid(azimuth, (0.75, 0.80, 0.88)), (1, 1, 1), clouds(_direction(azimuth, elevation), rng, 3)), light, 0.3)
+        deep = _haze(
+            _mix(_solid(azimuth, (0.75, 0.80, 0.88)), (1, 1, 1), clouds(_direction(azimuth, elevation), rng, 3)),
+            light,
+            0.3,
+        )
         return np.clip(_below(rgb, elevation, np.full_like(azimuth, -0.12), deep), 0, 1)
     return np.clip(GROUNDS[landscape](rgb, azimuth, elevation, light, rng), 0, 1)

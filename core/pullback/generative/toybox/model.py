@@ -33,15 +33,21 @@ FORMAT = "pullback-toybox-1"
 def network(path: Path = WEIGHTS, device: str = "cpu") -> Toybox:
     """The network with its weights, in float32, on a device; loaded once. ValueError where the file is not one of ours."""
     if not path.exists():
-        raise ValueError(f"toybox's weights are missing: {path} does not exist; reinstall pullback or train them (docs/toybox.md)")
+        raise ValueError(
+            f"toybox's weights are missing: {path} does not exist; reinstall pullback or train them (docs/toybox.md)"
+        )
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"toybox's weights cannot be read: {path} is truncated or not a safetensors file ({error})") from error
+        raise ValueError(
+            f"toybox's weights cannot be read: {path} is truncated or not a safetensors file ({error})"
+        ) from error
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} holds no toybox weights of this version: its format is {metadata.get('format')!r}, expected {FORMAT!r}")
+        raise ValueError(
+            f"{path} holds no toybox weights of this version: its format is {metadata.get('format')!r}, expected {FORMAT!r}"
+        )
     net = Toybox(Config(width=int(metadata["width"]), depth=int(metadata["depth"]), heads=int(metadata["heads"])))
     net.load_state_dict(tensors)
     return net.eval().requires_grad_(False).to(device)

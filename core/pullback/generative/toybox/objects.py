@@ -241,7 +241,10 @@ def _tower(u: Callable[[float, float], float]) -> Parts:
 
 def _sofa(u: Callable[[float, float], float]) -> Parts:
     width, depth, back = u(1.4, 1.65), u(0.6, 0.7), u(0.65, 0.8)
-    parts: Parts = [(_box(width, depth, 0.3), "main"), (_at(_box(width, 0.2, back), 0, depth / 2, back / 2 - 0.15), "main")]
+    parts: Parts = [
+        (_box(width, depth, 0.3), "main"),
+        (_at(_box(width, 0.2, back), 0, depth / 2, back / 2 - 0.15), "main"),
+    ]
     for side in (-1, 1):
         parts.append((_at(_box(0.2, depth + 0.1, 0.52), side * width / 2, 0, 0.1), "main"))
         parts.append((_at(_box(width * 0.42, depth * 0.8, 0.14), side * width * 0.22, -0.04, 0.2), "accent"))
@@ -256,7 +259,11 @@ def _fish(u: Callable[[float, float], float]) -> Parts:
     tail = _turn(tail, 90, (1, 0, 0))
     fin = _cone(0.3, 0.34)
     fin.apply_scale((0.25, 1, 1))
-    parts: Parts = [(body, "main"), (_at(tail, 0, length + 0.32, 0), "accent"), (_at(fin, 0, 0, height * 0.85), "accent")]
+    parts: Parts = [
+        (body, "main"),
+        (_at(tail, 0, length + 0.32, 0), "accent"),
+        (_at(fin, 0, 0, height * 0.85), "accent"),
+    ]
     for side in (-1, 1):
         parts.append((_at(_egg(0.07, 0.09, 0.09), side * 0.13, -length * 0.6, 0.1), RUBBER))
     return parts

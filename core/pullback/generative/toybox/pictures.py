@@ -17,8 +17,8 @@ from trimesh import Trimesh
 
 from ...geometry.cameras import Cameras, orbit, rays
 from .landscapes import paint
-from .objects import build
 from .network import ORBIT, PITCH
+from .objects import build
 from .words import COLOURS, LANDSCAPES, NOUNS, SIZES, TIMES, encode
 
 SIZE = 64

@@ -95,9 +95,13 @@ def optimisers(model: Toybox, lr: float) -> list[torch.optim.Optimizer]:
     return [Muon(matrices, lr=lr), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=0.01)]
 
 
-def save(path: Path, model: nn.Module, ema: nn.Module, optims: list[torch.optim.Optimizer], progress: dict[str, float]) -> None:
+def save(
+    path: Path, model: nn.Module, ema: nn.Module, optims: list[torch.optim.Optimizer], progress: dict[str, float]
+) -> None:
     """The whole training state as one safetensors file, by atomic rename."""
-    state = {f"model.{k}": v for k, v in model.state_dict().items()} | {f"ema.{k}": v for k, v in ema.state_dict().items()}
+    state = {f"model.{k}": v for k, v in model.state_dict().items()} | {
+        f"ema.{k}": v for k, v in ema.state_dict().items()
+    }
     for n, optim in enumerate(optims):
         for i, slots in optim.state_dict()["state"].items():
             state |= {f"optim.{n}.{i}.{name}": torch.as_tensor(v) for name, v in slots.items()}
@@ -132,7 +136,9 @@ def _fractions(minutes: float, spent: float, checkpoint_every: float = 180.0) ->
 
 
 @app.command()
-def train(folder: Path, minutes: float = 120, batch: int = 32, lr: float = 1e-3, width: int = 192, depth: int = 8) -> None:
+def train(
+    folder: Path, minutes: float = 120, batch: int = 32, lr: float = 1e-3, width: int = 192, depth: int = 8
+) -> None:
     """Train on the folder's pictures, continuing from its checkpoint if there is one."""
     torch.set_flush_denormal(True)  # before the first parallel operation, so that its threads inherit it
     accelerator = Accelerator()
@@ -164,7 +170,10 @@ def train(folder: Path, minutes: float = 120, batch: int = 32, lr: float = 1e-3,
         running += value.item()
         if step % 20 == 0:
             seconds = progress["seconds"] + time.monotonic() - start
-            accelerator.print(f"step {step}  loss {running / 20:.4f}  {step * batch / seconds:.1f} pictures/s  {100 * fraction:.0f} %", flush=True)
+            accelerator.print(
+                f"step {step}  loss {running / 20:.4f}  {step * batch / seconds:.1f} pictures/s  {100 * fraction:.0f} %",
+                flush=True,
+            )
             running = 0.0
         if due and accelerator.is_main_process:
             save(path, model, ema, optims, {"step": step, "seconds": progress["seconds"] + time.monotonic() - start})
@@ -174,13 +183,17 @@ def train(folder: Path, minutes: float = 120, batch: int = 32, lr: float = 1e-3,
 
 
 @app.command()
-def export(folder: Path, out: Path = Path(__file__).with_name("toybox.safetensors"), width: int = 192, depth: int = 8) -> None:
+def export(
+    folder: Path, out: Path = Path(__file__).with_name("toybox.safetensors"), width: int = 192, depth: int = 8
+) -> None:
     """Write the averaged weights of the folder's checkpoint, in float16, where the package looks for them."""
     config = Config(width=width, depth=depth)
     with safe_open(folder / "checkpoint.safetensors", "pt") as file:
         tensors = {k.removeprefix("ema."): file.get_tensor(k).half() for k in file.keys() if k.startswith("ema.")}  # noqa: SIM118
         step = file.metadata()["step"]
-    save_file(tensors, out, {"format": "pullback-toybox-1", "step": step, **{k: str(v) for k, v in asdict(config).items()}})
+    save_file(
+        tensors, out, {"format": "pullback-toybox-1", "step": step, **{k: str(v) for k, v in asdict(config).items()}}
+    )
     size = math.ceil(out.stat().st_size / 1e6)
     typer.echo(f"{out}: {size} MB")
 

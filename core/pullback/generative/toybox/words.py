@@ -24,7 +24,32 @@ LANDSCAPES = ("desert", "forest", "mountains", "sea", "sky", "town")
 TIMES = ("dawn", "noon", "sunset", "night")
 
 FILLERS = frozenset(
-    "a an the of at in on with by from to this that some one it is very single image picture photo render view".split()
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "at",
+        "in",
+        "on",
+        "with",
+        "by",
+        "from",
+        "to",
+        "this",
+        "that",
+        "some",
+        "one",
+        "it",
+        "is",
+        "very",
+        "single",
+        "image",
+        "picture",
+        "photo",
+        "render",
+        "view",
+    ]
 )
 SYNONYMS = {
     "plane": "airplane", "aeroplane": "airplane", "aircraft": "airplane", "jet": "airplane", "sphere": "ball",
@@ -63,7 +88,7 @@ def split(prompt: str) -> tuple[list[str], list[str]]:
 
 def closest(word: str, count: int = 3) -> list[str]:
     """Words that toybox knows and that are spelt most like `word` (possibly none)."""
-    near = difflib.get_close_matches(word, [*VOCABULARY[len(SPECIAL):], *SYNONYMS], n=count, cutoff=0.6)
+    near = difflib.get_close_matches(word, [*VOCABULARY[len(SPECIAL) :], *SYNONYMS], n=count, cutoff=0.6)
     return list(dict.fromkeys(SYNONYMS.get(found, found) for found in near))
 
 

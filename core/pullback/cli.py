@@ -1,0 +1,310 @@
+"""The command line: `pullback generate | image | panorama | render | mesh | words`.
+
+What a user does wrong ends in one line on standard error and exit code 1 (2 for unknown options, 130 after
+Ctrl-C). A sampling run keeps its state in `<output>.run` until the output is there; `--resume` continues it.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from . import storage, tasks
+from .diffreps.radiance import VoxelRadiance
+from .generative.toybox import words as toybox_words
+from .geometry.cameras import orbit
+from .mesh.glb import write_glb
+from .pictures import write_png
+from .pull import State
+from .storage import Field
+from .tasks import Recipe, Settings
+from .types import Cancelled, Model
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+                  help="Sample 3D objects, panoramas and images of any size from any image diffusion model.")  # fmt: skip
+console = Console(stderr=True, highlight=False)
+MAX_PIXELS = 1 << 16
+"""Longest side of a picture."""
+
+Prompt = Annotated[str, typer.Argument(help='What to draw, for example "a red mushroom".')]
+Out = Annotated[Path, typer.Option("-o", "--out", help="The file to write.")]
+FieldFile = Annotated[Path, typer.Argument(help="A field file that generate, image or panorama wrote.")]
+Negative = Annotated[str, typer.Option(help="What to keep away from.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+Steps = Annotated[int, typer.Option(help="Noise levels to go through.")]
+Guidance = Annotated[float, typer.Option(help="How strictly to follow the prompt: 0 not at all, 1 as trained.")]
+Eta = Annotated[float, typer.Option(help="Fresh noise per step, 0 to 1.")]
+Repaint = Annotated[
+    str, typer.Option(help="JUMP,REPEATS: walk back and forth to make views agree; needs --eta above 0.")
+]
+SolverName = Annotated[str, typer.Option("--solver", help="How each step is fitted: adam, paper or gauss-newton.")]
+Views = Annotated[int, typer.Option(help="Views per step.")]
+ModelName = Annotated[str, typer.Option("--model", help="toybox, a diffusers folder, or a .safetensors checkpoint.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps ...")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run with the same output.")]
+Preview = Annotated[bool, typer.Option("--preview", help="Keep a live picture beside the output.")]
+
+
+@app.command()
+def generate(
+    prompt: Prompt, out: Out = Path("object.glb"), negative: Negative = "", seed: Seed = 0, steps: Steps = 30,
+    guidance: Guidance = 2.0, eta: Eta = 0.0, repaint: Repaint = "1,1", solver: SolverName = "adam", views: Views = 8,
+    model: ModelName = "toybox", device: Device = "cpu", resume: Resume = False, preview: Preview = False,
+    faces: Annotated[int, typer.Option(help="Triangles of the mesh, at most.")] = 20_000,
+    texture: Annotated[int, typer.Option(help="Pixels of the texture's side.")] = 1024,
+) -> None:  # fmt: skip
+    """Sample a textured 3D object; writes a GLB, its field file and a turntable picture."""
+    settings = Settings(prompt, negative, seed, steps, guidance, eta, _pair(repaint), solver, views)
+    _in_range("faces", faces, 100, 1_000_000)
+    _in_range("texture", texture, 16, 8192)
+    with _claimed(out, ".glb") as run:
+        loaded = tasks.load_model(model, device)
+        field = _sampled("generate", loaded, tasks.object_recipe(loaded, settings), settings, run, resume, preview)
+        with console.status("mesh and texture"):
+            mesh, picture = tasks.textured_mesh(field, loaded, faces, texture)
+            write_glb(out, mesh, picture, name=prompt)
+            _write_picture(out.with_suffix(".turntable.png"), tasks.turntable_picture(field, loaded))
+        storage.save_field(out.with_suffix(".field.safetensors"), field)
+    also = (out.with_suffix(end).name for end in (".field.safetensors", ".turntable.png"))
+    console.print(f"{out}: {len(mesh.faces)} faces; also {' and '.join(also)}")
+
+
+@app.command()
+def image(
+    prompt: Prompt, out: Out = Path("image.png"), size: Annotated[int, typer.Option(help="Pixels of a side.")] = 2048,
+    negative: Negative = "", seed: Seed = 0, steps: Steps = 30, guidance: Guidance = 3.0, eta: Eta = 0.0,
+    repaint: Repaint = "1,1", solver: SolverName = "adam", model: ModelName = "toybox", device: Device = "cpu",
+    resume: Resume = False, preview: Preview = False,
+) -> None:  # fmt: skip
+    """Sample an image without a resolution, and write it at one."""
+    settings = Settings(prompt, negative, seed, steps, guidance, eta, _pair(repaint), solver, 1)
+    _in_range("size", size, 1, MAX_PIXELS)
+    with _claimed(out, ".png") as run:
+        loaded = tasks.load_model(model, device)
+        field = _sampled("image", loaded, tasks.image_recipe(loaded, settings), settings, run, resume, preview)
+        write_png(out, tasks.bands(field, size, size, loaded), size, size)
+        storage.save_field(out.with_suffix(".field.safetensors"), field)
+    console.print(f"{out}: {size} x {size}; also {out.with_suffix('.field.safetensors').name}")
+
+
+@app.command()
+def panorama(
+    prompt: Prompt, out: Out = Path("panorama.png"), width: Annotated[int, typer.Option(help="Pixels around.")] = 4096,
+    projection: Annotated[str, typer.Option(help="sphere (2:1) or cylinder (8:1).")] = "sphere",
+    negative: Negative = "", seed: Seed = 0, steps: Steps = 30, guidance: Guidance = 2.0, eta: Eta = 0.0,
+    repaint: Repaint = "1,1", solver: SolverName = "adam", views: Views = 12, model: ModelName = "toybox",
+    device: Device = "cpu", resume: Resume = False, preview: Preview = False,
+) -> None:  # fmt: skip
+    """Sample a panorama whose left edge is its right edge, and write it equirectangular or as a strip."""
+    settings = Settings(prompt, negative, seed, steps, guidance, eta, _pair(repaint), solver, views)
+    _in_range("width", width, 8, MAX_PIXELS)
+    with _claimed(out, ".png") as run:
+        loaded = tasks.load_model(model, device)
+        recipe = tasks.panorama_recipe(loaded, settings, projection)
+        field = _sampled(f"panorama {projection}", loaded, recipe, settings, run, resume, preview)
+        height = width // tasks.aspect(field)
+        write_png(out, map(tasks.on_white, tasks.bands(field, height, width, loaded)), width, height)
+        storage.save_field(out.with_suffix(".field.safetensors"), field)
+    console.print(f"{out}: {width} x {height}; also {out.with_suffix('.field.safetensors').name}")
+
+
+@app.command()
+def render(
+    field_file: FieldFile, out: Out = Path("render.png"),
+    size: Annotated[str, typer.Option(help="Pixels: WIDTHxHEIGHT, or one number for the longer side.")] = "1024",
+    crop: Annotated[str, typer.Option(help="LEFT,TOP,WIDTH,HEIGHT in those pixels: only that part.")] = "",
+    view: Annotated[str, typer.Option(help="AZIMUTH,ELEVATION in degrees, for 3D fields; 0,0 is the front.")] = "30,20",
+    model: Annotated[str, typer.Option(help="Decodes latent fields; default: the field's own.")] = "", device: Device = "cpu",
+) -> None:  # fmt: skip
+    """Render an existing field at any size, any part, any view; memory stays that of a tile."""
+    field = storage.load_field(field_file)
+    loaded = tasks.load_model(model or field.model, device)
+    width, height = _size(size, field)
+    part = _crop(crop, width, height)
+    with _claimed(out, ".png"):
+        write_png(out, _bands(field, loaded, width, height, part, view), part[3], part[2])
+    console.print(f"{out}: {part[3]} x {part[2]}")
+
+
+@app.command()
+def mesh(
+    field_file: FieldFile, out: Out = Path("object.glb"),
+    faces: Annotated[int, typer.Option(help="Triangles, at most.")] = 20_000,
+    texture: Annotated[int, typer.Option(help="Pixels of the texture's side.")] = 1024,
+    model: Annotated[str, typer.Option(help="Decodes latent fields; default: the field's own.")] = "", device: Device = "cpu",
+) -> None:  # fmt: skip
+    """Make a textured mesh of an existing 3D field."""
+    _in_range("faces", faces, 100, 1_000_000)
+    _in_range("texture", texture, 16, 8192)
+    field = storage.load_field(field_file)
+    with _claimed(out, ".glb"):
+        surface, picture = tasks.textured_mesh(field, tasks.load_model(model or field.model, device), faces, texture)
+        write_glb(out, surface, picture, name=field.prompt or "object")
+    console.print(f"{out}: {len(surface.faces)} faces")
+
+
+@app.command("words")
+def list_words() -> None:
+    """List what the built-in model knows how to draw."""
+    groups = (("objects", toybox_words.NOUNS), ("colours", toybox_words.COLOURS), ("sizes", toybox_words.SIZES),
+              ("landscapes", toybox_words.LANDSCAPES), ("times of day", toybox_words.TIMES))  # fmt: skip
+    for name, group in groups:
+        typer.echo(f"{name}: {', '.join(group)}")
+    typer.echo('examples: "a red mushroom", "a big blue and white fish", "mountains at sunset"')
+
+
+def _sampled(
+    task: str, model: Model, recipe: Recipe, settings: Settings, run: Path, resume: bool, preview: bool
+) -> Field:
+    """Sample with a progress bar, keeping the run file up to date; continue it if asked."""
+    agreed = tasks.settings_of_run(task, model.name, settings)
+    state = storage.load_run(run, agreed) if resume and run.exists() else None
+    if resume and state is None:
+        console.print(f"no unfinished run at {run}: starting from the beginning")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("residual {task.fields[residual]:.4f}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        line = bar.add_task(
+            settings.prompt[:40], total=len(settings.walk), completed=state.move if state else 0, residual=0.0
+        )
+
+        def show(move: int, total: int, now: State) -> None:
+            bar.update(line, completed=move, residual=now.residual)
+            if preview:
+                _write_picture(
+                    run.with_suffix(".preview.png"), tasks.preview(tasks.field_of(recipe, settings, model, now), model)
+                )
+
+        return tasks.sample(model, recipe, settings, state, show, lambda now: storage.save_run(run, now, agreed))
+
+
+@contextmanager
+def _claimed(out: Path, suffix: str) -> Iterator[Path]:
+    """Make sure that `out` can be written and that no other run writes it; yields its run file, gone after success."""
+    if out.suffix.lower() != suffix:
+        raise ValueError(f"the output {out} should end in {suffix}")
+    if not out.parent.is_dir():
+        raise ValueError(f"the folder {out.parent} does not exist: make it first")
+    if out.is_dir():
+        raise ValueError(f"the output {out} is a folder")
+    run, lock = out.with_name(out.name + ".run"), FileLock(out.with_name(out.name + ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"another run is writing {out}: wait for it, or choose another output") from None
+    try:
+        yield run
+        run.unlink(missing_ok=True)
+        run.with_suffix(".preview.png").unlink(missing_ok=True)
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _bands(field: Field, model: Model, width: int, height: int, part: tasks.Crop, view: str) -> Iterator[Tensor]:
+    if not isinstance(field.diffrep, VoxelRadiance):
+        return tasks.bands(field, height, width, model, part)
+    azimuth, elevation = _numbers("view", view, 2)
+    camera = orbit(torch.tensor([math.radians(azimuth)]), torch.tensor([math.radians(elevation)]))
+    return tasks.view_bands(field, camera, height, width, model, part)
+
+
+def _write_picture(path: Path, picture: Tensor) -> None:
+    write_png(path, iter([picture]), picture.shape[-1], picture.shape[-2])
+
+
+def _numbers(name: str, text: str, count: int) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"--{name} is {text!r}; it takes {count} numbers with commas between them")
+    return numbers
+
+
+def _pair(text: str) -> tuple[int, int]:
+    jump, repeats = _numbers("repaint", text, 2)
+    return int(jump), int(repeats)
+
+
+def _in_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"--{name} is {value}; it must be between {low} and {high}")
+
+
+def _size(text: str, field: Field) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if not all(part.isdecimal() for part in parts) or len(parts) > 2:
+        raise ValueError(f"--size is {text!r}; it takes WIDTHxHEIGHT or one number")
+    width = int(parts[0])
+    height = int(parts[1]) if len(parts) == 2 else max(1, width // tasks.aspect(field))
+    for side in (width, height):
+        _in_range("size", side, 1, MAX_PIXELS)
+    return width, height
+
+
+def _crop(text: str, width: int, height: int) -> tasks.Crop:
+    if not text:
+        return 0, 0, height, width
+    left, top, w, h = (int(n) for n in _numbers("crop", text, 4))
+    if min(left, top) < 0 or min(w, h) < 1 or left + w > width or top + h > height:
+        raise ValueError(f"--crop {text} does not lie within the picture of {width} x {height}")
+    return top, left, h, w
+
+
+def _complain(text: str) -> None:
+    console.print(f"pullback: {' '.join(text.split())}", style="red", soft_wrap=True, markup=False)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    console.print(f"note: {message}", style="yellow", soft_wrap=True, markup=False)
+
+
+def main() -> None:
+    """The entry point: runs the command, and turns every user's mistake into one line and an exit code."""
+    warnings.showwarning = _warn
+    code, said = _guarded(lambda: app(standalone_mode=False))
+    if said:
+        _complain(said)
+    sys.exit(code)
+
+
+def _guarded(work: Callable[[], object]) -> tuple[int, str]:
+    """Run `work`; its exit code and what to say of its failure."""
+    try:
+        result = work()
+    except (KeyboardInterrupt, Cancelled, typer.Abort):
+        return 130, "stopped; the same command with --resume continues"
+    except typer.Exit as stop:
+        return stop.exit_code, ""
+    except OSError as error:
+        return 1, f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}"
+    except MemoryError:
+        return 1, "out of memory: choose a smaller size"
+    except ValueError as error:
+        return 1, str(error)
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # typer's and click's usage errors
+            return int(error.exit_code), error.format_message()
+        raise
+    return (result if isinstance(result, int) else 0), ""

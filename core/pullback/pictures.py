@@ -1,0 +1,38 @@
+"""Pictures: PNG files of any size, written band by band."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import png
+import torch
+from torch import Tensor
+
+from .files import atomic
+
+
+def straight(premultiplied: Tensor) -> Tensor:
+    """Premultiplied RGBA (4, H, W) in [0, 1] to straight alpha, as PNG wants it; black where nothing is."""
+    alpha = premultiplied[3:]
+    return torch.cat([(premultiplied[:3] / alpha.clamp(min=1 / 512)).clamp(0, 1), alpha])
+
+
+def write_png(path: Path, bands: Iterator[Tensor], width: int, height: int) -> None:
+    """Write display bands (3 or 4, rows, width) in [0, 1], from top to bottom, as one PNG by atomic rename.
+
+    Memory is that of one band. Four channels are premultiplied RGBA. OSError where the file cannot be written.
+    """
+    first = next(bands)
+    writer = png.Writer(width, height, greyscale=False, alpha=len(first) == 4, bitdepth=8, compression=4)
+    with atomic(path) as part, part.open("wb") as file:
+        writer.write_packed(file, _rows(first, bands))
+
+
+def _rows(first: Tensor, rest: Iterator[Tensor]) -> Iterator[bytes]:
+    band: Tensor | None = first
+    while band is not None:
+        colours = straight(band) if len(band) == 4 else band
+        pixels = (colours * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+        yield from (row.tobytes() for row in pixels)
+        band = next(rest, None)

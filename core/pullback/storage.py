@@ -1,0 +1,162 @@
+"""Storage: field files and run files, both one safetensors file, never pickle.
+
+A field file holds a finished field: its parameters and, as text, `format`, `kind`, `config` (JSON), `prompt`,
+`model`, `seed` and the version of pullback. A run file holds the whole state of an unfinished run and its
+settings, so that it can be taken up after any interruption. Both appear by atomic rename.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from importlib import metadata as packages
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Generator, Tensor
+
+from .diffreps.image import SirenImage
+from .diffreps.panorama import SirenCylinder, SirenSphere
+from .diffreps.radiance import VoxelRadiance
+from .fields.voxels import Voxels
+from .files import atomic
+from .pull import State
+from .types import Params
+
+FIELD_FORMAT = "pullback-field-1"
+RUN_FORMAT = "pullback-run-1"
+KINDS: dict[str, type] = {
+    "siren-image": SirenImage, "siren-cylinder": SirenCylinder, "siren-sphere": SirenSphere, "voxel-radiance": VoxelRadiance,
+}  # fmt: skip
+
+Diffrep = SirenImage | SirenCylinder | SirenSphere | VoxelRadiance
+
+
+@dataclass(frozen=True)
+class Field:
+    """A sampled field: how it renders, its parameters, and where it came from."""
+
+    diffrep: Diffrep
+    params: Params
+    prompt: str = ""
+    model: str = "toybox"
+    seed: int = 0
+
+    @property
+    def kind(self) -> str:
+        """Its name in files."""
+        return next(name for name, cls in KINDS.items() if type(self.diffrep) is cls)
+
+
+def version() -> str:
+    """The installed version of pullback, or "0" where it runs from a folder without being installed."""
+    try:
+        return packages.version("pullback")
+    except packages.PackageNotFoundError:
+        return "0"
+
+
+def _config(diffrep: Diffrep) -> str:
+    return json.dumps({f.name: getattr(diffrep, f.name) for f in fields(diffrep) if f.init}, default=asdict)
+
+
+def _diffrep(kind: str, config: str, path: Path) -> Diffrep:
+    if kind not in KINDS:
+        raise ValueError(f"{path} holds a field of the unknown kind {kind!r}; this version knows {', '.join(KINDS)}")
+    try:
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(config).items()}
+        if "voxels" in values:
+            values["voxels"] = Voxels(**values["voxels"])
+        return KINDS[kind](**values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} describes its {kind} in a way that this version does not know ({error})") from error
+
+
+def read(path: Path, expected: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and texts of a safetensors file of the format `expected`; ValueError says what it is instead."""
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist or is not a file")
+    try:
+        with safe_open(path, "pt") as file:
+            texts = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read: it is truncated or not a safetensors file ({error})") from error
+    if texts.get("format") != expected:
+        raise ValueError(f"{path} is of the format {texts.get('format', 'unknown')!r}; this version reads {expected!r}")
+    return tensors, texts
+
+
+def write(path: Path, tensors: dict[str, Tensor], texts: dict[str, str]) -> None:
+    """Write a safetensors file so that it is either whole or not there. OSError where that fails."""
+    with atomic(path) as part:
+        try:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, texts)
+        except SafetensorError as error:  # it wraps the system's error, disk full among them
+            raise OSError(str(error)) from error
+
+
+def save_field(path: Path, field: Field) -> None:
+    """Write a field file."""
+    texts = {"format": FIELD_FORMAT, "kind": field.kind, "config": _config(field.diffrep), "prompt": field.prompt}
+    write(path, field.params, texts | {"model": field.model, "seed": str(field.seed), "pullback": version()})
+
+
+def load_field(path: Path) -> Field:
+    """Read a field file. ValueError names what is wrong: the file, its format, its kind or its tensors."""
+    tensors, texts = read(path, FIELD_FORMAT)
+    diffrep = _diffrep(texts.get("kind", ""), texts.get("config", "{}"), path)
+    wanted = {k: v.shape for k, v in diffrep.init(Generator().manual_seed(0)).items()}
+    found = {k: v.shape for k, v in tensors.items()}
+    if wanted != found:
+        wrong = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+        raise ValueError(f"{path} does not hold the tensors that its {texts['kind']} needs: {', '.join(wrong)}")
+    return Field(diffrep, tensors, texts.get("prompt", ""), texts.get("model", ""), int(texts.get("seed", 0)))
+
+
+def save_run(path: Path, state: State, settings: dict[str, Any]) -> None:
+    """Write the state of a run, with the settings that it must be continued with."""
+    tensors = {f"params.{k}": v for k, v in state.params.items()} | {f"solver.{k}": v for k, v in state.solver.items()}
+    tensors |= {"noise": state.noise, "carry": state.carry, "random": state.random}
+    numbers = {"move": state.move, "passes": state.passes, "residual": state.residual}
+    write(path, tensors, {"format": RUN_FORMAT, "settings": json.dumps(settings), "numbers": json.dumps(numbers)})
+
+
+def load_run(path: Path, settings: dict[str, Any]) -> State:
+    """Read the state of a run. ValueError where it was started with other settings, naming them."""
+    tensors, texts = read(path, RUN_FORMAT)
+    before = json.loads(texts["settings"])
+    now = json.loads(json.dumps(settings))
+    if before != now:
+        changed = [
+            f"{k} {before.get(k)!r} (now {now.get(k)!r})"
+            for k in sorted(before.keys() | now.keys())
+            if before.get(k) != now.get(k)
+        ]
+        raise ValueError(
+            f"the unfinished run {path} was started with other settings: {', '.join(changed)}; use those, or leave out --resume"
+        )
+    parts: dict[str, Params] = {"params": {}, "solver": {}}
+    for key, value in tensors.items():
+        head, _, name = key.partition(".")
+        if name:
+            parts[head][name] = value
+    numbers = json.loads(texts["numbers"])
+    return State(
+        parts["params"],
+        parts["solver"],
+        tensors["noise"],
+        tensors["carry"],
+        numbers["move"],
+        tensors["random"],
+        numbers["passes"],
+        numbers["residual"],
+    )
+
+
+def generator(seed: int) -> Generator:
+    """A generator on the CPU: the same numbers whatever device the model runs on."""
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,332 @@
+"""Tasks: what users ask for, as functions. The command line, the nodes and the worker all call these.
+
+A task takes a `Model` and `Settings`, and returns a `Field`; from a field come pictures of any size (`picture`)
+and textured meshes (`textured_mesh`). Progress, cancelling and saving enter as callbacks (types.py, pull.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from trimesh import Trimesh
+
+from .adapters import diffusers
+from .diffreps.image import Crop, SirenImage
+from .diffreps.panorama import SirenCylinder, SirenSphere
+from .diffreps.radiance import VoxelRadiance
+from .fields.voxels import Voxels
+from .generative.toybox.model import ToyboxModel
+from .geometry.cameras import Cameras, orbit, turntable
+from .geometry.sphere import Headings, headings
+from .mesh.bake import bake
+from .mesh.surface import extract
+from .mesh.unwrap import unwrap
+from .noise import CanvasViews, FixedViews, FreshViews, Views
+from .pull import Fit, Pull, State, start
+from .schedules import evaluations, log_linear, repaint
+from .solvers import Adam, GaussNewton, Solver, paper_adam
+from .storage import Diffrep, Field, generator
+from .types import Model, Progress
+
+SOLVERS = ("adam", "paper", "gauss-newton")
+TILE = 1 << 16
+"""Pixels that are rendered at a time: bounds the memory of pictures of any size."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user may set for any task. ValueError names what is out of range.
+
+    guidance: 0 unconditional, 1 conditional (`guidance.py`). eta: DDIM's stochasticity. repaint: (jump, repeats);
+    (1, 1) is none. views: views per diffusion step, for fields that have more than one.
+    """
+
+    prompt: str
+    negative: str = ""
+    seed: int = 0
+    steps: int = 30
+    guidance: float = 3.0
+    eta: float = 0.0
+    repaint: tuple[int, int] = (1, 1)
+    solver: str = "adam"
+    views: int = 8
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise ValueError('the prompt is empty: say what to draw, for example "a red mushroom"')
+        if len(self.prompt) > 2000:
+            raise ValueError(f"the prompt has {len(self.prompt)} characters; it may have 2000: shorten it")
+        if not (math.isfinite(self.guidance) and 0 <= self.guidance <= 100):
+            raise ValueError(f"guidance is {self.guidance}; it must be between 0 and 100")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta is {self.eta}; it must be between 0 and 1")
+        if self.repaint[1] > 1 and self.eta == 0:
+            raise ValueError("repaint needs fresh noise to do anything: give an eta above 0 with it, for example 0.75")
+        if not 1 <= self.views <= 64:
+            raise ValueError(f"views is {self.views}; it must be between 1 and 64")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"the seed is {self.seed}; it must be between 0 and 2^63 - 1")
+        if self.solver not in SOLVERS:
+            raise ValueError(f"the solver is {self.solver!r}; it must be one of {', '.join(SOLVERS)}")
+        repaint(self.steps, *self.repaint)
+
+    @property
+    def walk(self) -> list[tuple[int, int]]:
+        """The moves between noise levels."""
+        return repaint(self.steps, *self.repaint)
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations per view (twice that with guidance)."""
+        return evaluations(self.walk)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one kind of field is sampled: the diffrep, its views, and the numbers that suit it."""
+
+    diffrep: Diffrep
+    views: Views
+    adam: Adam
+    sigma: tuple[float, float]
+    gamma: float
+    fit: Fit | None = field(default=None, compare=False)
+
+
+def load_model(name: str = "toybox", device: str = "cpu") -> Model:
+    """ "toybox", or the path of a diffusers folder or a .safetensors checkpoint. ValueError says what is missing."""
+    if device != "cpu" and not _available(device):
+        raise ValueError(f"the device {device!r} is not available here; use cpu")
+    return ToyboxModel(device=device) if name == "toybox" else diffusers.load(Path(name), device=device)
+
+
+def _available(device: str) -> bool:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        return False
+    return True
+
+
+def image_recipe(model: Model, settings: Settings) -> Recipe:
+    """A SIREN over the plane, sampled through its one view."""
+    shape = (1, model.channels, model.size, model.size)
+    diffrep = SirenImage(channels=model.channels, size=(model.size, model.size))
+    return Recipe(diffrep, FixedViews(None, shape), Adam(10, 100, 4e-3), _range(model, 20.0, 0.03), 1.0)
+
+
+def panorama_recipe(model: Model, settings: Settings, projection: str = "sphere") -> Recipe:
+    """A SIREN over the sphere, or around a cylinder 8 views wide, sampled through `settings.views` views a step."""
+    if projection == "cylinder":
+        strip = SirenCylinder(model.channels, model.size, 8 * model.size)
+        views: Views = CanvasViews(model.channels, model.size, 8 * model.size, settings.views)
+        return Recipe(strip, views, Adam(20, 100, 3e-3), _range(model, 20.0, 0.05), 0.5)
+    if projection != "sphere":
+        raise ValueError(f"the projection is {projection!r}; it must be sphere or cylinder")
+    sphere = SirenSphere(model.channels, model.size)
+    shape = (settings.views, model.channels, model.size, model.size)
+    outward = FreshViews(lambda g: around(settings.views, g), shape)
+    return Recipe(sphere, outward, Adam(20, 100, 3e-3), _range(model, 20.0, 0.05), 0.0)
+
+
+def object_recipe(model: Model, settings: Settings) -> Recipe:
+    """A voxel radiance field, sampled through new cameras around it at every step."""
+    kind = "rgba" if model.scale == 1 and model.channels == 4 else "rgb" if model.scale == 1 else "latent"
+    voxels = Voxels(features=model.channels - (kind == "rgba"))
+    diffrep = VoxelRadiance(kind, model.channels, model.size, voxels=voxels)
+    shape = (settings.views, model.channels, model.size, model.size)
+    rates = {"density": 0.15, "features": 0.08, "background": 0.01}
+    solver = Adam(20, 60, rates, betas=(0.9, 0.95))
+    return Recipe(
+        diffrep,
+        FreshViews(lambda g: orbiting(settings.views, g), shape),
+        solver,
+        _range(model, 20.0, 0.05),
+        0.0,
+        diffrep.fit,
+    )
+
+
+def orbiting(count: int, generator: Generator) -> Cameras:
+    """Cameras around an object: azimuths evenly spaced from a random one, elevations stratified from -15 to 60 degrees."""
+    azimuth = (torch.arange(count) + torch.rand(1, generator=generator)) * (2 * math.pi / count)
+    height = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
+    return orbit(azimuth, torch.deg2rad(-15 + 75 * height))
+
+
+def around(count: int, generator: Generator, fov: float = math.radians(65.0)) -> Headings:
+    """Views from the centre: azimuths evenly spaced from a random one; sines of the pitch stratified, uniform in area."""
+    azimuth = (torch.arange(count) + torch.rand(1, generator=generator)) * (2 * math.pi / count)
+    height = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
+    return headings(azimuth, torch.asin((2 * height - 1) * math.sin(1.2)), fov)
+
+
+def _range(model: Model, high: float, low: float) -> tuple[float, float]:
+    return max(low, model.sigma_min), min(high, model.sigma_max)
+
+
+def solver_of(recipe: Recipe, settings: Settings) -> Solver:
+    """The inner solver that the settings name, with the recipe's rates."""
+    if settings.solver == "paper":
+        return paper_adam(recipe.adam.lr)
+    if settings.solver == "gauss-newton":
+        if recipe.fit is not None:
+            raise ValueError(
+                "gauss-newton needs the same residual at every pass; fields that are fitted through random rays need adam"
+            )
+        return GaussNewton()
+    return recipe.adam
+
+
+def sample(
+    model: Model,
+    recipe: Recipe,
+    settings: Settings,
+    state: State | None = None,
+    progress: Progress | None = None,
+    save: Callable[[State], None] | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> Field:
+    """Sample a field. `state` continues an earlier run; see `Pull` for the callbacks."""
+    random = generator(settings.seed)
+    solver = solver_of(recipe, settings)
+    sigmas = log_linear(settings.steps, *recipe.sigma)
+    denoise = model.denoiser(settings.prompt, settings.negative, settings.guidance)
+    pull = Pull(
+        recipe.diffrep,
+        denoise,
+        recipe.views,
+        solver,
+        sigmas,
+        settings.walk,
+        settings.eta,
+        recipe.gamma,
+        recipe.fit,
+        tick,
+    )
+    state = state or start(recipe.diffrep.init(random), recipe.views, solver, random)
+    return field_of(recipe, settings, model, pull(state, random, progress, save))
+
+
+def field_of(recipe: Recipe, settings: Settings, model: Model, state: State) -> Field:
+    """The field in a run's state, finished or not."""
+    return Field(recipe.diffrep, state.params, settings.prompt, model.name, settings.seed)
+
+
+def views_of(field: Field, cameras: Cameras, size: int, model: Model) -> Tensor:
+    """Display pictures (B, 3 or 4, size, size) in [0, 1] of an object through cameras; RGBA is premultiplied."""
+    if not isinstance(field.diffrep, VoxelRadiance):
+        raise ValueError(f"a {field.kind} has no cameras; only a voxel-radiance field can be seen from different sides")
+    size = max(1, size // model.scale)
+    with torch.no_grad():
+        return torch.cat(
+            [
+                model.decode(field.diffrep.picture(field.params, cameras[i : i + 1], size, size))
+                for i in range(len(cameras))
+            ]
+        )
+
+
+def bands(field: Field, height: int, width: int, model: Model, crop: Crop | None = None) -> Iterator[Tensor]:
+    """A picture (of a SIREN field) from top to bottom as bands (C, rows, w) of display values; no more than TILE pixels at a time.
+
+    Latent fields come as one band: their pictures are decoded whole.
+    """
+    if isinstance(field.diffrep, VoxelRadiance):
+        raise ValueError("a voxel-radiance field is seen through cameras: give a view")
+    top, left, h, w = crop or (0, 0, height, width)
+    draw = field.diffrep.picture
+    with torch.no_grad():
+        if model.scale > 1:
+            s = model.scale
+            yield model.decode(draw(field.params, height // s, width // s, (top // s, left // s, h // s, w // s)))[0]
+            return
+        rows = max(1, TILE // w)
+        for y in range(top, top + h, rows):
+            n = min(rows, top + h - y)
+            tiles = [(y, x, n, min(TILE, left + w - x)) for x in range(left, left + w, TILE)]
+            yield torch.cat([model.decode(draw(field.params, height, width, tile))[0] for tile in tiles], -1)
+
+
+def view_bands(
+    field: Field, camera: Cameras, height: int, width: int, model: Model, crop: Crop | None = None
+) -> Iterator[Tensor]:
+    """The same for a radiance field through one camera. ValueError where the field has no cameras."""
+    top, left, h, w = crop or (0, 0, height, width)
+    assert isinstance(field.diffrep, VoxelRadiance)
+    s = model.scale
+    rows = max(1, TILE // w) if s == 1 else h
+    with torch.no_grad():
+        for y in range(top, top + h, rows):
+            tile = (y // s, left // s, min(rows, top + h - y) // s, w // s)
+            yield model.decode(field.diffrep.picture(field.params, camera, height // s, width // s, tile))[0]
+
+
+def aspect(field: Field) -> int:
+    """Width over height of a field's whole picture."""
+    if isinstance(field.diffrep, SirenCylinder):
+        return field.diffrep.turn // field.diffrep.height
+    return 2 if isinstance(field.diffrep, SirenSphere) else 1
+
+
+def preview(field: Field, model: Model, size: int = 256) -> Tensor:
+    """(3, H, W) display RGB: what the field looks like now, small and quick."""
+    if isinstance(field.diffrep, VoxelRadiance):
+        return torch.cat(list(on_white(views_of(field, turntable(4), size // 2, model))), -1)
+    height, width = size, size * aspect(field)
+    return on_white(torch.cat(list(bands(field, height, width, model)), -2))
+
+
+def textured_mesh(
+    field: Field,
+    model: Model,
+    faces: int = 20_000,
+    texture: int = 1024,
+    resolution: int = 128,
+    views: int = 24,
+    view_size: int = 256,
+) -> tuple[Trimesh, np.ndarray]:
+    """The surface of a radiance field as a mesh with UVs, and its texture (texture, texture, 3) uint8."""
+    if not isinstance(field.diffrep, VoxelRadiance):
+        raise ValueError(f"a {field.kind} has no surface; only a voxel-radiance field becomes a mesh")
+    diffrep, params = field.diffrep, field.params
+    with torch.no_grad():
+        mesh = unwrap(extract(lambda points: diffrep.density(params, points), resolution, faces=faces))
+    cameras = bake_cameras(views)
+    pictures = views_of(field, cameras, view_size, model)
+    if pictures.shape[1] == 3:
+        opacity = torch.ones_like(pictures[:, :1])
+        pictures = torch.cat([pictures, opacity], 1)
+    return mesh, bake(mesh, cameras, pictures, texture)
+
+
+def bake_cameras(count: int) -> Cameras:
+    """Cameras all around an object, evenly spread over the sphere (a Fibonacci lattice)."""
+    i = torch.arange(count) + 0.5
+    return orbit(i * math.pi * (3 - math.sqrt(5)), torch.asin(1 - 2 * i / count))
+
+
+def turntable_picture(field: Field, model: Model, size: int = 256, count: int = 8) -> Tensor:
+    """(3, 2 size, count / 2 size) display RGB: an object from `count` sides, on white."""
+    pictures = on_white(views_of(field, turntable(count), size, model))
+    half = count // 2
+    return torch.cat([torch.cat(list(pictures[:half]), -1), torch.cat(list(pictures[half:]), -1)], -2)
+
+
+def on_white(pictures: Tensor) -> Tensor:
+    """Premultiplied RGBA (..., 4, H, W) over white; RGB passes through."""
+    if pictures.shape[-3] == 3:
+        return pictures
+    return (pictures[..., :3, :, :] + 1 - pictures[..., 3:, :, :]).clamp(0, 1)
+
+
+def settings_of_run(task: str, model: str, settings: Settings, **more: Any) -> dict[str, Any]:
+    """What a run file must agree on to be continued."""
+    return {"task": task, "model": model, **asdict(settings), **more}
