@@ -126,20 +126,34 @@ def build_sd3(folder: Path) -> Path:
     return folder / "model"
 
 
+BUILDERS = {
+    "eps": lambda folder: build_sd(folder, set_alpha_to_one=False),
+    "v": lambda folder: build_sd(folder, prediction_type="v_prediction"),
+    "xl": build_xl,
+    "sd3": build_sd3,
+}
+
+
+class Lazy(dict):
+    """A dict whose values are made when they are first asked for."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def __missing__(self, name):
+        return self.setdefault(name, self.make(name))
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """The folder of each family, by name. Read only: the tests that break one copy it."""
-    return {
-        "eps": build_sd(tmp_path_factory.mktemp("eps"), set_alpha_to_one=False),
-        "v": build_sd(tmp_path_factory.mktemp("v"), prediction_type="v_prediction"),
-        "xl": build_xl(tmp_path_factory.mktemp("xl")),
-        "sd3": build_sd3(tmp_path_factory.mktemp("sd3")),
-    }
+    return Lazy(lambda name: BUILDERS[name](tmp_path_factory.mktemp(name)))
 
 
 @pytest.fixture(scope="module")
 def models(folders):
-    return {name: adapter.load(folder, dtype=F64) for name, folder in folders.items()}
+    return Lazy(lambda name: adapter.load(folders[name], dtype=F64))
 
 
 def theirs(folder: Path, dtype=F64):
@@ -332,8 +346,9 @@ def test_decode_is_the_pipelines(folders, models, name, monkeypatch):
 
 
 def test_sizes_and_noise_levels(models):
-    described = {name: (m.name, m.channels, m.size, m.scale) for name, m in models.items()}
-    assert described == {name: ("model", 16 if name == "sd3" else 4, 8, 2) for name in models}
+    for name in BUILDERS:
+        model = models[name]
+        assert (model.name, model.channels, model.size, model.scale) == ("model", 16 if name == "sd3" else 4, 8, 2)
     table = schedules.vp_table()
     for name in ("eps", "v", "xl"):
         assert models[name].sigma_min == pytest.approx(float(table[0]), rel=1e-4)

@@ -186,11 +186,7 @@ class StableDiffusion3(StableDiffusion):
     def _noise(self, scheduler: Any) -> tuple[Parameterisation, float, float]:
         count, shift = scheduler.num_train_timesteps, scheduler.get("shift", 1.0)
         make = functools.partial(denoisers.flow, timestep=lambda sigma: count * sigma / (1 + sigma))
-        return (
-            make,
-            shift / (count - 1),
-            shift * (count - 1),
-        )  # t = 1 / count and 1 - 1 / count, shifted; 1 has no sigma
+        return make, shift / (count - 1), shift * (count - 1)  # t = 1 / count and 1 - 1 / count, shifted
 
     def _tokenizers(self) -> Iterator[tuple[Any, int]]:
         yield from super()._tokenizers()
