@@ -81,15 +81,15 @@ def gaussian_mixture(weights: Tensor, means: Tensor, factors: Tensor) -> Denoise
     eye = torch.eye(means.shape[1], dtype=means.dtype, device=means.device)
 
     def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        flat, s = x.flatten(1), per_sample(sigma, x)[:, None, None, None]
-        delta = flat[:, None] - means
+        s = torch.as_tensor(sigma, dtype=x.dtype).reshape(-1, 1, 1, 1)
+        delta = x.flatten(1)[:, None] - means
         noisy = covariances + s**2 * eye
         root = torch.linalg.cholesky(noisy)
-        white = torch.linalg.solve_triangular(root, delta[..., None], upper=False)[..., 0]
+        inverse = torch.cholesky_inverse(root)
         log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        posterior = torch.softmax(weights.log() - log_det - 0.5 * (white**2).sum(-1), dim=1)
-        gain = torch.linalg.solve_triangular(root.mT, white[..., None], upper=True)
-        mean = means + (covariances @ gain)[..., 0]
+        solved = torch.einsum("...kde,bke->bkd", inverse[0], delta) if len(s) == 1 else (inverse @ delta[..., None])[..., 0]
+        posterior = torch.softmax(weights.log() - log_det - 0.5 * (delta * solved).sum(-1), dim=1)
+        mean = means + torch.einsum("kde,bke->bkd", covariances, solved)
         return (posterior[..., None] * mean).sum(1).reshape(x.shape)
 
     return denoise

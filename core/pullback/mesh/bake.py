@@ -1,7 +1,7 @@
 """Bake: the texture with which a mesh looks like its pictures, in the least-squares sense.
 
-Symbols: a *texel* is one of the T cells of the texture that a chart touches, with a `point` (3) and a `normal` (3)
-on the surface. A picture's pixel p shows the mean of the texels that project into it, (A x)_p, and was seen with
+Symbols: a *texel* is one of the T cells of the texture that a chart touches, with a `point` (3) on a `face` of the
+surface. A picture's pixel p shows the mean of the texels that project into it, (A x)_p, and was seen with
 colour c_p. The baked texture is
 
     x = argmin  sum_p w_p |(A x)_p - c_p|^2 + PULL (sum_p w_p / T) sum_t |x_t - s_t|^2
@@ -23,6 +23,7 @@ from scipy import ndimage, sparse, spatial
 from torch import Tensor
 
 from ..geometry.cameras import Cameras
+from .unwrap import coordinates
 
 FACING = 0.15
 """Cosine of the flattest view that counts; below it a pixel covers more than seven times its width of surface."""
@@ -46,11 +47,11 @@ CANDIDATES = 1 << 20
 
 @dataclass(frozen=True)
 class _Texels:
-    """The T texels that charts touch. index: (T,) into the flat texture. point, normal: (T, 3) in the world."""
+    """The T texels that charts touch. index: (T,) into the flat texture. face: (T,). point: (T, 3) in the world."""
 
     index: np.ndarray
+    face: np.ndarray
     point: np.ndarray
-    normal: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,6 @@ def bake(mesh_with_uv: trimesh.Trimesh, cameras: Cameras, pictures: Tensor, size
 
     Raises ValueError for a mesh without uv, pictures of another shape, and views that show nothing of the mesh.
     """
-    uv = getattr(mesh_with_uv.visual, "uv", None)
-    if uv is None or len(uv) != len(mesh_with_uv.vertices):
-        raise ValueError("bake needs a mesh with one uv per vertex; unwrap it first")
     if pictures.ndim != 4 or pictures.shape[:2] != (len(cameras), 4):
         raise ValueError(f"pictures must be ({len(cameras)}, 4, H, W), got {tuple(pictures.shape)}")
     texels = _texels(mesh_with_uv, size)
@@ -91,9 +89,10 @@ def bake(mesh_with_uv: trimesh.Trimesh, cameras: Cameras, pictures: Tensor, size
     seen = total > SEEN
     if not seen.any():
         raise ValueError("the pictures show nothing of the mesh; check that they and the cameras belong to it")
-    start[~seen] = start[seen][_nearest(texels, seen)]
+    neighbour = _nearest(mesh_with_uv, texels, seen)
+    start[~seen] = start[neighbour]
     colour = _solve(sights, start)
-    colour[~seen] = colour[seen][_nearest(texels, seen)]
+    colour[~seen] = colour[neighbour]
     return _picture(texels.index, colour, size)
 
 
@@ -112,7 +111,7 @@ def project(cameras: Cameras, points: Tensor, height: int, width: int) -> tuple[
 
 def _texels(mesh: trimesh.Trimesh, size: int) -> _Texels:
     """The texels touched by a chart, each with the nearest point of its triangle."""
-    corners = np.asarray(mesh.visual.uv, dtype=np.float64)[mesh.faces] * (size, -size) + (0.0, size)
+    corners = coordinates(mesh)[mesh.faces] * (size, -size) + (0.0, size)
     # Half a diagonal beyond an edge, so that no texel touched by a triangle is missed. A texel whose centre lies in
     # a triangle is that triangle's; only border texels compete by distance.
     reach = 0.5**0.5
@@ -120,7 +119,7 @@ def _texels(mesh: trimesh.Trimesh, size: int) -> _Texels:
     index = np.flatnonzero(face >= 0)
     face, inside = face[index], np.clip(inside[index], 0.0, None)
     inside /= inside.sum(axis=1, keepdims=True)
-    return _Texels(index, np.einsum("nk,nki->ni", inside, mesh.triangles[face]), mesh.face_normals[face])
+    return _Texels(index, face, np.einsum("nk,nki->ni", inside, mesh.triangles[face]))
 
 
 def _rasterise(
@@ -140,20 +139,22 @@ def _rasterise(
     winner = np.full(height * width, -1)
     coordinates = np.zeros((height * width, 3))
     gradient, altitude = _gradients(corners)
-    low = np.clip(np.ceil(corners.min(axis=1) - reach - 0.5), 0, (width, height)).astype(np.int64)
-    high = np.clip(np.floor(corners.max(axis=1) + reach - 0.5), -1, (width - 1, height - 1)).astype(np.int64)
-    span = np.maximum(high - low + 1, 0) * (altitude > 0).all(axis=1, keepdims=True)
-    for faces in _batches(span.prod(axis=1)):
+    # Minima over the outer axis: numpy is ten times slower over an inner one of length 3.
+    lowest, highest = (bound.reduce(corners.transpose(1, 0, 2)) for bound in (np.minimum, np.maximum))
+    low = np.clip(np.ceil(lowest - reach - 0.5), 0, (width, height)).astype(np.int64)
+    high = np.clip(np.floor(highest + reach - 0.5), -1, (width - 1, height - 1)).astype(np.int64)
+    span = np.maximum(high - low + 1, 0) * (altitude[:, :1] > 0)
+    for faces in _batches(span[:, 0] * span[:, 1]):
         face, x, y = _boxes(faces, low, span)
         offset = np.stack([x + 0.5, y + 0.5], axis=1) - corners[face, 0]
         tail = np.einsum("nki,ni->nk", gradient[face], offset)
-        inside = np.concatenate([1 - tail.sum(axis=1, keepdims=True), tail], axis=1)
-        away = -np.minimum.reduce((inside * altitude[face]).T)
-        near = away <= reach
+        inside = np.concatenate([1 - tail[:, :1] - tail[:, 1:], tail], axis=1)
+        away = -np.minimum.reduce(list((inside * altitude[face]).T))
+        near = np.flatnonzero(away <= reach)
         face, inside, pixel = face[near], inside[near], (y * width + x)[near]
         price = cost(face, inside, away[near])
         np.minimum.at(best, pixel, price)
-        won = (price == best[pixel]) & np.isfinite(price)
+        won = np.flatnonzero(price == best[pixel])
         winner[pixel[won]], coordinates[pixel[won]] = face[won], inside[won]
     return best, winner, coordinates
 
@@ -164,7 +165,8 @@ def _gradients(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     area = ux * vy - uy * vx
     flat = np.abs(area) < 1e-12
     inverse = np.stack([vy, -vx, -uy, ux], axis=1).reshape(-1, 2, 2) / np.where(flat, 1.0, area)[:, None, None]
-    lengths = np.linalg.norm(corners[:, [2, 0, 1]] - corners[:, [1, 2, 0]], axis=2)
+    opposite = corners[:, [2, 0, 1]] - corners[:, [1, 2, 0]]
+    lengths = np.sqrt(np.einsum("fki,fki->fk", opposite, opposite))
     return inverse, np.where(flat, 0.0, np.abs(area))[:, None] / np.maximum(lengths, 1e-12)
 
 
@@ -177,7 +179,7 @@ def _batches(counts: np.ndarray) -> list[np.ndarray]:
 
 def _boxes(faces: np.ndarray, low: np.ndarray, span: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All pixels of the faces' bounding boxes, as (face, x, y)."""
-    counts = span[faces].prod(axis=1)
+    counts = span[faces, 0] * span[faces, 1]
     face = np.repeat(faces, counts)
     step = np.arange(len(face)) - np.repeat(np.cumsum(counts) - counts, counts)
     y, x = np.divmod(step, span[face, 0])
@@ -187,30 +189,20 @@ def _boxes(faces: np.ndarray, low: np.ndarray, span: np.ndarray) -> tuple[np.nda
 def _sight(mesh: trimesh.Trimesh, texels: _Texels, camera: Cameras, picture: Tensor) -> _Sight:
     """The texels that one view shows, with their colours and weights."""
     height, width = picture.shape[1:]
-    eye = camera.position[0].numpy()
-    toward = eye - texels.point
-    distance = np.linalg.norm(toward, axis=1)
-    cosine = np.einsum("ni,ni->n", toward, texels.normal) / np.maximum(distance, 1e-12)
-    texel = np.flatnonzero(cosine > FACING)
-    position, depth = (
-        value[0].numpy() for value in project(camera, torch.from_numpy(texels.point[texel]), height, width)
-    )
-    inside = ((position >= 0) & (position < (width, height))).all(axis=1) & (depth > 0)
-    texel, position, depth = texel[inside], position[inside], depth[inside]
+    texel, cosine = _facing(mesh, texels, camera)
+    position, depth = _positions(camera, texels.point[texel], height, width)
+    x, y = position.T
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (depth > 0)
+    texel, cosine, position, depth = texel[inside], cosine[inside], position[inside], depth[inside]
     pixel = position[:, 1].astype(np.int64) * width + position[:, 0].astype(np.int64)
 
     nearest = _depths(mesh, camera, height, width)
-    wide = np.where(np.isinf(nearest), 1e3, nearest).reshape(height, width)
-    jump = (ndimage.maximum_filter(wide, 3, mode="nearest") - ndimage.minimum_filter(wide, 3, mode="nearest")).reshape(
-        -1
-    )
-    cosine = cosine[texel]
     # A texel lies up to half a diagonal from its pixel's centre, where the depth was taken: allow for the slope.
     pitch = depth * (2 * np.tan(camera.fov.item() / 2) / height)
     slack = pitch * (0.5 + np.sqrt(0.5 * (1 - np.minimum(cosine, 1.0) ** 2)) / cosine)
     visible = depth <= nearest[pixel] + slack
-    texel, pixel, position, cosine = texel[visible], pixel[visible], position[visible], cosine[visible]
-    beside = (jump[pixel] > 4 * slack[visible]) | _border(pixel, height, width)
+    beside = (_jumps(nearest, height, width)[pixel] > 4 * slack)[visible]
+    texel, cosine, position, pixel = texel[visible], cosine[visible], position[visible], pixel[visible]
 
     colour, alpha = _straight(_bilinear(picture, position))
     shown, _ = _straight(picture.reshape(4, -1).T.numpy()[pixel])
@@ -218,22 +210,41 @@ def _sight(mesh: trimesh.Trimesh, texels: _Texels, camera: Cameras, picture: Ten
     return _Sight(texel, pixel, weight, cosine, colour, shown)
 
 
+def _facing(mesh: trimesh.Trimesh, texels: _Texels, camera: Cameras) -> tuple[np.ndarray, np.ndarray]:
+    """The texels that face the camera, and the cosines of their viewing angles."""
+    eye = camera.position[0].numpy()
+    # All points of a face see the eye at one height above its plane; over the distance, that is the cosine.
+    above = np.einsum("fi,fi->f", eye - mesh.triangles[:, 0], mesh.face_normals)[texels.face]
+    texel = np.flatnonzero(above > 0)
+    toward = eye - texels.point[texel]
+    cosine = above[texel] / np.sqrt(np.einsum("ni,ni->n", toward, toward))
+    return texel[cosine > FACING], cosine[cosine > FACING]
+
+
+def _positions(camera: Cameras, points: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """`project` for one camera and arrays: (n, 2) and (n,)."""
+    position, depth = project(camera, torch.from_numpy(np.array(points)), height, width)
+    return position[0].numpy(), depth[0].numpy()
+
+
 def _depths(mesh: trimesh.Trimesh, camera: Cameras, height: int, width: int) -> np.ndarray:
-    """(H W,) depth of the nearest surface at the pixels' centres, inf where there is none. Faces at the eye are left out."""
-    corners, depth = (
-        value[0].numpy() for value in project(camera, torch.from_numpy(np.array(mesh.vertices)), height, width)
-    )
-    faces = mesh.faces[(depth[mesh.faces] > 1e-6).all(axis=1)]
+    """(H W,) depth of the nearest surface at the pixels' centres, inf where there is none.
+
+    Faces that reach behind the eye are left out.
+    """
+    corners, depth = _positions(camera, mesh.vertices, height, width)
+    faces = np.asarray(mesh.faces)[(depth > 1e-6)[mesh.faces].all(axis=1)]
     # 1/depth is linear on the screen.
     inverse = 1 / np.where(depth > 1e-6, depth, 1.0)[faces]
     cost = lambda face, inside, away: 1 / np.einsum("nk,nk->n", inside, inverse[face])
     return _rasterise(corners[faces], height, width, 1e-9, cost)[0]
 
 
-def _border(pixel: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Whether pixels lie on the picture's frame, where the surface may go on outside."""
-    row, column = np.divmod(pixel, width)
-    return (row == 0) | (row == height - 1) | (column == 0) | (column == width - 1)
+def _jumps(depths: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(H W,) range of depth among a pixel and its eight neighbours; the background and what is off frame are far away."""
+    wide = np.where(np.isinf(depths), 1e6, depths).reshape(height, width)
+    far = ndimage.maximum_filter(wide, 3, mode="constant", cval=1e6)
+    return (far - ndimage.minimum_filter(wide, 3, mode="nearest")).reshape(-1)
 
 
 def _bilinear(picture: Tensor, position: np.ndarray) -> np.ndarray:
@@ -299,11 +310,12 @@ def _conjugate(normal: Callable[[np.ndarray], np.ndarray], target: np.ndarray, s
     return x
 
 
-def _nearest(texels: _Texels, seen: np.ndarray) -> np.ndarray:
-    """For every unseen texel, which of the seen ones is nearest on the surface."""
+def _nearest(mesh: trimesh.Trimesh, texels: _Texels, seen: np.ndarray) -> np.ndarray:
+    """For every unseen texel, the seen one that is nearest on the surface."""
     # The normal as further coordinates keeps the far side of a thin sheet far away.
-    place = np.concatenate([texels.point, 0.2 * texels.normal], axis=1)
-    return spatial.cKDTree(place[seen], balanced_tree=False).query(place[~seen])[1]
+    place = np.concatenate([texels.point, 0.2 * mesh.face_normals[texels.face]], axis=1)
+    nearest = spatial.cKDTree(place[seen], balanced_tree=False).query(place[~seen])[1]
+    return np.flatnonzero(seen)[nearest]
 
 
 def _picture(index: np.ndarray, colour: np.ndarray, size: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import trimesh
 from PIL import Image
 
 from ..files import atomic
+from .unwrap import coordinates
 
 Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 """World (right-handed, Z up, objects face -Y) to glTF (right-handed, Y up, objects face +Z)."""
@@ -24,9 +25,7 @@ def write_glb(
     node, mesh and material called `name`. Raises ValueError for a mesh without uv or another texture, OSError
     where the file cannot be written.
     """
-    uv = getattr(mesh_with_uv.visual, "uv", None)
-    if uv is None or len(uv) != len(mesh_with_uv.vertices):
-        raise ValueError("write_glb needs a mesh with one uv per vertex; unwrap it first")
+    uv = coordinates(mesh_with_uv)
     if texture.dtype != np.uint8 or texture.ndim != 3 or texture.shape[2] != 3:
         raise ValueError(f"the texture must be (H, W, 3) uint8, got {texture.shape} {texture.dtype}")
     material = trimesh.visual.material.PBRMaterial(

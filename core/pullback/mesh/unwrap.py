@@ -38,3 +38,11 @@ def unwrap(mesh: trimesh.Trimesh, size: int = 1024) -> trimesh.Trimesh:
         visual=trimesh.visual.TextureVisuals(uv=uv.astype(np.float64)),
         process=False,
     )
+
+
+def coordinates(mesh: trimesh.Trimesh) -> np.ndarray:
+    """The texture coordinates (V, 2) float64 of an unwrapped mesh. Raises ValueError where it has none."""
+    uv = getattr(mesh.visual, "uv", None)
+    if uv is None or uv.shape != (len(mesh.vertices), 2):
+        raise ValueError(f"the mesh needs one uv per vertex, ({len(mesh.vertices)}, 2); unwrap it first")
+    return np.asarray(uv, dtype=np.float64)
