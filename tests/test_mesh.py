@@ -141,7 +141,7 @@ def test_only_the_largest_body_stays_and_its_cavity_goes():
     def density(points):
         away = points.norm(dim=-1)
         shell = 100.0 * ((away < 0.5) & (away > 0.3))
-        return shell + 100.0 * ((points - 0.75).norm(dim=-1) < 0.2)
+        return shell + 100.0 * ((points + 0.75).norm(dim=-1) < 0.2)
 
     mesh = extract(density, resolution=64)
     assert mesh.body_count == 1 and np.linalg.norm(mesh.vertices, axis=1).max() < 0.53
@@ -247,16 +247,16 @@ def test_projection_inverts_rays():
 
 
 def test_depths_are_those_of_the_rays():
-    """The rasterised depth against the analytic sphere, and the same silhouette."""
-    camera = cameras_around(3)[1:2]
-    depth = baking._depths(trimesh.creation.icosphere(5, RADIUS), camera, 40, 60).reshape(40, 60)
+    """The rasterised depth of a box against its slabs: large triangles seen obliquely, so perspective matters."""
+    camera, box = cameras_around(3)[1:2], trimesh.creation.box(extents=(1.5, 1, 0.5))
+    depth = baking._depths(box, camera, 40, 60).reshape(40, 60)
     origins, directions = (value[0].numpy() for value in rays(camera, 40, 60))
-    along = -(origins * directions).sum(axis=-1)
-    inner = along**2 - (origins**2).sum(axis=-1) + RADIUS**2
-    true = (along - np.sqrt(np.maximum(inner, 0))) * -(directions @ camera.pose[0, :3, 2].numpy())
-    assert (np.isfinite(depth) == (inner > 0)).mean() > 0.995
-    both = np.isfinite(depth) & (inner > 0.05)
-    assert both.sum() > 200 and np.abs(depth - true)[both].max() < 2e-3
+    slabs = (box.bounds[:, None, None] - origins) / directions
+    enter, leave = slabs.min(axis=0).max(axis=-1), slabs.max(axis=0).min(axis=-1)
+    hit = enter < leave
+    true = enter * -(directions @ camera.pose[0, :3, 2].numpy())
+    assert hit.sum() > 200 and (np.isfinite(depth) == hit).all()
+    assert np.abs(depth - true)[hit].max() < 1e-9
 
 
 def test_a_colour_of_space_is_recovered(unwrapped, baked):
@@ -320,6 +320,16 @@ def test_what_is_never_seen_takes_the_nearest_colour_on_its_own_side():
     points, colour, _ = shown(mesh, texture)
     clear = np.abs(points[:, 0]) > 0.1
     assert np.abs(colour - halves(points))[clear].max() < 0.01
+
+
+def test_unseen_texels_do_not_look_through_a_thin_sheet():
+    """The front is seen and half of the back: the back's other half goes on from the back, though the front is nearer."""
+    mesh = unwrap(trimesh.creation.box(bounds=[[-0.5, -0.02, -0.5], [0.5, 0.02, 0.5]]), 128)
+    texels = baking._texels(mesh, 128)
+    side = mesh.face_normals[texels.face][:, 1].round()
+    seen = (side < 0) | ((side > 0) & (texels.point[:, 0] < 0))
+    near = (side[~seen] > 0) & (texels.point[~seen, 0] < 0.2)
+    assert near.sum() > 100 and (side[baking._nearest(mesh, texels, seen)][near] > 0).all()
 
 
 def test_texels_outside_the_charts_repeat_the_nearest_chart(unwrapped, baked):
