@@ -137,9 +137,18 @@ def _fractions(minutes: float, spent: float, checkpoint_every: float = 180.0) ->
 
 @app.command()
 def train(
-    folder: Path, minutes: float = 120, batch: int = 32, lr: float = 1e-3, width: int = 192, depth: int = 8
+    folder: Path,
+    minutes: float = 120,
+    batch: int = 32,
+    lr: float = 1e-3,
+    decay: float = 0.55,
+    width: int = 192,
+    depth: int = 8,
 ) -> None:
-    """Train on the folder's pictures, continuing from its checkpoint if there is one."""
+    """Train on the folder's pictures, continuing from its checkpoint if there is one.
+
+    The learning rate falls linearly to zero over the last part `decay` of the time.
+    """
     torch.set_flush_denormal(True)  # before the first parallel operation, so that its threads inherit it
     accelerator = Accelerator()
     model, ema = Toybox(Config(width=width, depth=depth)), Toybox(Config(width=width, depth=depth))
@@ -152,7 +161,7 @@ def train(
     generator = torch.Generator().manual_seed(step + accelerator.process_index)
     start = time.monotonic()
     for fraction, due in _fractions(minutes, progress["seconds"]):
-        rate = lr * min(1.0, (step + 1) / 100, (1 - fraction) / 0.35)
+        rate = lr * min(1.0, (step + 1) / 100, (1 - fraction) / decay)
         for group in (group for optim in optims for group in optim.param_groups):
             group["lr"] = rate
         x, *conditions = (t.to(accelerator.device) for t in data.batch(batch, generator))

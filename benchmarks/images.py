@@ -1,0 +1,77 @@
+"""How close a pulled-back SIREN comes to the image-space sample of the same noise, and at what cost.
+
+`python benchmarks/images.py [--prompts 16] [--steps 30] [--solvers ours,plain,paper]` prints, for every inner solver,
+the mean PSNR (peak to peak 2, over RGBA) to the image-space DDIM sample and field passes per diffusion step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+from pullback import tasks
+from pullback.generative.toybox.words import COLOURS, NOUNS
+from pullback.pull import Pull, start
+from pullback.samplers import ddim
+from pullback.schedules import log_linear
+from pullback.solvers import Adam, paper_adam
+from pullback.storage import generator
+from pullback.tasks import Settings
+
+SOLVERS = {
+    "ours": (None, 1.0),
+    "ours, nothing carried": (None, 0.0),
+    "200 Adam steps, fresh (the paper's)": (paper_adam(1e-3), 0.0),
+}
+
+
+def prompts(count: int) -> list[str]:
+    """Nouns and colours, spread evenly over what toybox knows, and every fourth a landscape."""
+    colours, landscapes = list(COLOURS), ("mountains at sunset", "sea at noon", "town at night", "forest at dawn")
+    objects = [f"{colours[(7 * i) % len(colours)]} {NOUNS[(5 * i) % len(NOUNS)]}" for i in range(count)]
+    return [landscapes[i // 4 % 4] if i % 4 == 3 else text for i, text in enumerate(objects)]
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(10 * torch.log10(4 / (a - b).square().mean()))
+
+
+def run(prompt: str, steps: int, solver: Adam | None, gamma: float, guidance: float) -> tuple[float, float]:
+    model, settings = tasks.load_model(), Settings(prompt, steps=steps, guidance=guidance)
+    recipe = tasks.image_recipe(model, settings)
+    solver = solver or recipe.adam
+    sigmas = log_linear(steps, *recipe.sigma)
+    denoise, random = model.denoiser(prompt, "", guidance), generator(0)
+    pull = Pull(recipe.diffrep, denoise, recipe.views, solver, sigmas, settings.walk, 0.0, gamma)
+    state = start(recipe.diffrep.init(random), recipe.views, solver, random)
+    reference = ddim(denoise, state.noise, sigmas)
+    final = pull(state, random)
+    with torch.no_grad():
+        return psnr(recipe.diffrep(final.params), reference), final.passes / steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--only", default="")
+    arguments = parser.parse_args()
+    print("| inner solve | passes / step | PSNR to the image-space sample, mean | worst | time, ours = 1 |")
+    print("| --- | --- | --- | --- | --- |")
+    unit = None
+    for name, (solver, gamma) in SOLVERS.items():
+        if arguments.only and arguments.only not in name:
+            continue
+        begun = time.perf_counter()
+        results = [run(p, arguments.steps, solver, gamma, arguments.guidance) for p in prompts(arguments.prompts)]
+        spent = time.perf_counter() - begun
+        unit = unit or spent
+        quality = [q for q, _ in results]
+        mean = sum(quality) / len(quality)
+        print(f"| {name} | {results[0][1]:.1f} | {mean:.1f} dB | {min(quality):.1f} dB | {spent / unit:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
