@@ -173,10 +173,10 @@ def test_a_ball_looks_like_a_ball():
 
 def test_skipping_empty_space_changes_almost_nothing():
     diffrep, params = _ball()
-    everything = VoxelRadiance(voxels=diffrep.voxels, steps=64, threshold=1e-12)
-    assert diffrep.occupancy(params).float().mean() < 0.25 and everything.occupancy(params).float().mean() > 0.4
+    everything = VoxelRadiance(voxels=diffrep.voxels, steps=64, threshold=-1.0)
+    assert diffrep.occupancy(params).float().mean() < 0.25 and everything.occupancy(params).all()
     a, b = diffrep.picture(params, turntable(2), 24, 24), everything.picture(params, turntable(2), 24, 24)
-    assert (a - b).abs().max() < 0.02
+    assert (a - b).abs().max() < 1e-3
 
 
 def test_a_fit_s_residual_is_the_picture_s_difference():

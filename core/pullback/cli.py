@@ -301,7 +301,7 @@ def _guarded(work: Callable[[], object]) -> tuple[int, str]:
         return 1, f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}"
     except MemoryError:
         return 1, "out of memory: choose a smaller size"
-    except ValueError as error:
+    except (ValueError, ImportError) as error:  # ImportError names the extra to install
         return 1, str(error)
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # typer's and click's usage errors

@@ -298,12 +298,13 @@ def textured_mesh(
         raise ValueError(f"a {field.kind} has no surface; only a voxel-radiance field becomes a mesh")
     diffrep, params = field.diffrep, field.params
     with torch.no_grad():
-        mesh = unwrap(extract(lambda points: diffrep.density(params, points), resolution, faces=faces))
+        mesh = unwrap(extract(lambda points: diffrep.density(params, points), resolution, faces=faces), texture)
     cameras = bake_cameras(views)
     pictures = views_of(field, cameras, view_size, model)
-    if pictures.shape[1] == 3:
-        opacity = torch.ones_like(pictures[:, :1])
-        pictures = torch.cat([pictures, opacity], 1)
+    if pictures.shape[1] == 3:  # a model without alpha: the field itself knows where it is
+        with torch.no_grad():
+            opacity = diffrep.opacity(params, cameras, *pictures.shape[-2:])
+        pictures = torch.cat([pictures * opacity, opacity], 1)
     return mesh, bake(mesh, cameras, pictures, texture)
 
 

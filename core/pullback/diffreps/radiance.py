@@ -66,16 +66,25 @@ class VoxelRadiance:
     def picture(
         self, params: Params, cameras: Cameras, height: int, width: int, crop: tuple[int, int, int, int] | None = None
     ) -> Tensor:
-        """Pictures (B, C, h, w) of any size, or of a part (top, left, h, w) of it; memory is bounded without gradient."""
+        """Pictures (B, C, h, w) of any size, or of a part (top, left, h, w) of it; bounded memory without gradient."""
+        return self._marched(params, cameras, height, width, crop)[:, : self.channels]
+
+    def opacity(self, params: Params, cameras: Cameras, height: int, width: int) -> Tensor:
+        """How much of each pixel the field hides, (B, 1, height, width) in [0, 1], whatever the kind."""
+        return self._marched(params, cameras, height, width, None)[:, self.channels :]
+
+    def _marched(
+        self, params: Params, cameras: Cameras, height: int, width: int, crop: tuple[int, int, int, int] | None
+    ) -> Tensor:
         origins, directions = rays(cameras, height, width, crop)
         shape = origins.shape[:3]
         origins, directions = origins.reshape(-1, 3), directions.reshape(-1, 3)
         mask = self.occupancy(params)
         parts = [
-            self._shade(params, o, d, *self._sampled(mask, o, d))
+            torch.cat(self._shade(params, o, d, *self._sampled(mask, o, d)), -1)
             for o, d in zip(origins.split(CHUNK), directions.split(CHUNK), strict=True)
         ]
-        return torch.cat(parts).view(*shape, self.channels).permute(0, 3, 1, 2)
+        return torch.cat(parts).view(*shape, -1).permute(0, 3, 1, 2)
 
     def fit(self, params: Params, cameras: Cameras, target: Tensor, generator: Generator) -> Residual:
         """Compare with targets (B, C, H, W) through `rays` new random rays per pass, among those that can meet the field.
@@ -93,10 +102,8 @@ class VoxelRadiance:
 
         def residual(theta: Params) -> Tensor:
             pick = useful[torch.randint(len(useful), (self.rays,), generator=generator)]
-            return (
-                self._shade(theta, origins[pick], directions[pick], points[pick], length[pick], full[pick])
-                - wanted[pick]
-            )
+            signal, _ = self._shade(theta, origins[pick], directions[pick], points[pick], length[pick], full[pick])
+            return signal - wanted[pick]
 
         return residual
 
@@ -116,8 +123,13 @@ class VoxelRadiance:
         points, length = samples(o, d, self.steps, jitter)
         return points, length, inside(mask, points) & (length > 0)[:, None]
 
-    def _shade(self, params: Params, o: Tensor, d: Tensor, points: Tensor, length: Tensor, full: Tensor) -> Tensor:
-        """Signals (R, C) of rays from their samples (R, N, 3): density where `full` (R, N), features where they are seen."""
+    def _shade(
+        self, params: Params, o: Tensor, d: Tensor, points: Tensor, length: Tensor, full: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Signals (R, C) and opacities (R, 1) of rays from their samples (R, N, 3).
+
+        Density is looked up where `full` (R, N), features only where they are seen.
+        """
         ray, piece = full.nonzero(as_tuple=True)
         density = self.voxels.density(params, points[ray, piece])
         tau = torch.zeros(full.shape, dtype=density.dtype).index_put((ray, piece), density * length[ray])
@@ -128,8 +140,8 @@ class VoxelRadiance:
         emitted = torch.sigmoid(2 * features) if self.kind == "rgba" else features
         colour = torch.zeros(len(o), features.shape[1]).index_add(0, ray, w[ray, piece][:, None] * emitted)
         if self.kind == "rgba":
-            return 2 * torch.cat([colour, opacity], -1) - 1
-        return colour + (1 - opacity) * self._background(params, d)
+            return 2 * torch.cat([colour, opacity], -1) - 1, opacity
+        return colour + (1 - opacity) * self._background(params, d), opacity
 
     def _background(self, params: Params, d: Tensor) -> Tensor:
         u = torch.atan2(d[:, :2].norm(dim=-1), d[:, 2]) / torch.pi

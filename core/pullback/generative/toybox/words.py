@@ -76,11 +76,10 @@ def split(prompt: str) -> tuple[list[str], list[str]]:
     """The known words of a prompt, in order and in toybox's own spelling, and its unknown words."""
     known, unknown = [], []
     for word in re.findall(r"[^\W_]+", prompt.lower()):
-        word = SYNONYMS.get(word, word)
-        if word in INDEX:
-            known.append(word)
-        elif word.rstrip("s") in INDEX:
-            known.append(word.rstrip("s"))
+        forms = (SYNONYMS.get(form, form) for form in (word, word.removesuffix("s")))
+        found = next((form for form in forms if form in INDEX), None)
+        if found is not None:
+            known.append(found)
         elif word not in FILLERS:
             unknown.append(word)
     return known, unknown

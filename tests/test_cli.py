@@ -1,0 +1,214 @@
+"""The command line as its users meet it: what it makes, what it says, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from filelock import FileLock
+from PIL import Image
+from pullback import cli, files, storage, tasks
+from pullback.generative.toybox.model import ToyboxModel
+
+
+def _run(monkeypatch, capsys, *words):
+    """Exit code and standard error of a command."""
+    monkeypatch.setattr(sys, "argv", ["pullback", *map(str, words)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return stop.value.code, capsys.readouterr().err
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
+    return tmp_path
+
+
+def test_an_image_of_any_size(here, monkeypatch, capsys):
+    code, _ = _run(monkeypatch, capsys, "image", "a red ball", "-o", "a.png", "--steps", 2, "--size", 96)
+    assert code == 0 and Image.open("a.png").size == (96, 96)
+    assert sorted(p.name for p in here.iterdir()) == ["a.field.safetensors", "a.png"]
+    assert _run(monkeypatch, capsys, "render", "a.field.safetensors", "-o", "whole.png", "--size", 96)[0] == 0
+    assert _run(monkeypatch, capsys, "render", "a.field.safetensors", "-o", "b.png", "--size", 96, "--crop", "10,20,30,40")[0] == 0
+    whole, part = np.asarray(Image.open("whole.png")).astype(int), np.asarray(Image.open("b.png")).astype(int)
+    assert np.array_equal(whole, np.asarray(Image.open("a.png"))) and np.abs(whole[20:60, 10:40] - part).max() <= 1
+
+
+def test_a_panorama_closes(here, monkeypatch, capsys):
+    for projection, height in (("sphere", 64), ("cylinder", 16)):
+        options = ("--steps", 2, "--width", 128, "--views", 2, "--projection", projection)
+        assert _run(monkeypatch, capsys, "panorama", "sea at noon", "-o", "p.png", *options)[0] == 0
+        assert Image.open("p.png").size == (128, height)
+
+
+def test_an_object_is_a_glb_that_opens(here, monkeypatch, capsys):
+    options = ("--steps", 3, "--views", 3, "--guidance", 1, "--texture", 64, "--faces", 600)
+    code, err = _run(monkeypatch, capsys, "generate", "a red ball", "-o", "x.glb", *options)
+    assert code == 0, err
+    assert sorted(p.name for p in here.iterdir()) == ["x.field.safetensors", "x.glb", "x.turntable.png"]
+    scene = trimesh.load("x.glb")
+    mesh = next(iter(scene.geometry.values()))
+    assert len(mesh.faces) <= 700 and mesh.visual.material.baseColorTexture.size == (64, 64)
+    assert _run(monkeypatch, capsys, "mesh", "x.field.safetensors", "-o", "y.glb", "--texture", 64, "--faces", 600)[0] == 0
+    assert Path("y.glb").stat().st_size > 1000
+    assert _run(monkeypatch, capsys, "render", "x.field.safetensors", "-o", "v.png", "--size", "40x30", "--view", "90,10")[0] == 0
+    assert Image.open("v.png").size == (40, 30)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["image", ""], "the prompt is empty"),
+        (["image", "red " * 600], "characters; it may have 2000"),
+        (["image", "red " * 30], "30 words that toybox knows; it takes 11"),
+        (["image", "unicorn"], "does not know 'unicorn'"),
+        (["image", "red car", "--size", "0"], "--size is 0"),
+        (["image", "red car", "--size", "-5"], "--size is -5"),
+        (["image", "red car", "--steps", "1000000"], "steps is 1000000"),
+        (["image", "red car", "--steps", "many"], "--steps"),
+        (["image", "red car", "--eta", "2"], "eta is 2"),
+        (["image", "red car", "--guidance", "nan"], "guidance is nan"),
+        (["image", "red car", "--repaint", "1,2"], "give an eta"),
+        (["image", "red car", "--repaint", "x"], "2 numbers"),
+        (["image", "red car", "--solver", "magic"], "one of adam"),
+        (["image", "red car", "--model", "no/such"], "no/such"),
+        (["image", "red car", "--device", "abacus"], "abacus"),
+        (["image", "red car", "-o", "a.jpg"], "should end in .png"),
+        (["image", "red car", "-o", "nowhere/a.png"], "does not exist"),
+        (["panorama", "sea", "--projection", "torus"], "sphere or cylinder"),
+        (["generate", "red car", "--solver", "gauss-newton"], "gauss-newton needs"),
+        (["render", "no.safetensors"], "does not exist"),
+        (["render", "junk.safetensors"], "not a safetensors file"),
+        (["mesh", "field.safetensors"], "no surface"),
+        (["render", "field.safetensors", "--size", "4x4x4"], "WIDTHxHEIGHT"),
+        (["render", "field.safetensors", "--size", "64", "--crop", "60,0,10,10"], "does not lie within"),
+        (["dance"], "dance"),
+    ],
+    ids=lambda value: "-".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_mistakes_get_one_line(here, monkeypatch, capsys, words, said):
+    Path("junk.safetensors").write_bytes(b"\x80\x04 not a tensor")
+    image = tasks.image_recipe(ToyboxModel(), tasks.Settings("red car")).diffrep
+    storage.save_field(here / "field.safetensors", storage.Field(image, image.init(storage.generator(0))))
+    before = sorted(p.name for p in here.iterdir())
+    code, err = _run(monkeypatch, capsys, *words)
+    assert code in (1, 2) and said in err and "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+    assert sorted(p.name for p in here.iterdir()) == before, "something was left behind"
+
+
+def test_nan_from_a_model(here, monkeypatch, capsys):
+    monkeypatch.setattr(ToyboxModel, "denoiser", lambda *a: lambda x, sigma, cond: x * float("nan"))
+    code, err = _run(monkeypatch, capsys, "image", "red car", "-o", "a.png", "--steps", 2)
+    assert code == 1 and "not finite" in err and not Path("a.png").exists()
+
+
+def test_a_full_disk(here, monkeypatch, capsys):
+    def full(path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(files, "_flush", full)
+    code, err = _run(monkeypatch, capsys, "image", "red car", "-o", "a.png", "--steps", 2, "--size", 16)
+    assert code == 1 and "No space left on device" in err and list(here.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody can write to: /proc on Linux")
+def test_an_unwritable_folder(here, monkeypatch, capsys):
+    code, err = _run(monkeypatch, capsys, "image", "red car", "-o", "/proc/a.png")
+    assert code == 1 and "cannot read or write" in err and "Traceback" not in err
+
+
+def test_two_runs_on_one_output(here, monkeypatch, capsys):
+    with FileLock("a.png.lock"):
+        code, err = _run(monkeypatch, capsys, "image", "red car", "-o", "a.png")
+    assert code == 1 and "another run is writing a.png" in err and not Path("a.png").exists()
+
+
+COMMAND = ("image", "red car", "--steps", "8", "--size", "48", "--eta", "0.5")
+
+
+def _start(out):
+    code = "import torch; torch.set_num_threads(1); from pullback.cli import main; main()"
+    return subprocess.Popen([sys.executable, "-c", code, *COMMAND, "-o", out, *(["--resume"] if Path(out + ".run").exists() else [])],
+                            stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])})  # fmt: skip
+
+
+def _moves(path):
+    return storage.json.loads(storage.read(path, storage.RUN_FORMAT)[1]["numbers"])["move"]
+
+
+def _interrupt(out, how, after=2):
+    process, run = _start(out), Path(out + ".run")
+    deadline = time.monotonic() + 120
+    while not (run.exists() and _moves(run) >= after):
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be interrupted"
+        time.sleep(0.01)
+    process.send_signal(how)
+    err = process.communicate()[1]
+    assert not Path(out).exists() and 2 <= _moves(run) < 8
+    return process.returncode, err
+
+
+def test_interrupted_runs_end_in_the_same_bytes(here):
+    """One undisturbed run, one killed with -9, one stopped by Ctrl-C: after --resume, the same files."""
+    assert _start("whole.png").wait(300) == 0
+    assert _interrupt("killed.png", signal.SIGKILL)[0] == -signal.SIGKILL
+    code, err = _interrupt("stopped.png", signal.SIGINT)
+    assert code == 130 and "--resume" in err and "Traceback" not in err
+    for name in ("killed", "stopped"):
+        assert _start(f"{name}.png").wait(300) == 0
+        assert Path(f"{name}.png").read_bytes() == Path("whole.png").read_bytes()
+        one, other = (storage.load_field(Path(f"{n}.field.safetensors")).params for n in (name, "whole"))
+        assert all(torch.equal(one[k], other[k]) for k in one)
+        assert not Path(f"{name}.png.run").exists()
+
+
+def test_resuming_with_other_settings_is_refused(here, monkeypatch, capsys):
+    recipe = tasks.image_recipe(ToyboxModel(), tasks.Settings("red car"))
+    random = storage.generator(0)
+    params = recipe.diffrep.init(random)
+    from pullback.pull import start
+
+    state = start(params, recipe.views, recipe.adam, random)
+    agreed = tasks.settings_of_run("image", "toybox", tasks.Settings("red car", seed=5))
+    storage.save_run(here / "a.png.run", state, agreed)
+    code, err = _run(monkeypatch, capsys, "image", "red car", "-o", "a.png", "--resume")
+    assert code == 1 and "seed 5 (now 0)" in err and Path("a.png.run").exists()
+
+
+def test_words_are_listed():
+    listed = subprocess.run([sys.executable, "-m", "pullback", "words"], capture_output=True, text=True, check=True,
+                            env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])})  # fmt: skip
+    assert "mushroom" in listed.stdout and "purple" in listed.stdout and "sunset" in listed.stdout
+
+
+def test_an_object_through_a_model_without_alpha(here):
+    """A latent model stand-in: a radiance field of raw features is decoded, meshed and baked."""
+
+    class Stand(ToyboxModel):
+        channels, scale = 3, 2
+
+        def decode(self, signal):
+            return torch.nn.functional.interpolate((signal / 2 + 0.5).clamp(0, 1), scale_factor=2)
+
+    model = object.__new__(Stand)
+    for name, value in {"channels": 3, "scale": 2, "size": 32, "sigma_min": 0.02, "sigma_max": 40.0, "name": "stand"}.items():
+        object.__setattr__(model, name, value)
+    recipe = tasks.object_recipe(model, tasks.Settings("red car"))
+    params = recipe.diffrep.init(storage.generator(0))
+    params["density"] += 2
+    params["features"][:, 0] += 0.8
+    field = storage.Field(recipe.diffrep, params)
+    mesh, texture = tasks.textured_mesh(field, model, faces=500, texture=64, resolution=32, views=8, view_size=64)
+    assert mesh.is_watertight or len(mesh.faces) > 100
+    assert texture[..., 0].mean() > texture[..., 1].mean() + 40

@@ -1,0 +1,91 @@
+"""Field and run files come back as they were, and whatever else lies there is refused by name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from pullback import storage
+from pullback.diffreps.image import SirenImage
+from pullback.diffreps.panorama import SirenCylinder, SirenSphere
+from pullback.diffreps.radiance import VoxelRadiance
+from pullback.fields.voxels import Voxels
+from pullback.pull import State
+from safetensors.torch import save_file
+
+DIFFREPS = [
+    SirenImage(width=8, depth=1, embedding=4), SirenCylinder(width=8, depth=1, embedding=4), SirenSphere(width=8, depth=1, embedding=4),
+    VoxelRadiance(voxels=Voxels(resolution=4)), VoxelRadiance("latent", 4, voxels=Voxels(4, features=4)),
+]  # fmt: skip
+
+
+def _field(diffrep):
+    return storage.Field(diffrep, diffrep.init(storage.generator(0)), "a red car", "toybox", 7)
+
+
+@pytest.mark.parametrize("diffrep", DIFFREPS, ids=lambda d: type(d).__name__)
+def test_fields_come_back(tmp_path, diffrep):
+    field = _field(diffrep)
+    storage.save_field(tmp_path / "f.safetensors", field)
+    back = storage.load_field(tmp_path / "f.safetensors")
+    assert back.diffrep == diffrep and (back.prompt, back.model, back.seed) == ("a red car", "toybox", 7)
+    assert all(torch.equal(back.params[k], v) for k, v in field.params.items())
+
+
+def _rewritten(tmp_path, **changes):
+    path = tmp_path / "f.safetensors"
+    storage.save_field(path, _field(DIFFREPS[0]))
+    tensors, texts = storage.read(path, storage.FIELD_FORMAT)
+    save_file(tensors, path, texts | changes)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"format": "pullback-field-9"}, "format 'pullback-field-9'; this version reads 'pullback-field-1'"),
+        ({"kind": "gaussians"}, "unknown kind 'gaussians'"),
+        ({"config": '{"colour": 3}'}, "in a way that this version does not know"),
+        ({"config": "{"}, "in a way that this version does not know"),
+        ({"config": json.dumps({"width": 9})}, "does not hold the tensors"),
+    ],
+)
+def test_other_versions_are_refused(tmp_path, changes, said):
+    with pytest.raises(ValueError, match=said):
+        storage.load_field(_rewritten(tmp_path, **changes))
+
+
+def test_damage_is_named(tmp_path):
+    path = _rewritten(tmp_path)
+    whole = path.read_bytes()
+    for content in (b"", whole[:50], whole[:-10], b"\x80\x04\x95pickle"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="truncated or not a safetensors file"):
+            storage.load_field(path)
+    with pytest.raises(ValueError, match="does not exist or is not a file"):
+        storage.load_field(tmp_path)
+
+
+def test_runs_come_back_bit_for_bit(tmp_path):
+    random = storage.generator(3)
+    state = State({"a": torch.randn(3)}, {"m.a": torch.randn(3), "count": torch.tensor(5.0)}, torch.randn(2, 2), torch.zeros(0),
+                  4, random.get_state(), 77, 0.125)  # fmt: skip
+    storage.save_run(tmp_path / "r.run", state, {"prompt": "x", "repaint": (1, 2)})
+    back = storage.load_run(tmp_path / "r.run", {"prompt": "x", "repaint": (1, 2)})
+    assert (back.move, back.passes, back.residual) == (4, 77, 0.125)
+    assert torch.equal(back.random, state.random) and torch.equal(back.noise, state.noise) and back.carry.numel() == 0
+    assert torch.equal(back.params["a"], state.params["a"]) and torch.equal(back.solver["m.a"], state.solver["m.a"])
+    with pytest.raises(ValueError, match=r"other settings: prompt 'x' \(now 'y'\)"):
+        storage.load_run(tmp_path / "r.run", {"prompt": "y", "repaint": (1, 2)})
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "f.safetensors"
+    storage.save_field(path, _field(DIFFREPS[0]))
+    before = path.read_bytes()
+    monkeypatch.setattr(storage, "save_file", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        storage.save_field(path, replace(_field(DIFFREPS[0]), seed=8))
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["f.safetensors"]

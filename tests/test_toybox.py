@@ -1,0 +1,167 @@
+"""The built-in model's words, pictures and conditions."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from pullback.generative.toybox import landscapes, model, objects, words
+from pullback.generative.toybox.network import ANY, ORBIT, Config, Toybox, camera_features
+from pullback.geometry.cameras import orbit, turntable
+from pullback.noise import Crops
+
+SMALL = Config(width=32, depth=1, heads=2, channels=(8, 8, 16))
+
+
+def _words(*prompts):
+    return torch.tensor([words.encode(p) for p in prompts])
+
+
+def test_prompts_become_words():
+    assert words.split("A Red   mushroom!") == (["red", "mushroom"], [])
+    assert words.split("two tiny planes at dusk") == (["small", "airplane", "sunset"], ["two"])
+    assert words.encode("red mushroom")[:4] == [words.START, words.INDEX["red"], words.INDEX["mushroom"], words.PAD]
+    assert words.closest("mashroom")[0] == "mushroom"
+    assert words.is_landscape("mountains at night") and not words.is_landscape("a red tree")
+    with pytest.raises(ValueError, match="13 words"):
+        words.encode("red " * 13)
+
+
+def test_vocabulary_is_as_large_as_promised():
+    assert len(words.NOUNS) >= 24 and len(words.COLOURS) >= 10 and len(words.LANDSCAPES) >= 6 and len(words.TIMES) >= 4
+    assert set(words.NOUNS) == set(objects.NOUNS)
+    assert all(target in words.INDEX for target in words.SYNONYMS.values())
+
+
+def test_unknown_words_are_named_with_their_neighbours():
+    with pytest.warns(UserWarning, match=r"'mashroom' \(near: mushroom"):
+        model.check("red mashroom")
+    with pytest.raises(ValueError, match="does not know 'unicorn'"):
+        model.check("unicorn")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.check("a red mushroom")
+
+
+@pytest.mark.parametrize("noun", words.NOUNS)
+def test_objects_fit_their_world(noun):
+    mesh, rgb = objects.build(noun, "red", "blue", None, np.random.default_rng(0))
+    radius = np.linalg.norm(mesh.vertices, axis=1).max()
+    assert 0.85 < radius < 0.95 and rgb.shape == (len(mesh.faces), 3) and 0 <= rgb.min() and rgb.max() <= 1
+    assert not np.isnan(mesh.vertices).any()
+    main = np.abs(rgb - np.array(words.COLOURS["red"])).max(1) < 0.1
+    assert main.any(), "nothing of it has the colour that the caption names"
+
+
+def test_landscapes_close_after_a_turn():
+    a = np.array([[-np.pi, np.pi]] * 5)
+    e = np.repeat(np.linspace(-0.5, 0.5, 5)[:, None], 2, 1)
+    for place in words.LANDSCAPES:
+        for time in words.TIMES:
+            rgb = landscapes.paint(place, time, a, e, np.random.default_rng(3))
+            assert np.abs(rgb[:, 0] - rgb[:, 1]).max() < 1e-5 and rgb.min() >= 0 and rgb.max() <= 1
+
+
+def test_photographs_are_premultiplied_and_face_the_front():
+    pytest.importorskip("embreex", reason='pip install "pullback[train]"')
+    from pullback.generative.toybox.pictures import photograph
+
+    mesh, rgb = objects.build("house", "red", None, None, np.random.default_rng(0))
+    front, back = photograph(mesh, rgb, orbit(torch.tensor([0.0, np.pi]), torch.tensor([0.2, 0.2]))).astype(int)
+    assert (front[:6] <= front[6:] + 1).all() and front[6].max() == 255 and front[6].min() == 0
+    assert (front[:3] <= front[3:6] + 1).all()  # light takes away, never adds
+    wood = np.array(objects.WOOD)[:, None, None] * 255
+    doors = [(np.abs(p[3:6] - wood).max(0) < 12).sum() for p in (front, back)]
+    assert doors[0] > 10 and doors[1] == 0  # the door is in front
+
+
+def test_every_condition_matters():
+    torch.manual_seed(0)
+    net = Toybox(SMALL)
+    for p in net.parameters():  # the zero-initialised gates would hide everything
+        torch.nn.init.normal_(p, std=0.2)
+    x, sigma, lit = torch.randn(1, 4, 64, 64), torch.tensor([1.0]), torch.ones(1)
+    camera = torch.tensor([[0.3, 0.2, ORBIT]])
+    base = net(x, sigma, _words("red car"), camera, lit)
+    others = [
+        net(x, sigma, _words("blue car"), camera, lit), net(x, sigma, _words("red car"), camera + torch.tensor([1.0, 0, 0]), lit),
+        net(x, sigma, _words("red car"), camera, 0 * lit), net(x, sigma, _words("car red"), camera, lit),
+        net(x, sigma, _words(""), camera, lit),
+    ]  # fmt: skip
+    assert all((other - base).abs().max() > 1e-4 for other in others)
+    unknown = camera_features(torch.tensor([[0.3, 0.2, ANY], [1.0, -0.5, ANY]]))
+    assert torch.equal(unknown[0], unknown[1])
+
+
+def test_a_batch_is_its_parts():
+    torch.manual_seed(0)
+    net = Toybox(SMALL).eval()
+    x, sigma = torch.randn(2, 4, 64, 64), torch.tensor([0.5, 4.0])
+    w, c, lit = _words("red car", "big blue tree"), torch.tensor([[0.3, 0.2, ORBIT], [0, 0, ANY]]), torch.tensor([1.0, 0.0])
+    both = net(x, sigma, w, c, lit)
+    alone = torch.cat([net(x[i : i + 1], sigma[i : i + 1], w[i : i + 1], c[i : i + 1], lit[i : i + 1]) for i in (0, 1)])
+    assert (both - alone).abs().max() < 1e-5
+
+
+def test_the_shipped_model_knows_colours_and_views():
+    toybox = model.ToyboxModel()
+    x = torch.zeros(2, 4, 64, 64) + 3 * torch.randn(2, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    red, blue = (toybox.denoiser(f"{c} ball", "", 1.0)(x, torch.tensor(3.0), turntable(2)) for c in ("red", "blue"))
+    assert (red[:, 0] - red[:, 2]).mean() > 0.05 > -0.05 > (blue[:, 0] - blue[:, 2]).mean()
+    assert red.abs().max() <= 1
+    flat = toybox.denoiser("sea at noon", "", 1.0)(x, torch.tensor(3.0), Crops(torch.zeros(2)))
+    assert flat[:, 3].mean() > 0.7  # landscapes are opaque everywhere, objects are not
+    assert red[:, 3].mean() < 0.5
+
+
+def test_decoding_keeps_colour_below_opacity():
+    signal = torch.randn(2, 4, 8, 8)
+    rgba = model.ToyboxModel().decode(signal)
+    assert rgba.min() >= 0 and rgba.max() <= 1 and (rgba[:, :3] <= rgba[:, 3:]).all()
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "missing"), (b"", "truncated"), (b"\x80\x04pickle", "truncated")])
+def test_bad_weights_are_named(tmp_path, content, said):
+    path = tmp_path / "weights.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        model.network(path)
+
+
+def test_weights_of_another_kind_are_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "weights.safetensors"
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="expected 'pullback-toybox-1'"):
+        model.network(path)
+
+
+def test_training_resumes_and_learns(tmp_path):
+    pytest.importorskip("accelerate", reason='pip install "pullback[train]"')
+    from pullback.generative.toybox import train
+
+    torch.manual_seed(0)
+    model_a, ema = Toybox(SMALL), Toybox(SMALL)
+    optims = train.optimisers(model_a, 1e-3)
+    x = torch.rand(4, 4, 64, 64) * 2 - 1
+    conditions = (_words("red car", "", "sea", "car"), torch.zeros(4, 3), torch.ones(4))
+
+    def step(net, opts):
+        value = train.loss(net, x, conditions, torch.Generator().manual_seed(5))
+        value.backward()
+        for o in opts:
+            o.step()
+            o.zero_grad()
+        return value.item()
+
+    first = [step(model_a, optims) for _ in range(6)]
+    assert first[-1] < first[0]
+    train.save(tmp_path / "c.safetensors", model_a, ema, optims, {"step": 6.0, "seconds": 1.5})
+    model_b, ema_b = Toybox(SMALL), Toybox(SMALL)
+    optims_b = train.optimisers(model_b, 1e-3)
+    assert train.load(tmp_path / "c.safetensors", model_b, ema_b, optims_b) == {"step": 6.0, "seconds": 1.5}
+    assert [step(model_a, optims) for _ in range(3)] == [step(model_b, optims_b) for _ in range(3)]
