@@ -70,7 +70,9 @@ def main() -> None:
         unit = unit or spent
         quality = [q for q, _ in results]
         mean = sum(quality) / len(quality)
-        print(f"| {name} | {results[0][1]:.1f} | {mean:.1f} dB | {min(quality):.1f} dB | {spent / unit:.1f} |", flush=True)
+        print(
+            f"| {name} | {results[0][1]:.1f} | {mean:.1f} dB | {min(quality):.1f} dB | {spent / unit:.1f} |", flush=True
+        )
 
 
 if __name__ == "__main__":

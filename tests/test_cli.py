@@ -39,7 +39,12 @@ def test_an_image_of_any_size(here, monkeypatch, capsys):
     assert code == 0 and Image.open("a.png").size == (96, 96)
     assert sorted(p.name for p in here.iterdir()) == ["a.field.safetensors", "a.png"]
     assert _run(monkeypatch, capsys, "render", "a.field.safetensors", "-o", "whole.png", "--size", 96)[0] == 0
-    assert _run(monkeypatch, capsys, "render", "a.field.safetensors", "-o", "b.png", "--size", 96, "--crop", "10,20,30,40")[0] == 0
+    assert (
+        _run(
+            monkeypatch, capsys, "render", "a.field.safetensors", "-o", "b.png", "--size", 96, "--crop", "10,20,30,40"
+        )[0]
+        == 0
+    )
     whole, part = np.asarray(Image.open("whole.png")).astype(int), np.asarray(Image.open("b.png")).astype(int)
     assert np.array_equal(whole, np.asarray(Image.open("a.png"))) and np.abs(whole[20:60, 10:40] - part).max() <= 1
 
@@ -59,9 +64,16 @@ def test_an_object_is_a_glb_that_opens(here, monkeypatch, capsys):
     scene = trimesh.load("x.glb")
     mesh = next(iter(scene.geometry.values()))
     assert len(mesh.faces) <= 700 and mesh.visual.material.baseColorTexture.size == (64, 64)
-    assert _run(monkeypatch, capsys, "mesh", "x.field.safetensors", "-o", "y.glb", "--texture", 64, "--faces", 600)[0] == 0
+    assert (
+        _run(monkeypatch, capsys, "mesh", "x.field.safetensors", "-o", "y.glb", "--texture", 64, "--faces", 600)[0] == 0
+    )
     assert Path("y.glb").stat().st_size > 1000
-    assert _run(monkeypatch, capsys, "render", "x.field.safetensors", "-o", "v.png", "--size", "40x30", "--view", "90,10")[0] == 0
+    assert (
+        _run(monkeypatch, capsys, "render", "x.field.safetensors", "-o", "v.png", "--size", "40x30", "--view", "90,10")[
+            0
+        ]
+        == 0
+    )
     assert Image.open("v.png").size == (40, 30)
 
 
@@ -139,8 +151,10 @@ COMMAND = ("image", "red car", "--steps", "8", "--size", "48", "--eta", "0.5")
 
 def _start(out):
     code = "import torch; torch.set_num_threads(1); from pullback.cli import main; main()"
-    return subprocess.Popen([sys.executable, "-c", code, *COMMAND, "-o", out, *(["--resume"] if Path(out + ".run").exists() else [])],
-                            stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])})  # fmt: skip
+    resume = ["--resume"] if Path(out + ".run").exists() else []
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    command = [sys.executable, "-c", code, *COMMAND, "-o", out, *resume]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def _moves(path):
@@ -202,7 +216,14 @@ def test_an_object_through_a_model_without_alpha(here):
             return torch.nn.functional.interpolate((signal / 2 + 0.5).clamp(0, 1), scale_factor=2)
 
     model = object.__new__(Stand)
-    for name, value in {"channels": 3, "scale": 2, "size": 32, "sigma_min": 0.02, "sigma_max": 40.0, "name": "stand"}.items():
+    for name, value in {
+        "channels": 3,
+        "scale": 2,
+        "size": 32,
+        "sigma_min": 0.02,
+        "sigma_max": 40.0,
+        "name": "stand",
+    }.items():
         object.__setattr__(model, name, value)
     recipe = tasks.object_recipe(model, tasks.Settings("red car"))
     params = recipe.diffrep.init(storage.generator(0))

@@ -65,13 +65,15 @@ def test_mixture_is_the_posterior_mean():
     weights = torch.tensor([0.2, 0.8], dtype=torch.float64)
     x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     sigma = 0.9
-    parts = [
-        torch.distributions.MultivariateNormal(m, f @ f.T + sigma**2 * torch.eye(3, dtype=torch.float64)) for m, f in zip(means, factors, strict=True)
-    ]  # fmt: skip
+    noise = sigma**2 * torch.eye(3, dtype=torch.float64)
+    normal = torch.distributions.MultivariateNormal
+    parts = [normal(m, f @ f.T + noise) for m, f in zip(means, factors, strict=True)]
     log_p = torch.logsumexp(torch.stack([w.log() + p.log_prob(x) for w, p in zip(weights, parts, strict=True)]), 0)
     score = torch.autograd.grad(log_p.sum(), x)[0]
     tweedie = (x + sigma**2 * score).detach()
-    assert (exact(picture(x.detach()), torch.tensor(sigma, dtype=torch.float64), None).flatten(1) - tweedie).abs().max() < 1e-12
+    assert (
+        exact(picture(x.detach()), torch.tensor(sigma, dtype=torch.float64), None).flatten(1) - tweedie
+    ).abs().max() < 1e-12
 
 
 def test_one_sigma_equals_one_per_sample():
@@ -92,6 +94,8 @@ def test_guidance_convention():
         return denoise
 
     x = torch.zeros(1, 1, 1, 1)
-    results = [guided(counting("c", 3.0), counting("u", 1.0), s)(x, torch.tensor(1.0), None).item() for s in (0, 1, 2.5)]
+    results = [
+        guided(counting("c", 3.0), counting("u", 1.0), s)(x, torch.tensor(1.0), None).item() for s in (0, 1, 2.5)
+    ]
     assert results == [1.0, 3.0, 6.0]
     assert counts == {"c": 2, "u": 2}

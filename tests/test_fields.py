@@ -74,7 +74,10 @@ def test_the_cylinder_closes_in_value_and_derivative():
     assert (at(left) - at(right)).abs().max() < 1e-9
     slopes = [torch.autograd.grad(at(u).sum(), u)[0] for u in (left, right)]
     assert abs(slopes[0] - slopes[1]) < 1e-7 * abs(slopes[0])
-    assert torch.equal(strip.at(_filled(strip), torch.zeros(3), torch.zeros(3)), strip.at(_filled(strip), torch.ones(3), torch.zeros(3)))
+    assert torch.equal(
+        strip.at(_filled(strip), torch.zeros(3), torch.zeros(3)),
+        strip.at(_filled(strip), torch.ones(3), torch.zeros(3)),
+    )
 
 
 def test_cylinder_crops_are_cuts_of_the_strip():
@@ -114,13 +117,17 @@ def test_sphere_views_are_perspective_pictures_of_it():
 def test_cameras_look_where_they_say():
     azimuth, elevation = torch.tensor([0.0, 1.0, -2.5]), torch.tensor([0.0, 0.7, -0.3])
     cameras = orbit(azimuth, elevation)
-    assert torch.allclose(cameras.azimuth, azimuth, atol=1e-6) and torch.allclose(cameras.elevation, elevation, atol=1e-6)
+    assert torch.allclose(cameras.azimuth, azimuth, atol=1e-6) and torch.allclose(
+        cameras.elevation, elevation, atol=1e-6
+    )
     assert torch.allclose(cameras.position[0], torch.tensor([0.0, -3.2, 0.0]), atol=1e-6)
     origins, d = rays(cameras, 3, 3)
     assert torch.allclose(origins[:, 1, 1] + 3.2 * d[:, 1, 1], torch.zeros(3, 3), atol=1e-5)
     eye = torch.eye(3).expand(3, 3, 3)
     rotation = cameras.pose[:, :3, :3]
-    assert torch.allclose(rotation @ rotation.mT, eye, atol=1e-6) and torch.allclose(torch.linalg.det(rotation), torch.ones(3))
+    assert torch.allclose(rotation @ rotation.mT, eye, atol=1e-6) and torch.allclose(
+        torch.linalg.det(rotation), torch.ones(3)
+    )
     assert torch.isfinite(look_at(torch.tensor([[0.0, 0.0, 3.0]]), torch.zeros(3)).pose).all()
 
 

@@ -171,7 +171,7 @@ def test_a_model_that_returns_nan_is_named():
     matrix = torch.eye(2, dtype=F64)
     pull, views = _sampler(matrix, lambda x, s, c: x * float("nan"), 1, karras(3, 0.1, 10), GaussNewton())
     random = torch.Generator().manual_seed(0)
-    with pytest.raises(ValueError, match="not finite.*sigma 10"):
+    with pytest.raises(ValueError, match=r"not finite.*sigma 10"):
         pull(start({"theta": torch.zeros(1, 2, dtype=F64)}, views, GaussNewton(), random), random)
 
 
@@ -191,5 +191,7 @@ def test_cancelling_reaches_into_the_inner_solve():
     random = torch.Generator().manual_seed(0)
     saved = []
     with pytest.raises(Cancelled):
-        replace(pull, tick=tick)(start({"theta": torch.zeros(1, 2, dtype=F64)}, views, solver, random), random, save=saved.append)
+        replace(pull, tick=tick)(
+            start({"theta": torch.zeros(1, 2, dtype=F64)}, views, solver, random), random, save=saved.append
+        )
     assert len(saved) == 1 and len(passes) == 7

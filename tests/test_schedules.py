@@ -54,7 +54,9 @@ def test_entries_of_a_table_match_diffusers(spacing):
     assert torch.allclose(ours, theirs, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("walk", "cost"), [((100, 1, 2), 199), ((100, 10, 5), 460), ((30, 1, 1), 30), ((12, 4, 3), 28)])
+@pytest.mark.parametrize(
+    ("walk", "cost"), [((100, 1, 2), 199), ((100, 10, 5), 460), ((30, 1, 1), 30), ((12, 4, 3), 28)]
+)
 def test_repaint_evaluations(walk, cost):
     steps, jump, repeats = walk
     assert S.evaluations(S.repaint(*walk)) == cost == steps + (repeats - 1) * (steps - jump)

@@ -15,10 +15,14 @@ from pullback.fields.voxels import Voxels
 from pullback.pull import State
 from safetensors.torch import save_file
 
+TINY = {"width": 8, "depth": 1, "embedding": 4}
 DIFFREPS = [
-    SirenImage(width=8, depth=1, embedding=4), SirenCylinder(width=8, depth=1, embedding=4), SirenSphere(width=8, depth=1, embedding=4),
-    VoxelRadiance(voxels=Voxels(resolution=4)), VoxelRadiance("latent", 4, voxels=Voxels(4, features=4)),
-]  # fmt: skip
+    SirenImage(**TINY),
+    SirenCylinder(**TINY),
+    SirenSphere(**TINY),
+    VoxelRadiance(voxels=Voxels(resolution=4)),
+    VoxelRadiance("latent", 4, voxels=Voxels(4, features=4)),
+]
 
 
 def _field(diffrep):

@@ -49,7 +49,7 @@ def test_unknown_words_are_named_with_their_neighbours():
 def test_objects_fit_their_world(noun):
     mesh, rgb = objects.build(noun, "red", "blue", None, np.random.default_rng(0))
     radius = np.linalg.norm(mesh.vertices, axis=1).max()
-    assert 0.85 < radius < 0.95 and rgb.shape == (len(mesh.faces), 3) and 0 <= rgb.min() and rgb.max() <= 1
+    assert 0.85 < radius < 0.95 and rgb.shape == (len(mesh.faces), 3) and rgb.min() >= 0 and rgb.max() <= 1
     assert not np.isnan(mesh.vertices).any()
     main = np.abs(rgb - np.array(words.COLOURS["red"])).max(1) < 0.1
     assert main.any(), "nothing of it has the colour that the caption names"
@@ -99,7 +99,11 @@ def test_a_batch_is_its_parts():
     torch.manual_seed(0)
     net = Toybox(SMALL).eval()
     x, sigma = torch.randn(2, 4, 64, 64), torch.tensor([0.5, 4.0])
-    w, c, lit = _words("red car", "big blue tree"), torch.tensor([[0.3, 0.2, ORBIT], [0, 0, ANY]]), torch.tensor([1.0, 0.0])
+    w, c, lit = (
+        _words("red car", "big blue tree"),
+        torch.tensor([[0.3, 0.2, ORBIT], [0, 0, ANY]]),
+        torch.tensor([1.0, 0.0]),
+    )
     both = net(x, sigma, w, c, lit)
     alone = torch.cat([net(x[i : i + 1], sigma[i : i + 1], w[i : i + 1], c[i : i + 1], lit[i : i + 1]) for i in (0, 1)])
     assert (both - alone).abs().max() < 1e-5

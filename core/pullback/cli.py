@@ -173,6 +173,7 @@ def _sampled(
     state = storage.load_run(run, agreed) if resume and run.exists() else None
     if resume and state is None:
         console.print(f"no unfinished run at {run}: starting from the beginning")
+    pull = tasks.prepare(model, recipe, settings)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -194,7 +195,8 @@ def _sampled(
                     run.with_suffix(".preview.png"), tasks.preview(tasks.field_of(recipe, settings, model, now), model)
                 )
 
-        return tasks.sample(model, recipe, settings, state, show, lambda now: storage.save_run(run, now, agreed))
+        final = tasks.sample(pull, settings.seed, state, show, lambda now: storage.save_run(run, now, agreed))
+    return tasks.field_of(recipe, settings, model, final)
 
 
 @contextmanager

@@ -87,7 +87,9 @@ def gaussian_mixture(weights: Tensor, means: Tensor, factors: Tensor) -> Denoise
         root = torch.linalg.cholesky(noisy)
         inverse = torch.cholesky_inverse(root)
         log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        solved = torch.einsum("...kde,bke->bkd", inverse[0], delta) if len(s) == 1 else (inverse @ delta[..., None])[..., 0]
+        solved = (
+            torch.einsum("...kde,bke->bkd", inverse[0], delta) if len(s) == 1 else (inverse @ delta[..., None])[..., 0]
+        )
         posterior = torch.softmax(weights.log() - log_det - 0.5 * (delta * solved).sum(-1), dim=1)
         mean = means + torch.einsum("kde,bke->bkd", covariances, solved)
         return (posterior[..., None] * mean).sum(1).reshape(x.shape)

@@ -21,8 +21,10 @@ from .types import View
 class Views(Protocol):
     """A set of views, and the layout of a store of one signal per view."""
 
-    persistent: bool
-    """Whether a view comes back, so that its store outlives the step."""
+    @property
+    def persistent(self) -> bool:
+        """Whether a view comes back, so that its store outlives the step."""
+        ...
 
     def draw(self, generator: Generator) -> View:
         """The views of one step. Draws nothing from the generator where there is no choice."""

@@ -114,7 +114,7 @@ class GaussNewton:
         def unpack(flat: Tensor) -> Params:
             return {k: part.view(s) for k, part, s in zip(names, flat.split(sizes), shapes, strict=True)}
 
-        r, pull = vjp(residual, params)
+        r, pull = vjp(residual, params)  # type: ignore[misc]
 
         def gram(d: Tensor) -> Tensor:
             return pack(pull(jvp(residual, (params,), (unpack(d),))[1])[0])

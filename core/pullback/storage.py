@@ -67,9 +67,11 @@ def _diffrep(kind: str, config: str, path: Path) -> Diffrep:
     if kind not in KINDS:
         raise ValueError(f"{path} holds a field of the unknown kind {kind!r}; this version knows {', '.join(KINDS)}")
     try:
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(config).items()}
+        values = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(config).items()
+        }  # tuples become lists in JSON
         if "voxels" in values:
-            values["voxels"] = Voxels(**values["voxels"])
+            values["voxels"] = Voxels(**dict(values["voxels"]))
         return KINDS[kind](**values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} describes its {kind} in a way that this version does not know ({error})") from error

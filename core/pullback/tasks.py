@@ -185,34 +185,29 @@ def solver_of(recipe: Recipe, settings: Settings) -> Solver:
     return recipe.adam
 
 
+def prepare(model: Model, recipe: Recipe, settings: Settings, tick: Callable[[], None] = lambda: None) -> Pull:
+    """The sampler that model, recipe and settings describe. All that can be wrong with a prompt is said here."""
+    denoise = model.denoiser(settings.prompt, settings.negative, settings.guidance)
+    sigmas = log_linear(settings.steps, *recipe.sigma)
+    solver = solver_of(recipe, settings)
+    walk = settings.walk
+    return Pull(
+        recipe.diffrep, denoise, recipe.views, solver, sigmas, walk, settings.eta, recipe.gamma, recipe.fit, tick
+    )
+
+
 def sample(
-    model: Model,
-    recipe: Recipe,
-    settings: Settings,
+    pull: Pull,
+    seed: int,
     state: State | None = None,
     progress: Progress | None = None,
     save: Callable[[State], None] | None = None,
-    tick: Callable[[], None] = lambda: None,
-) -> Field:
-    """Sample a field. `state` continues an earlier run; see `Pull` for the callbacks."""
-    random = generator(settings.seed)
-    solver = solver_of(recipe, settings)
-    sigmas = log_linear(settings.steps, *recipe.sigma)
-    denoise = model.denoiser(settings.prompt, settings.negative, settings.guidance)
-    pull = Pull(
-        recipe.diffrep,
-        denoise,
-        recipe.views,
-        solver,
-        sigmas,
-        settings.walk,
-        settings.eta,
-        recipe.gamma,
-        recipe.fit,
-        tick,
-    )
-    state = state or start(recipe.diffrep.init(random), recipe.views, solver, random)
-    return field_of(recipe, settings, model, pull(state, random, progress, save))
+) -> State:
+    """Run a prepared sampler from its start, or on from `state`; `field_of` makes a field of the result."""
+    random = generator(seed)
+    diffrep: Any = pull.render
+    state = state or start(diffrep.init(random), pull.views, pull.solver, random)
+    return pull(state, random, progress, save)
 
 
 def field_of(recipe: Recipe, settings: Settings, model: Model, state: State) -> Field:
@@ -235,7 +230,7 @@ def views_of(field: Field, cameras: Cameras, size: int, model: Model) -> Tensor:
 
 
 def bands(field: Field, height: int, width: int, model: Model, crop: Crop | None = None) -> Iterator[Tensor]:
-    """A picture (of a SIREN field) from top to bottom as bands (C, rows, w) of display values; no more than TILE pixels at a time.
+    """A picture (of a SIREN field) from top to bottom as display bands (C, rows, w), TILE pixels at a time.
 
     Latent fields come as one band: their pictures are decoded whole.
     """

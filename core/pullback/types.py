@@ -43,12 +43,18 @@ class Model(Protocol):
     per signal pixel. `sigma_min` and `sigma_max` bound the noise levels it was trained on.
     """
 
-    name: str
-    channels: int
-    size: int
-    scale: int
-    sigma_min: float
-    sigma_max: float
+    @property
+    def name(self) -> str: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def scale(self) -> int: ...
+    @property
+    def sigma_min(self) -> float: ...
+    @property
+    def sigma_max(self) -> float: ...
 
     def denoiser(self, prompt: str, negative: str, guidance: float) -> Denoiser:
         """D(x, sigma, view) for a prompt. `view` is a `Cameras` (views around an object), a `Crops` or None.
@@ -58,5 +64,5 @@ class Model(Protocol):
         ...
 
     def decode(self, signal: Tensor) -> Tensor:
-        """Signals (B, channels, h, w) to display pictures (B, 3 or 4, scale h, scale w) in [0, 1]; RGBA is premultiplied."""
+        """Signals (B, channels, h, w) to display pictures (B, 3 or 4, scale h, scale w) in [0, 1], RGBA premultiplied."""
         ...

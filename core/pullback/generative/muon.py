@@ -33,7 +33,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of every matrix that has a gradient."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
@@ -49,5 +49,6 @@ class Muon(torch.optim.Optimizer):
     def _nesterov(self, p: Tensor, momentum: float) -> Tensor:
         state = self.state[p]
         buffer = state.setdefault("momentum", torch.zeros_like(p))
+        assert p.grad is not None
         buffer.lerp_(p.grad, 1 - momentum)
         return p.grad.lerp(buffer, momentum)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ class Cameras:
         """(B,) angle above the XY plane from which the camera looks, in [-pi/2, pi/2]."""
         return torch.asin(self.pose[:, 2, 2].clamp(-1.0, 1.0))
 
-    def to(self, *args, **kwargs) -> Cameras:
+    def to(self, *args: Any, **kwargs: Any) -> Cameras:
         """The same cameras on another device or in another dtype."""
         return Cameras(self.pose.to(*args, **kwargs), self.fov.to(*args, **kwargs))
 
@@ -96,7 +97,8 @@ def rays(
     Returns origins (B, h, w, 3) (an expanded view) and unit directions (B, h, w, 3) in the world.
     """
     top, left, h, w = crop or (0, 0, height, width)
-    pose, like = cameras.pose, {"dtype": cameras.pose.dtype, "device": cameras.pose.device}
+    pose = cameras.pose
+    like: dict[str, Any] = {"dtype": pose.dtype, "device": pose.device}
     y = 1 - (2 * torch.arange(top, top + h, **like) + 1) / height
     x = ((2 * torch.arange(left, left + w, **like) + 1) / width - 1) * (width / height)
     tan = torch.tan(cameras.fov / 2)[:, None, None]

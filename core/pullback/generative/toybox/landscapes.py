@@ -54,7 +54,10 @@ def clouds(direction: Array, rng: Generator, scale: float, octaves: int = 4) -> 
     return 1 / (1 + np.exp(-2.2 * total / weight**0.5))
 
 
-def _mix(a: Array, b: Array, t: Array) -> Array:
+Rgb = tuple[float, float, float]
+
+
+def _mix(a: Array, b: Array | Rgb, t: Array) -> Array:
     return a + (np.asarray(b) - a) * t[..., None]
 
 

@@ -85,8 +85,8 @@ class Residual(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.modulation = nn.Linear(width, 2 * channels)
         for zero in (self.conv2, self.modulation):
-            nn.init.zeros_(zero.weight)
-            nn.init.zeros_(zero.bias)
+            for p in zero.parameters():
+                nn.init.zeros_(p)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         scale, shift = self.modulation(c)[:, :, None, None].chunk(2, 1)
@@ -122,9 +122,11 @@ class Toybox(nn.Module):
         self.leave = nn.ModuleList(Residual(c, d) for c in (c2, c1, c0))
         self.norm = nn.GroupNorm(c0 // 4, c0)
         self.head = nn.Conv2d(c0, 4, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for p in self.head.parameters():
+            nn.init.zeros_(p)
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(1000), 32)), persistent=False)
+
+    frequencies: Tensor
 
     def condition(self, c_noise: Tensor, context: Tensor, camera: Tensor, lit: Tensor) -> Tensor:
         """One vector (B, width) that says how noisy, of what, from where and in what light."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -67,12 +68,16 @@ def _mushroom(u: Callable[[float, float], float]) -> Parts:
     z = cap.vertices[:, 2]
     cap.vertices[:, 2] = np.where(z < 0, 0.12, dome) * z
     cap.apply_scale(radius)
-    return [(_at(cap, z=height / 2), "main"), (_tube(u(0.15, 0.24), height), "accent")]
+    parts: Parts = [(_at(cap, z=height / 2), "main"), (_tube(u(0.15, 0.24), height), "accent")]
+    return parts
 
 
 def _chair(u: Callable[[float, float], float]) -> Parts:
     half, leg, back, t = u(0.4, 0.5), u(0.4, 0.55), u(0.6, 0.85), 0.12
-    parts = [(_box(2 * half, 2 * half, t), "accent"), (_at(_box(2 * half, t, back), 0, half - t / 2, back / 2), "main")]
+    parts: Parts = [
+        (_box(2 * half, 2 * half, t), "accent"),
+        (_at(_box(2 * half, t, back), 0, half - t / 2, back / 2), "main"),
+    ]
     for x in (-1, 1):
         for y in (-1, 1):
             parts.append((_at(_box(t, t, leg), x * (half - t / 2), y * (half - t / 2), -leg / 2), "main"))
@@ -83,7 +88,7 @@ def _table(u: Callable[[float, float], float]) -> Parts:
     half, depth, leg, t = u(0.65, 0.8), u(0.45, 0.65), u(0.5, 0.65), 0.13
     top = _tube(half, t) if u(0, 1) < 0.4 else _box(2 * half, 2 * depth, t)
     reach = 0.62 if top.vertices.shape[0] > 8 else 0.85
-    parts = [(top, "main")]
+    parts: Parts = [(top, "main")]
     for x in (-1, 1):
         for y in (-1, 1):
             parts.append((_at(_box(t, t, leg), x * half * reach, y * depth * reach, -leg / 2), "accent"))
@@ -94,7 +99,7 @@ def _house(u: Callable[[float, float], float]) -> Parts:
     width, depth, height = u(0.45, 0.6), u(0.42, 0.55), u(0.5, 0.65)
     roof = _turn(_cone(1.0, u(0.4, 0.6), sections=4), 45, (0, 0, 1))
     roof.apply_scale((1.65 * width, 1.65 * depth, 1))
-    parts = [(_box(2 * width, 2 * depth, height), "accent"), (_at(roof, z=height / 2), "main")]
+    parts: Parts = [(_box(2 * width, 2 * depth, height), "accent"), (_at(roof, z=height / 2), "main")]
     parts.append((_at(_box(0.2, 0.06, 0.34), 0, -depth, -height / 2 + 0.17), WOOD))
     for x in (-1, 1):
         parts.append((_at(_box(0.16, 0.06, 0.16), x * width * 0.62, -depth, 0.06), GLASS))
@@ -103,7 +108,7 @@ def _house(u: Callable[[float, float], float]) -> Parts:
 
 def _rocket(u: Callable[[float, float], float]) -> Parts:
     radius, height, nose = u(0.24, 0.3), u(0.85, 1.1), u(0.4, 0.55)
-    parts = [(_tube(radius, height), "accent"), (_at(_cone(radius, nose), z=height / 2), "main")]
+    parts: Parts = [(_tube(radius, height), "accent"), (_at(_cone(radius, nose), z=height / 2), "main")]
     parts.append((_at(_turn(_tube(0.11, 0.06), 90, (1, 0, 0)), 0, -radius, height * 0.2), GLASS))
     for degrees in (30, 150, 270):
         fin = _at(_box(0.3, 0.08, 0.38), radius + 0.1, 0, -height / 2 + 0.1)
@@ -332,10 +337,10 @@ def build(noun: str, colour: str, second: str | None, size: str | None, rng: Gen
     """
     kind = NOUNS[noun]
     parts = kind.build(lambda low, high: rng.uniform(low, high))
-    paints = {"main": _tint(COLOURS[colour], rng)}
+    paints: dict[Any, np.ndarray] = {"main": _tint(COLOURS[colour], rng)}
     accent = COLOURS[second] if second else kind.accent
     paints["accent"] = paints["main"] if accent == "main" else _tint(accent, rng)
-    mesh = trimesh.util.concatenate([part for part, _ in parts])
+    mesh: Any = trimesh.util.concatenate([part for part, _ in parts])
     rgb = np.concatenate([np.tile(paints.get(paint, paint), (len(part.faces), 1)) for part, paint in parts])
     if size in STRETCH:
         mesh.apply_scale(STRETCH[size])
@@ -346,5 +351,5 @@ def build(noun: str, colour: str, second: str | None, size: str | None, rng: Gen
     return mesh, rgb
 
 
-def _tint(rgb: tuple[float, ...], rng: Generator) -> np.ndarray:
+def _tint(rgb: Any, rng: Generator) -> np.ndarray:
     return np.clip(np.array(rgb) + rng.normal(0, 0.02, 3), 0, 1)

@@ -62,11 +62,11 @@ def objects(count: int, rng: Generator, views: int = 8) -> tuple[np.ndarray, np.
     """Pictures, word numbers and cameras of `count` x `views` photographs of random objects."""
     pictures, words, cameras = [], [], []
     for _ in range(count):
-        text, *what = caption(rng)
+        text, noun, colour, second, size = caption(rng)
         azimuth = rng.uniform(-np.pi, np.pi, views)
         elevation = rng.uniform(*ELEVATION, views)
         camera = orbit(torch.from_numpy(azimuth), torch.from_numpy(elevation))
-        pictures.append(photograph(*build(*what, rng), camera))
+        pictures.append(photograph(*build(noun, colour, second, size, rng), camera))
         words.append(np.tile(encode(text), (views, 1)))
         cameras.append(np.stack([azimuth, elevation, np.full(views, ORBIT)], 1))
     return np.concatenate(pictures), np.concatenate(words).astype(np.uint8), np.concatenate(cameras).astype(np.float32)
