@@ -19,8 +19,12 @@ transformers = pytest.importorskip("transformers", reason=reason)
 from pullback import schedules  # noqa: E402
 from pullback.adapters import diffusers as adapter  # noqa: E402
 from pullback.adapters.view_words import view_words, with_view  # noqa: E402
+from pullback.diffreps.image import PixelGrid  # noqa: E402
 from pullback.geometry.cameras import orbit, turntable  # noqa: E402
 from pullback.guidance import guided  # noqa: E402
+from pullback.noise import FixedViews  # noqa: E402
+from pullback.pull import Pull, start  # noqa: E402
+from pullback.solvers import GaussNewton  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 PROMPT, NEGATIVE = "a red mushroom", "blurry"
@@ -199,6 +203,35 @@ def test_sd_sample_is_the_pipelines(folders, models, name, guidance):
     got = got / (1 + sigmas[-1] ** 2).sqrt()
     assert gap(expected, latents) > 0.1
     assert gap(got, expected) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["eps", "v", "sd3"])
+def test_the_identity_field_is_the_pipelines_sample(folders, models, name):
+    """The pulled-back sampler with theta = the latents themselves ends where the diffusers pipeline does."""
+    model, pipe, latents = models[name], theirs(folders[name]), noise(models[name])
+    options = {"negative_prompt": NEGATIVE, "output_type": "latent", "latents": latents, "guidance_scale": 4.0}
+    if name == "sd3":
+        times = [0.98, 0.8, 0.6, 0.4, 0.2]
+        expected = pipe(PROMPT, sigmas=times, num_inference_steps=5, **options).images
+        t = pipe.scheduler.sigmas.double()
+        sigmas, begin = t / (1 - t), latents / (1 - t[0])
+    else:
+        pipe.scheduler = ddim(prediction_type="v_prediction" if name == "v" else "epsilon")
+        expected = pipe(PROMPT, num_inference_steps=8, **options).images
+        sigmas = schedules.from_table(schedules.table_of(pipe.scheduler.alphas_cumprod), 8, "leading", 1)
+        begin = latents * (1 + sigmas[0] ** 2).sqrt()
+    views, solver = FixedViews(None, tuple(latents.shape), F64), GaussNewton(1, 3, 0.0)
+    pull = Pull(
+        PixelGrid(tuple(latents.shape)),
+        model.denoiser(PROMPT, NEGATIVE, 4.0),
+        views,
+        solver,
+        sigmas,
+        schedules.repaint(len(sigmas) - 1),
+    )
+    random = torch.Generator().manual_seed(0)
+    state = start({"pixels": torch.zeros_like(latents)}, views, solver, random, begin / sigmas[0])
+    assert gap(pull(state, random).params["pixels"], expected) < 1e-4
 
 
 def test_sd_sample_is_the_pipelines_in_float32(folders):

@@ -79,8 +79,8 @@ class Pictures:
 
 
 def loss(model: nn.Module, x: Tensor, conditions: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
-    """EDM's weighted denoising error (Karras et al. 2022, eq. 8), ln sigma normal of mean 0.1 and deviation 1.4."""
-    sigma = torch.exp(1.4 * torch.randn(len(x), 1, 1, 1, generator=generator) + 0.1)
+    """EDM's weighted denoising error (Karras et al. 2022, eq. 8), ln sigma normal of mean 0.7 and deviation 1.4."""
+    sigma = torch.exp(1.4 * torch.randn(len(x), 1, 1, 1, generator=generator) + 0.7)
     noise = torch.randn(x.shape, generator=generator)
     sigma, noise = sigma.to(x.device), noise.to(x.device)
     weight = (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2

@@ -1,0 +1,159 @@
+"""Do generated objects look like what was asked for? A classifier trained on the renderer's own pictures judges.
+
+`python benchmarks/objects.py judge JUDGE.safetensors` trains the judge (a few minutes).
+`python benchmarks/objects.py sample FOLDER [--colours 3] [--nouns 24]` generates every noun in some colours as GLBs,
+skipping those that are there, so that it can be interrupted; `score FOLDER JUDGE` renders each *mesh* from 8 unseen
+cameras, lets the judge name noun and colour from all 8 together, and prints the table of docs/objects.md.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import trimesh
+import typer
+from pullback import tasks
+from pullback.generative.toybox.objects import build
+from pullback.generative.toybox.pictures import photograph
+from pullback.generative.toybox.words import COLOURS, NOUNS
+from pullback.geometry.cameras import orbit
+from pullback.mesh.glb import write_glb
+from pullback.tasks import Settings
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+COLOUR_NAMES = tuple(COLOURS)
+UNSEEN = orbit(torch.arange(8) * math.pi / 4 + 0.2, torch.deg2rad(torch.tensor([5.0, 30, 15, 45, 5, 30, 15, 45])))
+
+
+class Judge(nn.Module):
+    """Flat (unlit) premultiplied RGBA pictures (B, 4, 64, 64) in [0, 1] to logits of nouns and of colours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (4, 24, 48, 96, 128)
+        layers = [
+            layer
+            for a, b in zip(widths, widths[1:], strict=False)
+            for layer in (nn.Conv2d(a, b, 3, 2, 1), nn.GroupNorm(8, b), nn.SiLU(), nn.Conv2d(b, b, 3, 1, 1), nn.SiLU())
+        ]
+        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.noun, self.colour = nn.Linear(512, len(NOUNS)), nn.Linear(512, len(COLOUR_NAMES))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.body(x)
+        return self.noun(h), self.colour(h)
+
+
+def flat(pictures: np.ndarray) -> Tensor:
+    """The unlit RGB and alpha of the renderer's seven channels, as floats."""
+    return torch.from_numpy(pictures[:, 3:]).float() / 255
+
+
+def worn(x: Tensor, random: torch.Generator) -> Tensor:
+    """Pictures as a sampled field may show them: a little blurred, noisy, and off in size and colour."""
+    blur = torch.rand(len(x), 1, 1, 1, generator=random)
+    x = torch.lerp(x, F.avg_pool2d(x, 3, 1, 1), blur)
+    scale = 1 + 0.1 * torch.randn(len(x), 1, 1, generator=random)
+    theta = torch.eye(2, 3).expand(len(x), 2, 3) * scale
+    x = F.grid_sample(x, F.affine_grid(theta, list(x.shape), align_corners=False), align_corners=False)
+    return (x * (1 + 0.06 * torch.randn(len(x), 4, 1, 1, generator=random))).clamp(0, 1)
+
+
+@app.command()
+def judge(path: Path, pictures: int = 24_000, epochs: int = 4, batch: int = 64) -> None:
+    """Train the judge on fresh objects of the renderer, and print how often it is right on held-out ones."""
+    rng, random = np.random.default_rng(12345), torch.Generator().manual_seed(0)
+    x, y = [], []
+    for _ in range(pictures // 8):
+        noun, colour = rng.integers(len(NOUNS)), rng.integers(len(COLOUR_NAMES))
+        angles = torch.from_numpy(rng.uniform((-np.pi, -0.35), (np.pi, 1.1), (8, 2))).T
+        x.append(photograph(*build(NOUNS[noun], COLOUR_NAMES[colour], None, None, rng), orbit(*angles)))
+        y += [(noun, colour)] * 8
+    images, labels = flat(np.concatenate(x)), torch.tensor(y)
+    held = len(images) // 10
+    torch.manual_seed(0)
+    net, steps = Judge(), epochs * (len(images) - held) // batch
+    optim = torch.optim.AdamW(net.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optim, 2e-3, total_steps=steps)
+    for _ in range(steps):
+        i = held + torch.randint(len(images) - held, (batch,), generator=random)
+        nouns, colours = net(worn(images[i], random))
+        loss = F.cross_entropy(nouns, labels[i, 0]) + F.cross_entropy(colours, labels[i, 1])
+        optim.zero_grad()
+        loss.backward()
+        optim.step()
+        schedule.step()
+    with torch.no_grad():
+        nouns, colours = (logits.argmax(1) for logits in net(images[:held]))
+    print(
+        f"held out, one view: noun {(nouns == labels[:held, 0]).float().mean():.3f}, colour {(colours == labels[:held, 1]).float().mean():.3f}"
+    )
+    save_file(net.state_dict(), path)
+
+
+def wishes(nouns: int, colours: int) -> list[tuple[str, str]]:
+    """Every noun in `colours` colours, which change from noun to noun."""
+    return [(n, COLOUR_NAMES[(3 * i + k * 3) % 10]) for i, n in enumerate(NOUNS[:nouns]) for k in range(colours)]
+
+
+@app.command()
+def sample(folder: Path, nouns: int = 24, colours: int = 3, seed: int = 0, steps: int = 30) -> None:
+    """Generate the objects that are not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = tasks.load_model()
+    for noun, colour in wishes(nouns, colours):
+        path = folder / f"{colour}-{noun}.glb"
+        if path.exists():
+            continue
+        settings = Settings(f"{colour} {noun}", seed=seed, guidance=2.0, steps=steps)
+        recipe = tasks.object_recipe(model, settings)
+        state = tasks.sample(tasks.prepare(model, recipe, settings), settings.seed)
+        field = tasks.field_of(recipe, settings, model, state)
+        mesh, texture = tasks.textured_mesh(field, model)
+        write_glb(path, mesh, texture, f"{colour} {noun}")
+
+
+def seen(path: Path) -> Tensor:
+    """Flat pictures (8, 4, 64, 64) of a GLB's textured surface from the unseen cameras."""
+    mesh = next(iter(trimesh.load(path).geometry.values()))
+    mesh.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, (1, 0, 0)))  # glTF's Y up to Z up
+    picture = np.asarray(mesh.visual.material.baseColorTexture.convert("RGB"), dtype=np.float64) / 255
+    uv = mesh.visual.uv[mesh.faces].mean(1)
+    row, column = ((1 - uv[:, 1]) * (len(picture) - 1)).round(), (uv[:, 0] * (len(picture) - 1)).round()
+    return flat(photograph(mesh, picture[row.astype(int), column.astype(int)], UNSEEN))
+
+
+@app.command()
+def score(folder: Path, judge_path: Path) -> None:
+    """Print how many of the folder's meshes the judge names rightly."""
+    net = Judge()
+    net.load_state_dict(load_file(judge_path))
+    rows: dict[str, list[tuple[bool, bool, str]]] = {}
+    for path in sorted(folder.glob("*.glb")):
+        colour, noun = path.stem.split("-")
+        with torch.no_grad():
+            nouns, colours = (logits.log_softmax(1).sum(0) for logits in net(seen(path)))
+        said_noun, said_colour = NOUNS[int(nouns.argmax())], COLOUR_NAMES[int(colours.argmax())]
+        note = "" if (said_noun, said_colour) == (noun, colour) else f"{colour}: {said_colour} {said_noun}"
+        rows.setdefault(noun, []).append((said_noun == noun, said_colour == colour, note))
+    print("| noun | noun right | colour right | mistaken for |\n| --- | --- | --- | --- |")
+    for noun, results in rows.items():
+        notes = ", ".join(note for _, _, note in results if note)
+        print(
+            f"| {noun} | {sum(r[0] for r in results)}/{len(results)} | {sum(r[1] for r in results)}/{len(results)} | {notes} |"
+        )
+    every = [r for results in rows.values() for r in results]
+    both = sum(r[0] and r[1] for r in every) / len(every)
+    print(
+        f"| **all {len(every)}** | {np.mean([r[0] for r in every]):.1%} | {np.mean([r[1] for r in every]):.1%} | both right: {both:.1%} |"
+    )
+
+
+if __name__ == "__main__":
+    app()

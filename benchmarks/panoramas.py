@@ -1,0 +1,71 @@
+"""Does RePaint make the views of a panorama agree? At equal network evaluations, with and without.
+
+`python benchmarks/panoramas.py [PROMPT ...]` samples cylinders twice, by N RePaint steps and by as many plain steps as
+that walk has evaluations, and prints the *consistency*: the PSNR between what the model makes of overlapping views of
+the result (each view noised to sigma 0.5 with the canvas's shared noise and denoised) where they overlap. Also the
+difference between the picture's two ends, which is 0 by construction.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from pullback import tasks
+from pullback.diffreps.panorama import SirenCylinder
+from pullback.noise import Crops
+from pullback.schedules import evaluations, repaint
+from pullback.storage import Field, generator
+from pullback.tasks import Settings
+
+PROMPTS = ("mountains at noon", "sea at sunset", "town at night")
+STEPS, JUMP, REPEATS, ETA = 20, 4, 3, 0.75
+
+
+def sampled(prompt: str, settings: Settings) -> Field:
+    model = tasks.load_model()
+    recipe = tasks.panorama_recipe(model, settings, "cylinder")
+    state = tasks.sample(tasks.prepare(model, recipe, settings), settings.seed)
+    return tasks.field_of(recipe, settings, model, state)
+
+
+def consistency(field: Field, sigma: float = 0.5) -> float:
+    """PSNR (dB, peak to peak 2) between the denoised halves that neighbouring views share."""
+    strip, model = field.diffrep, tasks.load_model()
+    assert isinstance(strip, SirenCylinder)
+    columns = torch.arange(16) * strip.turn // 16
+    noise = torch.randn(strip.channels, strip.height, strip.turn, generator=generator(7))
+    index = (columns[:, None] + torch.arange(strip.height)) % strip.turn
+    with torch.no_grad():
+        views = strip(field.params, Crops(columns)) + sigma * noise[:, :, index].permute(2, 0, 1, 3)
+        clean = model.denoiser(field.prompt, "", 1.0)(views, torch.tensor(sigma), Crops(columns))
+    half = strip.height // 2
+    return float(10 * torch.log10(4 / (clean[..., half:] - clean.roll(-1, 0)[..., :half]).square().mean()))
+
+
+def wrap_error(field: Field) -> float:
+    """Largest difference between the strip at 0 and at 360 degrees."""
+    strip = field.diffrep
+    assert isinstance(strip, SirenCylinder)
+    y = torch.linspace(-1, 1, 257)
+    with torch.no_grad():
+        return float(
+            (strip.at(field.params, torch.zeros(257), y) - strip.at(field.params, torch.ones(257), y)).abs().max()
+        )
+
+
+def main() -> None:
+    walk = repaint(STEPS, JUMP, REPEATS)
+    cost = evaluations(walk)
+    print(
+        f"| prompt | RePaint ({STEPS}, {JUMP}, {REPEATS}), {cost} evaluations | {cost} plain steps | wrap error |\n| --- | --- | --- | --- |"
+    )
+    for prompt in sys.argv[1:] or PROMPTS:
+        with_repaint = sampled(prompt, Settings(prompt, steps=STEPS, eta=ETA, repaint=(JUMP, REPEATS), guidance=2.0))
+        without = sampled(prompt, Settings(prompt, steps=cost, eta=ETA, guidance=2.0))
+        scores = f"{consistency(with_repaint):.1f} dB | {consistency(without):.1f} dB"
+        print(f"| {prompt} | {scores} | {max(wrap_error(with_repaint), wrap_error(without)):.1e} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
