@@ -293,12 +293,11 @@ def main() -> None:
 
 def _guarded(work: Callable[[], object]) -> tuple[int, str]:
     """Run `work`; its exit code and what to say of its failure."""
+    stopped = "stopped; the same command with --resume continues"
     try:
         result = work()
     except (KeyboardInterrupt, Cancelled, typer.Abort):
-        return 130, "stopped; the same command with --resume continues"
-    except typer.Exit as stop:
-        return stop.exit_code, ""
+        return 130, stopped
     except OSError as error:
         return 1, f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}"
     except MemoryError:
@@ -309,4 +308,5 @@ def _guarded(work: Callable[[], object]) -> tuple[int, str]:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # typer's and click's usage errors
             return int(error.exit_code), error.format_message()
         raise
-    return (result if isinstance(result, int) else 0), ""
+    code = result if isinstance(result, int) else 0  # typer hands exit codes back, 130 for Ctrl-C among them
+    return code, stopped if code == 130 else ""

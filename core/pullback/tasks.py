@@ -127,13 +127,13 @@ def panorama_recipe(model: Model, settings: Settings, projection: str = "sphere"
     if projection == "cylinder":
         strip = SirenCylinder(model.channels, model.size, 8 * model.size)
         views: Views = CanvasViews(model.channels, model.size, 8 * model.size, settings.views)
-        return Recipe(strip, views, Adam(20, 100, 3e-3), _range(model, 20.0, 0.05), 0.5)
+        return Recipe(strip, views, Adam(20, 100, 3e-3), _range(model, 20.0, 0.05), 0.5, strip.fit)
     if projection != "sphere":
         raise ValueError(f"the projection is {projection!r}; it must be sphere or cylinder")
     sphere = SirenSphere(model.channels, model.size)
     shape = (settings.views, model.channels, model.size, model.size)
     outward = FreshViews(lambda g: around(settings.views, g), shape)
-    return Recipe(sphere, outward, Adam(20, 100, 3e-3), _range(model, 20.0, 0.05), 0.0)
+    return Recipe(sphere, outward, Adam(20, 100, 3e-3), _range(model, 20.0, 0.05), 0.0, sphere.fit)
 
 
 def object_recipe(model: Model, settings: Settings) -> Recipe:

@@ -9,6 +9,7 @@ perspective pictures from the centre.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -18,13 +19,30 @@ from ..fields.siren import Siren, fourier, gaussian_frequencies
 from ..geometry.cameras import rays
 from ..geometry.sphere import Headings, equirectangular
 from ..noise import Crops
+from ..solvers import Residual
 from ..types import Params
 from .image import Crop
 
 
+def random_pixels(
+    at: Callable[[Params, Tensor], Tensor], coordinates: Tensor, target: Tensor, count: int, generator: Generator
+) -> Residual:
+    """Compare `at`(theta, coordinates (B, H, W, D)) -> (..., C) with targets (B, C, H, W) in `count` new pixels a pass."""
+    places, wanted = coordinates.flatten(0, 2), target.permute(0, 2, 3, 1).flatten(0, 2)
+
+    def residual(theta: Params) -> Tensor:
+        pick = torch.randint(len(places), (min(count, len(places)),), generator=generator)
+        return at(theta, places[pick]) - wanted[pick]
+
+    return residual
+
+
 @dataclass(frozen=True)
 class SirenCylinder:
-    """A strip of 360 degrees: (turn / height) : 1. Its views are `Crops` of `height` columns."""
+    """A strip of 360 degrees: (turn / height) : 1. Its views are `Crops` of `height` columns.
+
+    pixels: random pixels per field pass of a fit.
+    """
 
     channels: int = 4
     height: int = 64
@@ -33,6 +51,7 @@ class SirenCylinder:
     depth: int = 3
     embedding: int = 128
     bandwidth: float = 10.0
+    pixels: int = 8192
     seed: int = 0
     siren: Siren = field(init=False, repr=False, compare=False)
 
@@ -49,17 +68,25 @@ class SirenCylinder:
         around = torch.round(waves[:, 0] * (self.turn / self.height) / math.pi)
         return torch.stack([2 * math.pi * around, waves[:, 1]], -1)
 
-    def at(self, params: Params, u: Tensor, y: Tensor) -> Tensor:
-        """Values (..., C) at u (...), the part of the turn from the left edge (any real), and y (...) in [-1, 1] downwards."""
-        coordinates = torch.stack([torch.remainder(u, 1.0), y], -1)
+    def at(self, params: Params, places: Tensor) -> Tensor:
+        """Values (..., C) at places (..., 2): u, the part of the turn from the left edge, and y in [-1, 1] downwards."""
+        coordinates = torch.stack([torch.remainder(places[..., 0], 1.0), places[..., 1]], -1)
         return self.siren(params, math.sqrt(2) * fourier(coordinates, self.frequencies()))
 
     def __call__(self, params: Params, view: Crops) -> Tensor:
         """Crops (B, C, height, height) of the strip."""
+        return self.at(params, self.places(view)).permute(0, 3, 1, 2)
+
+    def places(self, view: Crops) -> Tensor:
+        """(B, height, height, 2) places of the crops' pixels."""
         columns = (view.column[:, None] + torch.arange(self.height)) % self.turn
         u = ((columns + 0.5) / self.turn)[:, None, :].expand(-1, self.height, -1)
         y = ((2 * torch.arange(self.height) + 1) / self.height - 1)[None, :, None].expand_as(u)
-        return self.at(params, u, y).permute(0, 3, 1, 2)
+        return torch.stack([u, y], -1)
+
+    def fit(self, params: Params, view: Crops, target: Tensor, generator: Generator) -> Residual:
+        """Compare with targets (B, C, height, height) in random pixels."""
+        return random_pixels(self.at, self.places(view), target, self.pixels, generator)
 
     def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
         """(1, C, h, w) of the whole turn at any size, or a part of it."""
@@ -67,12 +94,12 @@ class SirenCylinder:
         u = (torch.arange(left, left + w) + 0.5) / width
         y = (2 * torch.arange(top, top + h) + 1) / height - 1
         grid = torch.meshgrid(y, u, indexing="ij")
-        return self.at(params, grid[1], grid[0]).permute(2, 0, 1)[None]
+        return self.at(params, torch.stack([grid[1], grid[0]], -1)).permute(2, 0, 1)[None]
 
 
 @dataclass(frozen=True)
 class SirenSphere:
-    """A picture in all directions. Its views are `Headings`, size x size."""
+    """A picture in all directions. Its views are `Headings`, size x size. pixels: as in `SirenCylinder`."""
 
     channels: int = 4
     size: int = 64
@@ -80,6 +107,7 @@ class SirenSphere:
     depth: int = 3
     embedding: int = 192
     bandwidth: float = 16.0
+    pixels: int = 8192
     seed: int = 0
     siren: Siren = field(init=False, repr=False, compare=False)
 
@@ -98,6 +126,10 @@ class SirenSphere:
     def __call__(self, params: Params, view: Headings) -> Tensor:
         """Perspective views (B, C, size, size)."""
         return self.at(params, rays(view.cameras, self.size, self.size)[1]).permute(0, 3, 1, 2)
+
+    def fit(self, params: Params, view: Headings, target: Tensor, generator: Generator) -> Residual:
+        """Compare with targets (B, C, size, size) in random pixels."""
+        return random_pixels(self.at, rays(view.cameras, *target.shape[-2:])[1], target, self.pixels, generator)
 
     def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
         """(1, C, h, w) of the equirectangular picture at any size, or a part of it."""
