@@ -91,9 +91,8 @@ def judge(path: Path, pictures: int = 24_000, epochs: int = 4, batch: int = 64) 
         schedule.step()
     with torch.no_grad():
         nouns, colours = (logits.argmax(1) for logits in net(images[:held]))
-    print(
-        f"held out, one view: noun {(nouns == labels[:held, 0]).float().mean():.3f}, colour {(colours == labels[:held, 1]).float().mean():.3f}"
-    )
+    right = [(said == labels[:held, k]).float().mean() for k, said in enumerate((nouns, colours))]
+    print(f"held out, one view: noun {right[0]:.3f}, colour {right[1]:.3f}")
     save_file(net.state_dict(), path)
 
 
@@ -145,14 +144,11 @@ def score(folder: Path, judge_path: Path) -> None:
     print("| noun | noun right | colour right | mistaken for |\n| --- | --- | --- | --- |")
     for noun, results in rows.items():
         notes = ", ".join(note for _, _, note in results if note)
-        print(
-            f"| {noun} | {sum(r[0] for r in results)}/{len(results)} | {sum(r[1] for r in results)}/{len(results)} | {notes} |"
-        )
+        counts = " | ".join(f"{sum(r[k] for r in results)}/{len(results)}" for k in (0, 1))
+        print(f"| {noun} | {counts} | {notes} |")
     every = [r for results in rows.values() for r in results]
-    both = sum(r[0] and r[1] for r in every) / len(every)
-    print(
-        f"| **all {len(every)}** | {np.mean([r[0] for r in every]):.1%} | {np.mean([r[1] for r in every]):.1%} | both right: {both:.1%} |"
-    )
+    shares = " | ".join(f"{np.mean([r[k] for r in every]):.1%}" for k in (0, 1))
+    print(f"| **all {len(every)}** | {shares} | both right: {np.mean([r[0] and r[1] for r in every]):.1%} |")
 
 
 if __name__ == "__main__":

@@ -49,17 +49,15 @@ def wrap_error(field: Field) -> float:
     assert isinstance(strip, SirenCylinder)
     y = torch.linspace(-1, 1, 257)
     with torch.no_grad():
-        return float(
-            (strip.at(field.params, torch.zeros(257), y) - strip.at(field.params, torch.ones(257), y)).abs().max()
-        )
+        ends = [strip.at(field.params, torch.stack([torch.full((257,), u), y], -1)) for u in (0.0, 1.0)]
+    return float((ends[0] - ends[1]).abs().max())
 
 
 def main() -> None:
     walk = repaint(STEPS, JUMP, REPEATS)
     cost = evaluations(walk)
-    print(
-        f"| prompt | RePaint ({STEPS}, {JUMP}, {REPEATS}), {cost} evaluations | {cost} plain steps | wrap error |\n| --- | --- | --- | --- |"
-    )
+    print(f"| prompt | RePaint ({STEPS}, {JUMP}, {REPEATS}), {cost} evaluations | {cost} plain steps | wrap error |")
+    print("| --- | --- | --- | --- |")
     for prompt in sys.argv[1:] or PROMPTS:
         with_repaint = sampled(prompt, Settings(prompt, steps=STEPS, eta=ETA, repaint=(JUMP, REPEATS), guidance=2.0))
         without = sampled(prompt, Settings(prompt, steps=cost, eta=ETA, guidance=2.0))
