@@ -37,11 +37,20 @@ def here(tmp_path, monkeypatch):
 def test_an_image_of_any_size(here, monkeypatch, capsys):
     code, _ = _run(monkeypatch, capsys, "image", "a red ball", "-o", "a.png", "--steps", 2, "--size", 96)
     assert code == 0 and Image.open("a.png").size == (96, 96)
-    assert sorted(p.name for p in here.iterdir()) == ["a.field.safetensors", "a.png"]
-    assert _run(monkeypatch, capsys, "render", "a.field.safetensors", "-o", "whole.png", "--size", 96)[0] == 0
+    assert sorted(p.name for p in here.iterdir()) == ["a.png", "a.png.field.safetensors"]
+    assert _run(monkeypatch, capsys, "render", "a.png.field.safetensors", "-o", "whole.png", "--size", 96)[0] == 0
     assert (
         _run(
-            monkeypatch, capsys, "render", "a.field.safetensors", "-o", "b.png", "--size", 96, "--crop", "10,20,30,40"
+            monkeypatch,
+            capsys,
+            "render",
+            "a.png.field.safetensors",
+            "-o",
+            "b.png",
+            "--size",
+            96,
+            "--crop",
+            "10,20,30,40",
         )[0]
         == 0
     )
@@ -60,18 +69,28 @@ def test_an_object_is_a_glb_that_opens(here, monkeypatch, capsys):
     options = ("--steps", 3, "--views", 3, "--guidance", 1, "--texture", 64, "--faces", 600)
     code, err = _run(monkeypatch, capsys, "generate", "a red ball", "-o", "x.glb", *options)
     assert code == 0, err
-    assert sorted(p.name for p in here.iterdir()) == ["x.field.safetensors", "x.glb", "x.turntable.png"]
+    assert sorted(p.name for p in here.iterdir()) == ["x.glb", "x.glb.field.safetensors", "x.glb.turntable.png"]
     scene = trimesh.load("x.glb")
     mesh = next(iter(scene.geometry.values()))
     assert len(mesh.faces) <= 700 and mesh.visual.material.baseColorTexture.size == (64, 64)
     assert (
-        _run(monkeypatch, capsys, "mesh", "x.field.safetensors", "-o", "y.glb", "--texture", 64, "--faces", 600)[0] == 0
+        _run(monkeypatch, capsys, "mesh", "x.glb.field.safetensors", "-o", "y.glb", "--texture", 64, "--faces", 600)[0]
+        == 0
     )
     assert Path("y.glb").stat().st_size > 1000
     assert (
-        _run(monkeypatch, capsys, "render", "x.field.safetensors", "-o", "v.png", "--size", "40x30", "--view", "90,10")[
-            0
-        ]
+        _run(
+            monkeypatch,
+            capsys,
+            "render",
+            "x.glb.field.safetensors",
+            "-o",
+            "v.png",
+            "--size",
+            "40x30",
+            "--view",
+            "90,10",
+        )[0]
         == 0
     )
     assert Image.open("v.png").size == (40, 30)
@@ -92,6 +111,8 @@ def test_an_object_is_a_glb_that_opens(here, monkeypatch, capsys):
         (["image", "red car", "--guidance", "nan"], "guidance is nan"),
         (["image", "red car", "--repaint", "1,2"], "give an eta"),
         (["image", "red car", "--repaint", "x"], "2 numbers"),
+        (["image", "red car", "--repaint", "1.5,2", "--eta", "1"], "whole numbers"),
+        (["image", "red car", "--repaint", "1,1000000000", "--eta", "1"], "at most"),
         (["image", "red car", "--solver", "magic"], "one of adam"),
         (["image", "red car", "--model", "no/such"], "no/such"),
         (["image", "red car", "--device", "abacus"], "abacus"),
@@ -182,9 +203,10 @@ def test_interrupted_runs_end_in_the_same_bytes(here):
     for name in ("killed", "stopped"):
         assert _start(f"{name}.png").wait(300) == 0
         assert Path(f"{name}.png").read_bytes() == Path("whole.png").read_bytes()
-        one, other = (storage.load_field(Path(f"{n}.field.safetensors")).params for n in (name, "whole"))
+        one, other = (storage.load_field(Path(f"{n}.png.field.safetensors")).params for n in (name, "whole"))
         assert all(torch.equal(one[k], other[k]) for k in one)
-        assert not Path(f"{name}.png.run").exists()
+    left = {p.name for p in here.iterdir()}
+    assert left == {f"{n}.png{end}" for n in ("whole", "killed", "stopped") for end in ("", ".field.safetensors")}
 
 
 def test_resuming_with_other_settings_is_refused(here, monkeypatch, capsys):
@@ -206,25 +228,50 @@ def test_words_are_listed():
     assert "mushroom" in listed.stdout and "purple" in listed.stdout and "sunset" in listed.stdout
 
 
-def test_an_object_through_a_model_without_alpha(here):
-    """A latent model stand-in: a radiance field of raw features is decoded, meshed and baked."""
+class Stand(ToyboxModel):
+    """A latent model stand-in: three channels, two pixels per latent, a decoder that looks around itself."""
 
-    class Stand(ToyboxModel):
-        channels, scale = 3, 2
+    def decode(self, signal):
+        grown = torch.nn.functional.interpolate((signal / 2 + 0.5).clamp(0, 1), scale_factor=2)
+        return torch.nn.functional.avg_pool2d(grown, 5, 1, 2, count_include_pad=True)
 
-        def decode(self, signal):
-            return torch.nn.functional.interpolate((signal / 2 + 0.5).clamp(0, 1), scale_factor=2)
 
+@pytest.fixture
+def latent():
     model = object.__new__(Stand)
-    for name, value in {
-        "channels": 3,
-        "scale": 2,
-        "size": 32,
-        "sigma_min": 0.02,
-        "sigma_max": 40.0,
-        "name": "stand",
-    }.items():
+    values = {"channels": 3, "scale": 2, "size": 32, "sigma_min": 0.02, "sigma_max": 40.0, "name": "stand"}
+    for name, value in values.items():
         object.__setattr__(model, name, value)
+    return model
+
+
+def _assembled(field, height, width, model, crop=None):
+    return torch.cat(list(tasks.bands(field, height, width, model, crop)), 1)
+
+
+def test_latent_pictures_come_in_tiles_of_any_size(latent):
+    """Odd sizes and odd crops are exact, tiles do not show, and a panorama's ends meet although the decoder pads."""
+    recipe = tasks.image_recipe(latent, tasks.Settings("red car"))
+    params = recipe.diffrep.init(storage.generator(0))
+    params["out"] = 0.2 * torch.randn(params["out"].shape, generator=storage.generator(1))
+    field = storage.Field(recipe.diffrep, params)
+    whole = _assembled(field, 151, 171, latent)
+    assert whole.shape == (3, 151, 171)
+    at_once = latent.decode(recipe.diffrep.picture(params, 76, 86))[0, :, :151, :171]
+    assert (whole - at_once).abs().max() < 1e-5
+    part = _assembled(field, 151, 171, latent, (33, 71, 50, 61))
+    assert (part - whole[:, 33:83, 71:132]).abs().max() < 1e-5
+    sphere = tasks.panorama_recipe(latent, tasks.Settings("sea")).diffrep
+    params = sphere.init(storage.generator(0))
+    params["out"] = 0.2 * torch.randn(params["out"].shape, generator=storage.generator(1))
+    turn = _assembled(storage.Field(sphere, params), 64, 128, latent)
+    steps = (turn - turn.roll(1, -1)).abs().amax((0, 1))
+    assert steps[0] <= 1.05 * steps[1:].max()
+
+
+def test_an_object_through_a_model_without_alpha(latent):
+    """A radiance field of raw features is decoded, meshed and baked."""
+    model = latent
     recipe = tasks.object_recipe(model, tasks.Settings("red car"))
     params = recipe.diffrep.init(storage.generator(0))
     params["density"] += 2

@@ -21,7 +21,7 @@ def test_gauss_newton_is_least_squares(shape):
     params, _, passes = solver(lambda p: a @ p["x"] - b, {"x": torch.zeros(shape[1], dtype=F64)}, {}, False)
     best = torch.linalg.pinv(a) @ b  # least squares, and of least norm where there are many
     assert (params["x"] - best).abs().max() < 1e-9
-    assert passes == 2 * (2 * 40 + 2)
+    assert 2 * (2 * min(shape) + 2) <= passes <= 2 * (2 * 40 + 4)
 
 
 def test_gauss_newton_solves_a_nonlinear_problem():

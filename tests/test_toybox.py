@@ -12,7 +12,7 @@ from pullback.generative.toybox.network import ANY, ORBIT, Config, Toybox, camer
 from pullback.geometry.cameras import orbit, turntable
 from pullback.noise import Crops
 
-SMALL = Config(width=32, depth=1, heads=2, channels=(8, 8, 16))
+SMALL = Config(width=32, depth=1, channels=(8, 8, 16))
 
 
 def _words(*prompts):
@@ -140,7 +140,7 @@ def test_weights_of_another_kind_are_refused(tmp_path):
 
     path = tmp_path / "weights.safetensors"
     save_file({"x": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="expected 'pullback-toybox-1'"):
+    with pytest.raises(ValueError, match="expected 'pullback-toybox-2'"):
         model.network(path)
 
 

@@ -7,6 +7,7 @@ Ctrl-C). A sampling run keeps its state in `<output>.run` until the output is th
 from __future__ import annotations
 
 import math
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,7 +23,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor
 
 from . import storage, tasks
+from .diffreps.image import SirenImage
 from .diffreps.radiance import VoxelRadiance
+from .files import clear_remains
 from .generative.toybox import words as toybox_words
 from .geometry.cameras import orbit
 from .mesh.glb import write_glb
@@ -34,9 +37,11 @@ from .types import Cancelled, Model
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="Sample 3D objects, panoramas and images of any size from any image diffusion model.")  # fmt: skip
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False)
 MAX_PIXELS = 1 << 16
 """Longest side of a picture."""
+FIELD, TURNTABLE, RUN, PREVIEW, LOCK = ".field.safetensors", ".turntable.png", ".run", ".preview.png", ".lock"
+"""What an output's companions add to its whole name, so that x.glb and x.png have fields of their own."""
 
 Prompt = Annotated[str, typer.Argument(help='What to draw, for example "a red mushroom".')]
 Out = Annotated[Path, typer.Option("-o", "--out", help="The file to write.")]
@@ -72,13 +77,12 @@ def generate(
     with _claimed(out, ".glb") as run:
         loaded = tasks.load_model(model, device)
         field = _sampled("generate", loaded, tasks.object_recipe(loaded, settings), settings, run, resume, preview)
+        storage.save_field(_beside(out, FIELD), field)
         with console.status("mesh and texture"):
+            _write_picture(_beside(out, TURNTABLE), tasks.turntable_picture(field, loaded))
             mesh, picture = tasks.textured_mesh(field, loaded, faces, texture)
             write_glb(out, mesh, picture, name=prompt)
-            _write_picture(out.with_suffix(".turntable.png"), tasks.turntable_picture(field, loaded))
-        storage.save_field(out.with_suffix(".field.safetensors"), field)
-    also = (out.with_suffix(end).name for end in (".field.safetensors", ".turntable.png"))
-    console.print(f"{out}: {len(mesh.faces)} faces; also {' and '.join(also)}")
+    console.print(f"{out}: {len(mesh.faces)} faces; also {_beside(out, FIELD).name} and {_beside(out, TURNTABLE).name}")
 
 
 @app.command()
@@ -94,9 +98,9 @@ def image(
     with _claimed(out, ".png") as run:
         loaded = tasks.load_model(model, device)
         field = _sampled("image", loaded, tasks.image_recipe(loaded, settings), settings, run, resume, preview)
+        storage.save_field(_beside(out, FIELD), field)
         write_png(out, tasks.bands(field, size, size, loaded), size, size)
-        storage.save_field(out.with_suffix(".field.safetensors"), field)
-    console.print(f"{out}: {size} x {size}; also {out.with_suffix('.field.safetensors').name}")
+    console.print(f"{out}: {size} x {size}; also {_beside(out, FIELD).name}")
 
 
 @app.command()
@@ -114,10 +118,10 @@ def panorama(
         loaded = tasks.load_model(model, device)
         recipe = tasks.panorama_recipe(loaded, settings, projection)
         field = _sampled(f"panorama {projection}", loaded, recipe, settings, run, resume, preview)
+        storage.save_field(_beside(out, FIELD), field)
         height = width // tasks.aspect(field)
         write_png(out, map(tasks.on_white, tasks.bands(field, height, width, loaded)), width, height)
-        storage.save_field(out.with_suffix(".field.safetensors"), field)
-    console.print(f"{out}: {width} x {height}; also {out.with_suffix('.field.safetensors').name}")
+    console.print(f"{out}: {width} x {height}; also {_beside(out, FIELD).name}")
 
 
 @app.command()
@@ -175,7 +179,7 @@ def _sampled(
         console.print(f"no unfinished run at {run}: starting from the beginning")
     pull = tasks.prepare(model, recipe, settings)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed}/{task.total}"),
         TimeElapsedColumn(),
@@ -192,7 +196,7 @@ def _sampled(
             bar.update(line, completed=move, residual=now.residual)
             if preview:
                 _write_picture(
-                    run.with_suffix(".preview.png"), tasks.preview(tasks.field_of(recipe, settings, model, now), model)
+                    run.with_suffix(PREVIEW), tasks.preview(tasks.field_of(recipe, settings, model, now), model)
                 )
 
         final = tasks.sample(pull, settings.seed, state, show, lambda now: storage.save_run(run, now, agreed))
@@ -208,23 +212,31 @@ def _claimed(out: Path, suffix: str) -> Iterator[Path]:
         raise ValueError(f"the folder {out.parent} does not exist: make it first")
     if out.is_dir():
         raise ValueError(f"the output {out} is a folder")
-    run, lock = out.with_name(out.name + ".run"), FileLock(out.with_name(out.name + ".lock"))
+    lock = FileLock(_beside(out, LOCK))
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise ValueError(f"another run is writing {out}: wait for it, or choose another output") from None
     try:
-        yield run
-        run.unlink(missing_ok=True)
-        run.with_suffix(".preview.png").unlink(missing_ok=True)
+        for companion in (out, *(_beside(out, end) for end in (FIELD, TURNTABLE, RUN, PREVIEW))):
+            clear_remains(companion)
+        yield _beside(out, RUN)
+        _beside(out, RUN).unlink(missing_ok=True)
+        _beside(out, PREVIEW).unlink(missing_ok=True)
     finally:
+        if os.name == "posix":  # Windows cannot remove an open file, and there nobody can take the lock after us
+            Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _beside(out: Path, end: str) -> Path:
+    return out.with_name(out.name + end)
 
 
 def _bands(field: Field, model: Model, width: int, height: int, part: tasks.Crop, view: str) -> Iterator[Tensor]:
     if not isinstance(field.diffrep, VoxelRadiance):
-        return tasks.bands(field, height, width, model, part)
+        whole = tasks.bands(field, height, width, model, part)
+        return whole if isinstance(field.diffrep, SirenImage) else map(tasks.on_white, whole)
     azimuth, elevation = _numbers("view", view, 2)
     camera = orbit(torch.tensor([math.radians(azimuth)]), torch.tensor([math.radians(elevation)]))
     return tasks.view_bands(field, camera, height, width, model, part)
@@ -245,8 +257,15 @@ def _numbers(name: str, text: str, count: int) -> list[float]:
 
 
 def _pair(text: str) -> tuple[int, int]:
-    jump, repeats = _numbers("repaint", text, 2)
-    return int(jump), int(repeats)
+    jump, repeats = _whole("repaint", text, 2)
+    return jump, repeats
+
+
+def _whole(name: str, text: str, count: int) -> list[int]:
+    numbers = _numbers(name, text, count)
+    if any(number != int(number) for number in numbers):
+        raise ValueError(f"--{name} is {text!r}; it takes whole numbers")
+    return [int(number) for number in numbers]
 
 
 def _in_range(name: str, value: int, low: int, high: int) -> None:
@@ -268,18 +287,18 @@ def _size(text: str, field: Field) -> tuple[int, int]:
 def _crop(text: str, width: int, height: int) -> tasks.Crop:
     if not text:
         return 0, 0, height, width
-    left, top, w, h = (int(n) for n in _numbers("crop", text, 4))
+    left, top, w, h = _whole("crop", text, 4)
     if min(left, top) < 0 or min(w, h) < 1 or left + w > width or top + h > height:
         raise ValueError(f"--crop {text} does not lie within the picture of {width} x {height}")
     return top, left, h, w
 
 
 def _complain(text: str) -> None:
-    console.print(f"pullback: {' '.join(text.split())}", style="red", soft_wrap=True, markup=False)
+    console.print(f"pullback: {' '.join(text.split())}", style="red", soft_wrap=True)
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    console.print(f"note: {message}", style="yellow", soft_wrap=True, markup=False)
+    console.print(f"note: {message}", style="yellow", soft_wrap=True)
 
 
 def main() -> None:
@@ -293,15 +312,15 @@ def main() -> None:
 
 def _guarded(work: Callable[[], object]) -> tuple[int, str]:
     """Run `work`; its exit code and what to say of its failure."""
-    stopped = "stopped; the same command with --resume continues"
+    stopped = "stopped; a sampling command continues with --resume"
     try:
         result = work()
     except (KeyboardInterrupt, Cancelled, typer.Abort):
         return 130, stopped
     except OSError as error:
         return 1, f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}"
-    except MemoryError:
-        return 1, "out of memory: choose a smaller size"
+    except (MemoryError, torch.OutOfMemoryError):
+        return 1, "out of memory: choose a smaller size, fewer views or another device"
     except (ValueError, ImportError) as error:  # ImportError names the extra to install
         return 1, str(error)
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,9 +24,25 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         _flush(temporary)
+        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def clear_remains(path: Path) -> None:
+    """Remove temporaries of `path` that killed processes left. Only its owner may: hold a lock on `path`."""
+    ours = re.compile(re.escape(f".{path.stem}.") + r"\d+-[0-9a-f]{8}" + re.escape(path.suffix))
+    for candidate in path.parent.iterdir():
+        if ours.fullmatch(candidate.name):
+            candidate.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    # safetensors makes its files private; the user's own rule is what others of theirs follow
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _flush(path: Path) -> None:

@@ -26,13 +26,14 @@ def write_png(path: Path, bands: Iterator[Tensor], width: int, height: int) -> N
     first = next(bands)
     writer = png.Writer(width, height, greyscale=False, alpha=len(first) == 4, bitdepth=8, compression=4)
     with atomic(path) as part, part.open("wb") as file:
-        writer.write_packed(file, _rows(first, bands))
+        writer.write_packed(file, _rows(first, bands, width))
 
 
-def _rows(first: Tensor, rest: Iterator[Tensor]) -> Iterator[bytes]:
+def _rows(first: Tensor, rest: Iterator[Tensor], width: int) -> Iterator[bytes]:
     band: Tensor | None = first
     while band is not None:
         colours = straight(band) if len(band) == 4 else band
+        assert band.shape[-1] == width and len(band) == len(first), "a band of another width"
         pixels = (colours * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
         yield from (row.tobytes() for row in pixels)
         band = next(rest, None)

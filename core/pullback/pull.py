@@ -71,7 +71,8 @@ class Pull:
     render: f(theta, view) -> (B, C, H, W). fit: defaults to comparing whole views. sigmas: a grid (`schedules.py`).
     walk: moves between grid indices, see `schedules.repaint`. eta: DDIM's stochasticity in [0, 1]; RePaint needs
     it above 0. gamma: the part of the residual that is carried, in [0, 1]; only persistent views can carry.
-    tick: called before every field pass of the inner solve; it may raise `Cancelled`.
+    last_views: what the final fit sees instead of `views`, where a step's views do not cover the field; its stores must
+    have the same layout. tick: called before every field pass of the inner solve; it may raise `Cancelled`.
     """
 
     render: Render
@@ -83,6 +84,7 @@ class Pull:
     eta: float = 0.0
     gamma: float = 1.0
     fit: Fit | None = None
+    last_views: Views | None = None
     tick: Callable[[], None] = lambda: None
 
     def __call__(
@@ -112,12 +114,14 @@ class Pull:
     def _reverse(self, state: State, start: int, to: int, generator: Generator) -> State:
         sigma, sigma_next = float(self.sigmas[start]), float(self.sigmas[to])
         rho = refresh(sigma, sigma_next, self.eta)
-        view = self.views.draw(generator)
+        last = to == len(self.sigmas) - 1
+        views = self.last_views if last and self.last_views is not None else self.views
+        view = views.draw(generator)
         with torch.no_grad():
             seen = self.render(state.params, view)
-            if self.gamma > 0 and self.views.persistent:
-                seen = seen + self.gamma * self.views.gather(state.carry, view, generator)
-            noisy = seen + sigma * self.views.gather(state.noise, view, generator)
+            if self.gamma > 0 and views.persistent:
+                seen = seen + self.gamma * views.gather(state.carry, view, generator)
+            noisy = seen + sigma * views.gather(state.noise, view, generator)
             clean = _finite(self.denoise(noisy, torch.tensor(sigma, dtype=noisy.dtype), view), sigma)
             target = clean + (1 - rho**2) ** 0.5 * (sigma_next / sigma) * (seen - clean)
         fit = self.fit or whole_view(self.render)
@@ -127,15 +131,15 @@ class Pull:
             self.tick()
             return residual(theta)
 
-        params, solver, passes = self.solver(ticking, state.params, state.solver, to == len(self.sigmas) - 1)
+        params, solver, passes = self.solver(ticking, state.params, state.solver, last)
         with torch.no_grad():
-            missed = target - self.render(params, view) if self.views.persistent else residual(params)
+            missed = target - self.render(params, view) if views.persistent else residual(params)
         return replace(
             state,
             params=params,
             solver=solver,
             noise=mix(state.noise, rho, generator),
-            carry=self.views.scatter(state.carry, view, missed) if self.views.persistent else state.carry,
+            carry=views.scatter(state.carry, view, missed) if views.persistent else state.carry,
             passes=state.passes + passes,
             residual=float(missed.square().mean().sqrt()),
         )

@@ -69,12 +69,12 @@ def from_table(table: Tensor, steps: int, spacing: str = "leading", offset: int 
     if not 1 <= steps <= count:
         raise ValueError(f"steps is {steps}; this model's table has {count} entries, so 1 to {count}")
     if spacing == "leading":
-        index = torch.arange(steps).flip(0) * (count // steps) + offset
+        index = torch.arange(steps).flip(0) * (count // steps) + min(offset, count - 1 - (steps - 1) * (count // steps))
     elif spacing == "trailing":
-        index = torch.round(torch.arange(count, 0, -count / steps, dtype=torch.float64)).long() - 1
+        index = torch.round(count - torch.arange(steps, dtype=torch.float64) * (count / steps)).long() - 1
     else:
         raise ValueError(f"spacing is {spacing!r}; it must be 'leading' or 'trailing'")
-    return _ended(table[index.clamp(0, count - 1)])
+    return _ended(table[index])
 
 
 def time_in_table(table: Tensor, sigma: Tensor) -> Tensor:
@@ -98,6 +98,8 @@ def repaint(steps: int, jump: int = 1, repeats: int = 1) -> list[tuple[int, int]
         raise ValueError(
             f"repaint is ({jump}, {repeats}); jump must be in 1 to {steps} (the steps) and repeats at least 1"
         )
+    if repeats * steps > 10 * MAX_STEPS:
+        raise ValueError(f"repaint repeats {repeats} times over {steps} steps; at most {10 * MAX_STEPS // steps} times")
     walk: list[tuple[int, int]] = []
     for start in range(0, steps, jump):
         stop = min(start + jump, steps)

@@ -85,13 +85,15 @@ def paper_adam(lr: float | Mapping[str, float] = 1e-3) -> Adam:
 class GaussNewton:
     """Damped Gauss-Newton: `iterations` of (J^T J + damping I) d = -J^T r, each by `cg_steps` conjugate gradients.
 
-    Matrix-free by torch.func; the damping is relative to the mean diagonal of J^T J, estimated by one random probe.
-    Exact for linear f. The residual must be the same function at each call (no random rays).
+    Matrix-free by torch.func; the damping is relative to the curvature of J^T J along the gradient. Exact for linear f.
+    The final fit takes `last_iterations`. The residual must be the same function at each call (no random rays).
+    `passes` counts the products with J or J^T that were made.
     """
 
     iterations: int = 1
     cg_steps: int = 10
     damping: float = 1e-6
+    last_iterations: int = 3
 
     def init(self, params: Params) -> SolverState:
         return {}
@@ -99,14 +101,17 @@ class GaussNewton:
     def __call__(
         self, residual: Residual, params: Params, state: SolverState, last: bool
     ) -> tuple[Params, SolverState, int]:
-        for _ in range(self.iterations):
-            params = self._iterate(residual, params)
-        return params, state, self.iterations * (2 * self.cg_steps + 2)
+        passes = 0
+        for _ in range(max(self.iterations, self.last_iterations) if last else self.iterations):
+            params, made = self._iterate(residual, params)
+            passes += made
+        return params, state, passes
 
-    def _iterate(self, residual: Residual, params: Params) -> Params:
+    def _iterate(self, residual: Residual, params: Params) -> tuple[Params, int]:
         params = {k: p.detach() for k, p in params.items()}
-        names, shapes = list(params), [p.shape for p in params.values()]
-        sizes = [p.numel() for p in params.values()]
+        names = sorted(params)  # one order, whatever file the parameters came from: sums must not change
+        shapes, sizes = [params[k].shape for k in names], [params[k].numel() for k in names]
+        made = 2
 
         def pack(tree: Params) -> Tensor:
             return torch.cat([tree[k].reshape(-1) for k in names])
@@ -117,13 +122,15 @@ class GaussNewton:
         r, pull = vjp(residual, params)  # type: ignore[misc]
 
         def gram(d: Tensor) -> Tensor:
+            nonlocal made
+            made += 2
             return pack(pull(jvp(residual, (params,), (unpack(d),))[1])[0])
 
         gradient = pack(pull(r)[0])
         probe = gradient / gradient.norm().clamp(min=torch.finfo(gradient.dtype).tiny)
         scale = self.damping * (probe @ gram(probe))
         step = conjugate_gradients(lambda d: gram(d) + scale * d, -gradient, self.cg_steps)
-        return unpack(pack(params) + step)
+        return unpack(pack(params) + step), made
 
 
 def conjugate_gradients(

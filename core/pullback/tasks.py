@@ -6,6 +6,7 @@ and textured meshes (`textured_mesh`). Progress, cancelling and saving enter as 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import interpolate
 from trimesh import Trimesh
 
 from .adapters import diffusers
@@ -38,6 +40,8 @@ from .types import Model, Progress
 SOLVERS = ("adam", "paper", "gauss-newton")
 TILE = 1 << 16
 """Pixels that are rendered at a time: bounds the memory of pictures of any size."""
+MARGIN = 8
+"""Latents around a tile that are decoded with it and cut off."""
 
 
 @dataclass(frozen=True)
@@ -98,21 +102,25 @@ class Recipe:
     sigma: tuple[float, float]
     gamma: float
     fit: Fit | None = field(default=None, compare=False)
+    last_views: Views | None = None
 
 
 def load_model(name: str = "toybox", device: str = "cpu") -> Model:
     """ "toybox", or the path of a diffusers folder or a .safetensors checkpoint. ValueError says what is missing."""
     if device != "cpu" and not _available(device):
         raise ValueError(f"the device {device!r} is not available here; use cpu")
-    return ToyboxModel(device=device) if name == "toybox" else diffusers.load(Path(name), device=device)
+    if name == "toybox":
+        return ToyboxModel(device=device)
+    return diffusers.load(
+        Path(name), device=device, dtype=torch.float16 if device.startswith("cuda") else torch.float32
+    )
 
 
 def _available(device: str) -> bool:
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
+        return torch.ones(1, device=device).item() == 1
+    except (RuntimeError, AssertionError, NotImplementedError):
         return False
-    return True
 
 
 def image_recipe(model: Model, settings: Settings) -> Recipe:
@@ -127,13 +135,16 @@ def panorama_recipe(model: Model, settings: Settings, projection: str = "sphere"
     if projection == "cylinder":
         strip = SirenCylinder(model.channels, model.size, 8 * model.size)
         views: Views = CanvasViews(model.channels, model.size, 8 * model.size, settings.views)
-        return Recipe(strip, views, Adam(20, 100, 3e-3), _range(model, 20.0, 0.05), 0.5, strip.fit)
+        whole = CanvasViews(model.channels, model.size, 8 * model.size, max(8, settings.views))
+        return Recipe(strip, views, Adam(20, 100, 3e-3), _range(model, 20.0, 0.05), 0.5, strip.fit, whole)
     if projection != "sphere":
         raise ValueError(f"the projection is {projection!r}; it must be sphere or cylinder")
     sphere = SirenSphere(model.channels, model.size)
-    shape = (settings.views, model.channels, model.size, model.size)
-    outward = FreshViews(lambda g: around(settings.views, g), shape)
-    return Recipe(sphere, outward, Adam(20, 100, 3e-3), _range(model, 20.0, 0.05), 0.0, sphere.fit)
+    outward, everywhere = (
+        FreshViews(functools.partial(around, count), (count, model.channels, model.size, model.size))
+        for count in (settings.views, max(36, settings.views))
+    )
+    return Recipe(sphere, outward, Adam(20, 100, 3e-3), _range(model, 20.0, 0.05), 0.0, sphere.fit, everywhere)
 
 
 def object_recipe(model: Model, settings: Settings) -> Recipe:
@@ -141,17 +152,13 @@ def object_recipe(model: Model, settings: Settings) -> Recipe:
     kind = "rgba" if model.scale == 1 and model.channels == 4 else "rgb" if model.scale == 1 else "latent"
     voxels = Voxels(features=model.channels - (kind == "rgba"))
     diffrep = VoxelRadiance(kind, model.channels, model.size, voxels=voxels)
-    shape = (settings.views, model.channels, model.size, model.size)
+    some, more = (
+        FreshViews(functools.partial(orbiting, count), (count, model.channels, model.size, model.size))
+        for count in (settings.views, 2 * settings.views)
+    )
     rates = {"density": 0.15, "features": 0.08, "background": 0.01}
     solver = Adam(20, 60, rates, betas=(0.9, 0.95))
-    return Recipe(
-        diffrep,
-        FreshViews(lambda g: orbiting(settings.views, g), shape),
-        solver,
-        _range(model, 20.0, 0.05),
-        0.0,
-        diffrep.fit,
-    )
+    return Recipe(diffrep, some, solver, _range(model, 20.0, 0.05), 0.0, diffrep.fit, more)
 
 
 def orbiting(count: int, generator: Generator) -> Cameras:
@@ -188,11 +195,18 @@ def solver_of(recipe: Recipe, settings: Settings) -> Solver:
 def prepare(model: Model, recipe: Recipe, settings: Settings, tick: Callable[[], None] = lambda: None) -> Pull:
     """The sampler that model, recipe and settings describe. All that can be wrong with a prompt is said here."""
     denoise = model.denoiser(settings.prompt, settings.negative, settings.guidance)
-    sigmas = log_linear(settings.steps, *recipe.sigma)
-    solver = solver_of(recipe, settings)
-    walk = settings.walk
     return Pull(
-        recipe.diffrep, denoise, recipe.views, solver, sigmas, walk, settings.eta, recipe.gamma, recipe.fit, tick
+        recipe.diffrep,
+        denoise,
+        recipe.views,
+        solver_of(recipe, settings),
+        log_linear(settings.steps, *recipe.sigma),
+        settings.walk,
+        settings.eta,
+        recipe.gamma,
+        recipe.fit,
+        recipe.last_views,
+        tick,
     )
 
 
@@ -219,49 +233,61 @@ def views_of(field: Field, cameras: Cameras, size: int, model: Model) -> Tensor:
     """Display pictures (B, 3 or 4, size, size) in [0, 1] of an object through cameras; RGBA is premultiplied."""
     if not isinstance(field.diffrep, VoxelRadiance):
         raise ValueError(f"a {field.kind} has no cameras; only a voxel-radiance field can be seen from different sides")
-    size = max(1, size // model.scale)
+    # A decoder draws well only at the size that it was trained at.
+    rendered = size if model.scale == 1 else max(model.size, -(-size // model.scale))
     with torch.no_grad():
-        return torch.cat(
-            [
-                model.decode(field.diffrep.picture(field.params, cameras[i : i + 1], size, size))
-                for i in range(len(cameras))
-            ]
-        )
+        drawn = [
+            field.diffrep.picture(field.params, cameras[i : i + 1], rendered, rendered) for i in range(len(cameras))
+        ]
+        pictures = [model.decode(signal) for signal in drawn]
+    if pictures[0].shape[-1] != size:
+        pictures = [interpolate(picture, (size, size), mode="area") for picture in pictures]
+    return torch.cat(pictures)
 
 
 def bands(field: Field, height: int, width: int, model: Model, crop: Crop | None = None) -> Iterator[Tensor]:
-    """A picture (of a SIREN field) from top to bottom as display bands (C, rows, w), TILE pixels at a time.
-
-    Latent fields come as one band: their pictures are decoded whole.
-    """
-    if isinstance(field.diffrep, VoxelRadiance):
+    """A SIREN field's picture, or a part of it, from top to bottom as display bands (C, rows, w); memory is a tile's."""
+    diffrep = field.diffrep
+    if isinstance(diffrep, VoxelRadiance):
         raise ValueError("a voxel-radiance field is seen through cameras: give a view")
-    top, left, h, w = crop or (0, 0, height, width)
-    draw = field.diffrep.picture
-    with torch.no_grad():
-        if model.scale > 1:
-            s = model.scale
-            yield model.decode(draw(field.params, height // s, width // s, (top // s, left // s, h // s, w // s)))[0]
-            return
-        rows = max(1, TILE // w)
-        for y in range(top, top + h, rows):
-            n = min(rows, top + h - y)
-            tiles = [(y, x, n, min(TILE, left + w - x)) for x in range(left, left + w, TILE)]
-            yield torch.cat([model.decode(draw(field.params, height, width, tile))[0] for tile in tiles], -1)
+    draw = functools.partial(diffrep.picture, field.params)
+    return _decoded(draw, height, width, model, crop, not isinstance(diffrep, SirenImage))
 
 
 def view_bands(
     field: Field, camera: Cameras, height: int, width: int, model: Model, crop: Crop | None = None
 ) -> Iterator[Tensor]:
     """The same for a radiance field through one camera. ValueError where the field has no cameras."""
+    if not isinstance(field.diffrep, VoxelRadiance):
+        raise ValueError(f"a {field.kind} has no cameras; only a voxel-radiance field can be seen from different sides")
+    draw = functools.partial(field.diffrep.picture, field.params, camera)
+    return _decoded(draw, height, width, model, crop, False)
+
+
+@torch.no_grad()
+def _decoded(
+    draw: Callable[[int, int, Crop], Tensor], height: int, width: int, model: Model, crop: Crop | None, closed: bool
+) -> Iterator[Tensor]:
+    """Bands of a picture that `draw` (height, width, tile) renders as signals, decoded tile by tile.
+
+    Decoders look around: latent tiles overlap by MARGIN, across the seam too where a panorama is `closed`.
+    """
     top, left, h, w = crop or (0, 0, height, width)
-    assert isinstance(field.diffrep, VoxelRadiance)
     s = model.scale
-    rows = max(1, TILE // w) if s == 1 else h
-    with torch.no_grad():
-        for y in range(top, top + h, rows):
-            tile = (y // s, left // s, min(rows, top + h - y) // s, w // s)
-            yield model.decode(field.diffrep.picture(field.params, camera, height // s, width // s, tile))[0]
+    rows, columns = -(-height // s), -(-width // s)
+    margin, tall, wide = (0, max(1, TILE // w), TILE) if s == 1 else (MARGIN, model.size, model.size)
+
+    def tile(y0: int, y1: int, x0: int, x1: int) -> Tensor:
+        a, b = max(0, y0 - margin), min(rows, y1 + margin)
+        c, d = (x0 - margin, x1 + margin) if closed else (max(0, x0 - margin), min(columns, x1 + margin))
+        decoded = model.decode(draw(rows, columns, (a, c, b - a, d - c)))[0]
+        return decoded[:, (y0 - a) * s : (y1 - a) * s, (x0 - c) * s : (x1 - c) * s]
+
+    first, last = left // s, -(-(left + w) // s)
+    for y in range(top // s, -(-(top + h) // s), tall):
+        end = min(y + tall, -(-(top + h) // s))
+        band = torch.cat([tile(y, end, x, min(x + wide, last)) for x in range(first, last, wide)], -1)
+        yield band[:, max(0, top - y * s) : top + h - y * s, left - first * s : left - first * s + w]
 
 
 def aspect(field: Field) -> int:
@@ -295,7 +321,7 @@ def textured_mesh(
     with torch.no_grad():
         mesh = unwrap(extract(lambda points: diffrep.density(params, points), resolution, faces=faces), texture)
     cameras = bake_cameras(views)
-    pictures = views_of(field, cameras, view_size, model)
+    pictures = views_of(field, cameras, max(view_size, model.size * model.scale), model)
     if pictures.shape[1] == 3:  # a model without alpha: the field itself knows where it is
         with torch.no_grad():
             opacity = diffrep.opacity(params, cameras, *pictures.shape[-2:])

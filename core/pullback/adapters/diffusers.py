@@ -235,7 +235,7 @@ def load(
             module.requires_grad_(False).eval().to(device)
     if pipe.vae.config.force_upcast and dtype in (torch.float16, torch.bfloat16):
         pipe.vae.float()
-    return family(pipe, path.stem if path.is_file() else path.resolve().name)
+    return family(pipe, str(path.resolve()))
 
 
 def _from_folder(folder: Path, dtype: torch.dtype) -> tuple[type[StableDiffusion], Any]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import fast_simplification
-import mcubes
 import numpy as np
 import torch
 import trimesh
 from scipy import ndimage
+from skimage.measure import marching_cubes
 from torch import Tensor
 
 LEVEL = 10.0
@@ -50,14 +50,15 @@ def extract(
     if not sigma.max() > level:
         raise ValueError(
             f"the field is empty: its density reaches only {sigma.max():.3g} in [-{bound:g}, {bound:g}]^3 and the "
-            f"surface is where it is {level:g}; sample with more steps or another seed, or lower the level"
+            f"surface is where it is {level:g}; sample with more steps or another seed"
         )
-    vertices, triangles = mcubes.marching_cubes(_signed(sigma, level), 0.0)
-    if not len(triangles):
+    signed = _signed(sigma, level)
+    if not signed.max() > 0:
         raise ValueError(
             f"the field is empty: its density exceeds {level:g} only in specks smaller than a cell of the grid; "
-            "sample with more steps or another seed, or raise the resolution"
+            "sample with more steps or another seed"
         )
+    vertices, triangles, _, _ = marching_cubes(signed, 0.0, gradient_direction="ascent")
     cells = vertices - 1.5  # two layers of padding, and the first cell's centre is half a cell inside
     mesh = _largest(trimesh.Trimesh((2 * cells / resolution - 1) * bound, triangles, process=False))
     return _largest(_decimated(mesh, faces))

@@ -26,7 +26,7 @@ from . import words
 from .network import ANY, ORBIT, PITCH, Config, Toybox
 
 WEIGHTS = Path(__file__).with_name("toybox.safetensors")
-FORMAT = "pullback-toybox-1"
+FORMAT = "pullback-toybox-2"
 
 
 @functools.lru_cache(maxsize=2)
@@ -48,8 +48,11 @@ def network(path: Path = WEIGHTS, device: str = "cpu") -> Toybox:
         raise ValueError(
             f"{path} holds no toybox weights of this version: its format is {metadata.get('format')!r}, expected {FORMAT!r}"
         )
-    net = Toybox(Config(width=int(metadata["width"]), depth=int(metadata["depth"]), heads=int(metadata["heads"])))
-    net.load_state_dict(tensors)
+    try:
+        net = Toybox(Config(int(metadata["width"]), int(metadata["depth"])))
+        net.load_state_dict(tensors)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} does not hold the tensors of a toybox of this version: export it again") from error
     return net.eval().requires_grad_(False).to(device)
 
 
@@ -82,21 +85,20 @@ class ToyboxModel:
         Unknown words are left out with a warning that names the nearest known ones. The result is cut to [-1, 1],
         the range of all pictures.
         """
-        conditional = self._branch(check(prompt))
-        denoise = guided(conditional, self._branch(negative), guidance)
+        warn_unknown(negative)
+        denoise = guided(self._branch(check(prompt)), self._branch(negative), guidance)
         return lambda x, sigma, cond: denoise(x, sigma, cond).clamp(-1, 1)
 
     def _branch(self, prompt: str) -> Denoiser:
         net = network(self.path, self.device)
         with torch.no_grad():
-            context = net.words(torch.tensor([words.encode(prompt)], device=self.device))
+            context = net.encode(torch.tensor([words.encode(prompt)], device=self.device))
 
         @torch.no_grad()
         def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
             batch = len(x)
-            dark = isinstance(cond, Cameras) and float(sigma) < self.dark_below
-            lit = torch.full((batch,), 0.0 if dark else 1.0, device=self.device)
             sigmas = torch.as_tensor(sigma, dtype=torch.float32).expand(batch).to(self.device)
+            lit = (sigmas >= (self.dark_below if isinstance(cond, Cameras) else 0.0)).float()
             camera = camera_tensor(cond, batch).float().to(self.device)
             return net(x.float().to(self.device), sigmas, context.expand(batch, -1, -1), camera, lit).to(x)
 
@@ -111,10 +113,19 @@ class ToyboxModel:
 def check(prompt: str) -> str:
     """The prompt itself, if toybox can draw something of it; warns of words it does not know."""
     known, unknown = words.split(prompt)
-    hints = "; ".join(f"{w!r} (near: {', '.join(words.closest(w)) or 'nothing'})" for w in unknown)
     if not known:
-        said = f"it does not know {hints}" if unknown else "the prompt is empty"
+        said = f"it does not know {_hints(unknown)}" if unknown else "the prompt is empty"
         raise ValueError(f"toybox cannot draw this: {said}; `pullback words` lists what it knows")
+    return warn_unknown(prompt)
+
+
+def warn_unknown(prompt: str) -> str:
+    """The prompt itself; a warning names the words that toybox does not know, with the nearest that it does."""
+    unknown = words.split(prompt)[1]
     if unknown:
-        warnings.warn(f"toybox does not know {hints}: left out", stacklevel=2)
+        warnings.warn(f"toybox does not know {_hints(unknown)}: left out", stacklevel=2)
     return prompt
+
+
+def _hints(unknown: list[str]) -> str:
+    return "; ".join(f"{w!r} (near: {', '.join(words.closest(w)) or 'nothing'})" for w in unknown)

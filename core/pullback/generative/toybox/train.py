@@ -18,12 +18,14 @@ import torch
 import typer
 from accelerate import Accelerator
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ...files import atomic
 from ..muon import Muon
 from . import pictures
-from .network import ANY, SIGMA_DATA, Config, Toybox
+from .model import FORMAT
+from .network import ANY, SIGMA_DATA, Config, Template, Toybox
 from .words import LENGTH, PAD, START
 
 app = typer.Typer(add_completion=False, help="Render toybox's pictures, train it, and export its weights.")
@@ -62,6 +64,13 @@ class Pictures:
         if not self.arrays:
             raise FileNotFoundError(f"no shard-*.npz in {self.folder}: run the command `render` first")
 
+    def shrink(self) -> None:
+        """Halve the pictures: 32 x 32, means of 2 x 2 pixels."""
+        self.arrays = [
+            (x.reshape(*x.shape[:2], 32, 2, 32, 2).mean((3, 5)).round().astype(np.uint8), words, cameras)
+            for x, words, cameras in self.arrays
+        ]
+
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Random pictures (B, 4, 64, 64) in [-1, 1], words, cameras and lit flags, with conditions dropped at random."""
         n = torch.randint(len(self.arrays) * SHARD, (size,), generator=generator).tolist()
@@ -91,7 +100,7 @@ def optimisers(model: Toybox, lr: float) -> list[torch.optim.Optimizer]:
     """Muon on the matrices that the transformer blocks multiply tokens by, AdamW on everything else."""
     matrices = [p for name, p in model.blocks.named_parameters() if p.ndim == 2 and "modulation" not in name]
     taken = {id(p) for p in matrices}
-    rest = [p for p in model.parameters() if id(p) not in taken]
+    rest = [p for p in model.parameters() if id(p) not in taken and p.requires_grad]
     return [Muon(matrices, lr=lr), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=0.01)]
 
 
@@ -136,6 +145,30 @@ def _fractions(minutes: float, spent: float, checkpoint_every: float = 180.0) ->
 
 
 @app.command()
+def template(folder: Path, minutes: float = 6, batch: int = 128, lr: float = 2e-3, width: int = 192) -> None:
+    """Train the template alone, by least squares on pictures of 32 x 32, into FOLDER/template.safetensors."""
+    torch.set_flush_denormal(True)
+    model, data = Template(width), Pictures(folder)
+    data.shrink()
+    generator = torch.Generator().manual_seed(0)
+    optim = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
+    running, step = 0.0, 0
+    for fraction, _ in _fractions(minutes, 0.0):
+        for group in optim.param_groups:
+            group["lr"] = lr * min(1.0, (step + 1) / 100, 2 * (1 - fraction))
+        x, words, cameras, lit = data.batch(batch, generator)
+        value = (model(model.words(words), cameras, lit) - x).square().mean()
+        optim.zero_grad()
+        value.backward()
+        optim.step()
+        step, running = step + 1, running + value.item()
+        if step % 200 == 0:
+            typer.echo(f"step {step}  error {running / 200:.4f}  {100 * fraction:.0f} %")
+            running = 0.0
+    save_file(model.state_dict(), folder / "template.safetensors")
+
+
+@app.command()
 def train(
     folder: Path,
     minutes: float = 120,
@@ -152,6 +185,9 @@ def train(
     torch.set_flush_denormal(True)  # before the first parallel operation, so that its threads inherit it
     accelerator = Accelerator()
     model, ema = Toybox(Config(width=width, depth=depth)), Toybox(Config(width=width, depth=depth))
+    if (folder / "template.safetensors").exists():
+        model.template.load_state_dict(load_file(folder / "template.safetensors"))
+    model.template.requires_grad_(False)
     ema.load_state_dict(model.state_dict())
     optims = optimisers(model, lr)
     path = folder / "checkpoint.safetensors"
@@ -200,9 +236,9 @@ def export(
     with safe_open(folder / "checkpoint.safetensors", "pt") as file:
         tensors = {k.removeprefix("ema."): file.get_tensor(k).half() for k in file.keys() if k.startswith("ema.")}  # noqa: SIM118
         step = file.metadata()["step"]
-    save_file(
-        tensors, out, {"format": "pullback-toybox-1", "step": step, **{k: str(v) for k, v in asdict(config).items()}}
-    )
+    sizes = {k: str(v) for k, v in asdict(config).items()}
+    with atomic(out) as part:
+        save_file(tensors, part, {"format": FORMAT, "step": step, **sizes})
     size = math.ceil(out.stat().st_size / 1e6)
     typer.echo(f"{out}: {size} MB")
 
