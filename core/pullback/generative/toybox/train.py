@@ -1,6 +1,7 @@
 """Training toybox: `python -m pullback.generative.toybox.train DIR --minutes 120`.
 
-Renders pictures into DIR (`render`, any number of processes, any time), and trains on whatever lies there.
+Renders pictures into DIR (`render`, any number of processes, any time), trains the template on them (`template`),
+and then the denoiser on whatever lies there.
 The checkpoint in DIR is written by atomic rename every few minutes and continued from by itself;
 `--minutes` counts training time over all continuations. Needs the extra `train`.
 """
@@ -177,16 +178,19 @@ def train(
     decay: float = 0.55,
     width: int = 192,
     depth: int = 8,
+    start_from: Path | None = None,
 ) -> None:
     """Train on the folder's pictures, continuing from its checkpoint if there is one.
 
-    The learning rate falls linearly to zero over the last part `decay` of the time.
+    `start_from` takes exported weights (the shipped ones, say) where there is none. The learning rate falls linearly to zero over the last part `decay` of the time.
     """
     torch.set_flush_denormal(True)  # before the first parallel operation, so that its threads inherit it
     accelerator = Accelerator()
     model, ema = Toybox(Config(width=width, depth=depth)), Toybox(Config(width=width, depth=depth))
     if (folder / "template.safetensors").exists():
         model.template.load_state_dict(load_file(folder / "template.safetensors"))
+    if start_from is not None:
+        model.load_state_dict({k: v.float() for k, v in load_file(start_from).items()})
     model.template.requires_grad_(False)
     ema.load_state_dict(model.state_dict())
     optims = optimisers(model, lr)
