@@ -182,7 +182,8 @@ def train(
 ) -> None:
     """Train on the folder's pictures, continuing from its checkpoint if there is one.
 
-    `start_from` takes exported weights (the shipped ones, say) where there is none. The learning rate falls linearly to zero over the last part `decay` of the time.
+    `start_from` takes exported weights (the shipped ones, say) where there is none. The learning rate falls linearly to
+    zero over the last part `decay` of the time.
     """
     torch.set_flush_denormal(True)  # before the first parallel operation, so that its threads inherit it
     accelerator = Accelerator()
