@@ -3,7 +3,7 @@
 `python benchmarks/objects.py judge JUDGE.safetensors` trains the judge (a few minutes).
 `python benchmarks/objects.py sample FOLDER [--colours 3] [--nouns 24]` generates every noun in some colours as GLBs,
 skipping those that are there, so that it can be interrupted; `score FOLDER JUDGE` renders each *mesh* from 8 unseen
-cameras, lets the judge name noun and colour from all 8 together, and prints the table of docs/objects.md.
+cameras, lets the judge name noun and colour from all 8 together, and prints the table of docs/benchmarks.md.
 """
 
 from __future__ import annotations

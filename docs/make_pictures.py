@@ -1,0 +1,73 @@
+"""Make the documentation's pictures: `python docs/make_pictures.py [training objects panorama]`.
+
+training.png: what toybox is trained on (needs the extra `train`). objects.png: sampled objects, four sides each.
+panorama.png: a sampled sphere.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from pullback import tasks
+from pullback.geometry.cameras import turntable
+from pullback.pictures import write_png
+from pullback.storage import Field
+from pullback.tasks import Recipe, Settings
+from torch import Tensor
+
+HERE = Path(__file__).with_name("pictures")
+OBJECTS = ("red mushroom", "blue car", "yellow duck", "green cactus", "orange rocket", "purple chair")
+
+
+def save(name: str, picture: Tensor) -> None:
+    """Write display RGB (3, H, W)."""
+    HERE.mkdir(exist_ok=True)
+    write_png(HERE / name, iter([picture.clamp(0, 1)]), picture.shape[-1], picture.shape[-2])
+
+
+def sampled(settings: Settings, recipe: Recipe) -> Field:
+    model = tasks.load_model()
+    state = tasks.sample(tasks.prepare(model, recipe, settings), settings.seed)
+    return tasks.field_of(recipe, settings, model, state)
+
+
+def training() -> None:
+    """Six rows of objects from eight sides, and two of landscapes."""
+    from pullback.generative.toybox import pictures
+
+    rng = np.random.default_rng(11)
+    toys, places = pictures.objects(9, rng)[0][:, :3], pictures.landscapes(8, rng)[0][:, :3]
+    alpha = pictures.objects(9, np.random.default_rng(11))[0][:, 6:]
+    x = np.concatenate([toys + (255 - alpha), places])[:96]
+    save(
+        "training.png",
+        torch.from_numpy(x).float().view(6, 16, 3, 64, 64).permute(2, 0, 3, 1, 4).reshape(3, 384, 1024) / 255,
+    )
+
+
+def objects() -> None:
+    """Each object from four sides, two objects a row."""
+    model, strips = tasks.load_model(), []
+    for prompt in OBJECTS:
+        settings = Settings(prompt, guidance=2.0)
+        field = sampled(settings, tasks.object_recipe(model, settings))
+        views = tasks.on_white(tasks.views_of(field, turntable(4), 160, model))
+        strips.append(torch.cat(list(views), -1))
+    rows = [torch.cat(strips[i : i + 2], -1) for i in range(0, len(strips), 2)]
+    save("objects.png", torch.cat(rows, -2))
+
+
+def panorama() -> None:
+    """An equirectangular picture of 1024 x 512."""
+    settings = Settings("mountains at sunset", guidance=2.0, views=12)
+    model = tasks.load_model()
+    field = sampled(settings, tasks.panorama_recipe(model, settings))
+    save("panorama.png", tasks.on_white(torch.cat(list(tasks.bands(field, 512, 1024, model)), 1)))
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ("training", "objects", "panorama"):
+        {"training": training, "objects": objects, "panorama": panorama}[name]()
