@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -212,6 +213,11 @@ def _claimed(out: Path, suffix: str) -> Iterator[Path]:
         raise ValueError(f"the folder {out.parent} does not exist: make it first")
     if out.is_dir():
         raise ValueError(f"the output {out} is a folder")
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"the folder {out.parent.resolve()} cannot be written: {error.strerror}") from error
     lock = FileLock(_beside(out, LOCK))
     try:
         lock.acquire(timeout=0)
