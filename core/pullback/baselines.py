@@ -27,7 +27,7 @@ def sjc_gradient(seen: Tensor, clean: Tensor, sigma: float) -> Tensor:
 
 def sds_gradient(seen: Tensor, clean: Tensor, sigma: float) -> Tensor:
     """The gradient on a rendered view that SDS descends."""
-    return sigma / (1 + sigma**2) * (seen - clean)
+    return sigma**2 / (1 + sigma**2) * (seen - clean) / sigma
 
 
 RULES: dict[str, tuple[Callable[[Tensor, Tensor, float], Tensor], type[torch.optim.Optimizer]]] = {
