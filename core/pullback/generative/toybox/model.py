@@ -2,7 +2,8 @@
 
 Signals are 64 x 64 premultiplied RGBA in [-1, 1]. Around an object (`Cameras`) the model draws with light and
 shadow while the shape forms, and bare colours below sigma = `dark_below`, so that a field's texture holds
-colour and not light. `Headings` and `Crops` are views of a landscape; None is a picture from anywhere.
+colour and not light. `Headings` and `Crops` are views of a landscape; None is an object from anywhere, or a
+landscape seen level.
 """
 
 from __future__ import annotations
@@ -56,13 +57,13 @@ def network(path: Path = WEIGHTS, device: str = "cpu") -> Toybox:
     return net.eval().requires_grad_(False).to(device)
 
 
-def camera_tensor(view: Any, batch: int) -> Tensor:
-    """(B, 3) camera conditions of a view: azimuth, elevation, kind."""
+def camera_tensor(view: Any, batch: int, otherwise: int = ANY) -> Tensor:
+    """(B, 3) camera conditions of a view: azimuth, elevation, kind; `otherwise` is the kind where there is no view."""
     if isinstance(view, Cameras):
         return torch.stack([view.azimuth, view.elevation, torch.full_like(view.azimuth, ORBIT)], -1)
     if isinstance(view, Headings):
         return torch.stack([torch.zeros_like(view.pitch), view.pitch, torch.full_like(view.pitch, PITCH)], -1)
-    return torch.tensor([0.0, 0.0, PITCH if isinstance(view, Crops) else ANY]).expand(batch, 3)
+    return torch.tensor([0.0, 0.0, PITCH if isinstance(view, Crops) else otherwise]).expand(batch, 3)
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,11 @@ class ToyboxModel:
         the range of all pictures.
         """
         warn_unknown(negative)
-        denoise = guided(self._branch(check(prompt)), self._branch(negative), guidance)
+        level = PITCH if words.is_landscape(prompt) else ANY  # a landscape without a view is seen level
+        denoise = guided(self._branch(check(prompt), level), self._branch(negative, level), guidance)
         return lambda x, sigma, cond: denoise(x, sigma, cond).clamp(-1, 1)
 
-    def _branch(self, prompt: str) -> Denoiser:
+    def _branch(self, prompt: str, otherwise: int) -> Denoiser:
         net = network(self.path, self.device)
         with torch.no_grad():
             context = net.encode(torch.tensor([words.encode(prompt)], device=self.device))
@@ -99,7 +101,7 @@ class ToyboxModel:
             batch = len(x)
             sigmas = torch.as_tensor(sigma, dtype=torch.float32).expand(batch).to(self.device)
             lit = (sigmas >= (self.dark_below if isinstance(cond, Cameras) else 0.0)).float()
-            camera = camera_tensor(cond, batch).float().to(self.device)
+            camera = camera_tensor(cond, batch, otherwise).float().to(self.device)
             return net(x.float().to(self.device), sigmas, context.expand(batch, -1, -1), camera, lit).to(x)
 
         return denoise
