@@ -381,7 +381,12 @@ def test_decode_is_the_pipelines(folders, models, name, monkeypatch):
 def test_sizes_and_noise_levels(models):
     for name in BUILDERS:
         model = models[name]
-        assert (model.name, model.channels, model.size, model.scale) == ("model", 16 if name == "sd3" else 4, 8, 2)
+        assert (Path(model.name).name, model.channels, model.size, model.scale) == (
+            "model",
+            16 if name == "sd3" else 4,
+            8,
+            2,
+        )
     table = schedules.vp_table()
     for name in ("eps", "v", "xl"):
         assert models[name].sigma_min == pytest.approx(float(table[0]), rel=1e-4)

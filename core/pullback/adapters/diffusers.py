@@ -50,7 +50,8 @@ class StableDiffusion:
     def __init__(self, pipe: Any, name: str):
         self._pipe = pipe
         self._network = getattr(pipe, self.network[0])
-        self.name = name
+        self.name = name  # the whole path: a field is decoded, and a run continued, by the same model only
+        self._short = Path(name).name
         self.channels: int = self._network.config.in_channels
         distilled = getattr(self._network.config, "time_cond_proj_dim", None) is not None
         if self.channels != pipe.vae.config.latent_channels or distilled:
@@ -101,7 +102,9 @@ class StableDiffusion:
     def _check(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.channels:
             expected = f"(B, {self.channels}, h, w)"
-            raise ValueError(f"latents have shape {tuple(x.shape)}; {self.name} takes {expected}: build the signal so")
+            raise ValueError(
+                f"latents have shape {tuple(x.shape)}; {self._short} takes {expected}: build the signal so"
+            )
 
     def _evaluate(self, x: Tensor, t: Tensor, prompts: list[str]) -> Tensor:
         """The network's output for x (B, C, h, w) and t (B,), with B prompts; in x's dtype, on x's device."""
@@ -116,7 +119,7 @@ class StableDiffusion:
             excess = len(tokenizer(text, verbose=False).input_ids) - limit
             if excess > 0:
                 raise ValueError(
-                    f"the prompt {text!r} is {excess} token{'s' * (excess > 1)} too long for {self.name}, "
+                    f"the prompt {text!r} is {excess} token{'s' * (excess > 1)} too long for {self._short}, "
                     f"which reads {limit} with its start and end: shorten it"
                 )
         return tuple(each.to(self._network.device, self._network.dtype) for each in self._embed(text))
