@@ -40,7 +40,7 @@ def main(largest: int = 4096, generate: bool = True) -> None:
         cost(folder, "image", "a red mushroom", "-o", "a.png", "--steps", "4", "--size", "64")
         size = 1024
         while size <= largest:
-            seconds, memory = cost(folder, "render", "a.field.safetensors", "-o", "b.png", "--size", str(size))
+            seconds, memory = cost(folder, "render", "a.png.field.safetensors", "-o", "b.png", "--size", str(size))
             print(f"| render at {size} x {size} | {seconds:.0f} | {memory:.0f} MB |", flush=True)
             Path(folder, "b.png").unlink()
             size *= 4
