@@ -11,12 +11,16 @@ from torch import Tensor
 MAX_STEPS = 10_000
 
 
-def _checked(steps: int, sigma_min: float, sigma_max: float) -> int:
+def _counted(steps: int) -> int:
     if not 1 <= steps <= MAX_STEPS:
         raise ValueError(f"steps is {steps}; it must be between 1 and {MAX_STEPS}")
+    return steps
+
+
+def _checked(steps: int, sigma_min: float, sigma_max: float) -> int:
     if not 0 < sigma_min < sigma_max:
         raise ValueError(f"sigma runs from {sigma_max} to {sigma_min}; it must fall, and end above 0")
-    return steps
+    return _counted(steps)
 
 
 def _ended(sigmas: Tensor) -> Tensor:
@@ -41,7 +45,7 @@ def flow(steps: int, shift: float = 1.0, t_max: float = 0.999) -> Tensor:
 
     Esser et al. 2024, eq. 23: t <- shift t / (1 + (shift - 1) t), which multiplies sigma by `shift`.
     """
-    t = torch.linspace(t_max, 0, _checked(steps, 1e-9, 1.0) + 1, dtype=torch.float64)
+    t = torch.linspace(t_max, 0, _counted(steps) + 1, dtype=torch.float64)
     return shift * t / (1 - t)
 
 
@@ -93,7 +97,7 @@ def repaint(steps: int, jump: int = 1, repeats: int = 1) -> list[tuple[int, int]
     algorithm 1); the last block, whose end is sigma = 0, is walked once. Reverse moves (to = from + 1) cost a
     network evaluation, forward moves none; where jump divides N there are N + (repeats - 1)(N - jump) of the former.
     """
-    _checked(steps, 1e-9, 1.0)
+    _counted(steps)
     if not 1 <= jump <= steps or repeats < 1:
         raise ValueError(
             f"repaint is ({jump}, {repeats}); jump must be in 1 to {steps} (the steps) and repeats at least 1"

@@ -6,12 +6,12 @@ The short side of the picture spans [-1, 1]; pixel centres are half-integer. Sig
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
-from ..fields.siren import Siren, fourier, gaussian_frequencies
+from ..fields.siren import Sirened, fourier, gaussian_frequencies
 from ..types import Params
 
 Crop = tuple[int, int, int, int]
@@ -42,7 +42,7 @@ def pixel_centres(height: int, width: int, crop: Crop | None = None) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SirenImage:
+class SirenImage(Sirened):
     """A SIREN over the plane: an image without a resolution (DDRep, section 4.1).
 
     size: (height, width) of the view that is sampled. embedding: values of the sinusoidal embedding, an even number;
@@ -56,14 +56,6 @@ class SirenImage:
     embedding: int = 128
     bandwidth: float = 10.0
     seed: int = 0
-    siren: Siren = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "siren", Siren(self.embedding, self.channels, self.width, self.depth))
-
-    def init(self, generator: Generator) -> Params:
-        """Random layers with a zero read-out: the start is a zero picture."""
-        return self.siren.init(generator)
 
     def __call__(self, params: Params, view: object = None) -> Tensor:
         """The one view, (1, C, *size)."""

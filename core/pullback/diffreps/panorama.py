@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
-from ..fields.siren import Siren, fourier, gaussian_frequencies
+from ..fields.siren import Sirened, fourier, gaussian_frequencies
 from ..geometry.cameras import rays
 from ..geometry.sphere import Headings, equirectangular
 from ..noise import Crops
@@ -38,7 +38,7 @@ def random_pixels(
 
 
 @dataclass(frozen=True)
-class SirenCylinder:
+class SirenCylinder(Sirened):
     """A strip of 360 degrees: (turn / height) : 1. Its views are `Crops` of `height` columns.
 
     pixels: random pixels per field pass of a fit.
@@ -53,14 +53,6 @@ class SirenCylinder:
     bandwidth: float = 10.0
     pixels: int = 8192
     seed: int = 0
-    siren: Siren = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "siren", Siren(self.embedding, self.channels, self.width, self.depth))
-
-    def init(self, generator: Generator) -> Params:
-        """Random layers with a zero read-out."""
-        return self.siren.init(generator)
 
     def frequencies(self) -> Tensor:
         """(embedding / 2, 2): whole numbers of waves per turn, times 2 pi, and radians per unit of height [-1, 1]."""
@@ -98,7 +90,7 @@ class SirenCylinder:
 
 
 @dataclass(frozen=True)
-class SirenSphere:
+class SirenSphere(Sirened):
     """A picture in all directions. Its views are `Headings`, size x size. pixels: as in `SirenCylinder`."""
 
     channels: int = 4
@@ -109,14 +101,6 @@ class SirenSphere:
     bandwidth: float = 16.0
     pixels: int = 8192
     seed: int = 0
-    siren: Siren = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "siren", Siren(self.embedding, self.channels, self.width, self.depth))
-
-    def init(self, generator: Generator) -> Params:
-        """Random layers with a zero read-out."""
-        return self.siren.init(generator)
 
     def at(self, params: Params, directions: Tensor) -> Tensor:
         """Values (..., C) in unit directions (..., 3)."""
