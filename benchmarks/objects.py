@@ -1,7 +1,7 @@
 """Do generated objects look like what was asked for? A classifier trained on the renderer's own pictures judges.
 
 `python benchmarks/objects.py judge JUDGE.safetensors` trains the judge (a few minutes).
-`python benchmarks/objects.py sample FOLDER [--colours 3] [--nouns 24]` generates every noun in some colours as GLBs,
+`python benchmarks/objects.py sample FOLDER [--colours 3] [--part 0 --parts 2]` generates every noun in some colours as GLBs,
 skipping those that are there, so that it can be interrupted; `score FOLDER JUDGE` renders each *mesh* from 8 unseen
 cameras, lets the judge name noun and colour from all 8 together, and prints the table of docs/benchmarks.md.
 """
@@ -102,11 +102,13 @@ def wishes(nouns: int, colours: int) -> list[tuple[str, str]]:
 
 
 @app.command()
-def sample(folder: Path, nouns: int = 24, colours: int = 3, seed: int = 0, steps: int = 30) -> None:
-    """Generate the objects that are not there yet."""
+def sample(
+    folder: Path, nouns: int = 24, colours: int = 3, seed: int = 0, steps: int = 30, part: int = 0, parts: int = 1
+) -> None:
+    """Generate the objects that are not there yet: all, or the share `part` of `parts` processes."""
     folder.mkdir(parents=True, exist_ok=True)
     model = tasks.load_model()
-    for noun, colour in wishes(nouns, colours):
+    for noun, colour in wishes(nouns, colours)[part::parts]:
         path = folder / f"{colour}-{noun}.glb"
         if path.exists():
             continue

@@ -147,9 +147,14 @@ def _fractions(minutes: float, spent: float, checkpoint_every: float = 180.0) ->
 
 @app.command()
 def template(folder: Path, minutes: float = 6, batch: int = 128, lr: float = 2e-3, width: int = 192) -> None:
-    """Train the template alone, by least squares on pictures of 32 x 32, into FOLDER/template.safetensors."""
+    """Train the template alone, by least squares on pictures of 32 x 32, into FOLDER/template.safetensors.
+
+    Goes on from that file if it is there.
+    """
     torch.set_flush_denormal(True)
-    model, data = Template(width), Pictures(folder)
+    model, data, out = Template(width), Pictures(folder), folder / "template.safetensors"
+    if out.exists():
+        model.load_state_dict(load_file(out))
     data.shrink()
     generator = torch.Generator().manual_seed(0)
     optim = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
@@ -166,7 +171,8 @@ def template(folder: Path, minutes: float = 6, batch: int = 128, lr: float = 2e-
         if step % 200 == 0:
             typer.echo(f"step {step}  error {running / 200:.4f}  {100 * fraction:.0f} %")
             running = 0.0
-    save_file(model.state_dict(), folder / "template.safetensors")
+    with atomic(out) as part:
+        save_file(model.state_dict(), part)
 
 
 @app.command()
@@ -188,10 +194,10 @@ def train(
     torch.set_flush_denormal(True)  # before the first parallel operation, so that its threads inherit it
     accelerator = Accelerator()
     model, ema = Toybox(Config(width=width, depth=depth)), Toybox(Config(width=width, depth=depth))
-    if (folder / "template.safetensors").exists():
-        model.template.load_state_dict(load_file(folder / "template.safetensors"))
     if start_from is not None:
         model.load_state_dict({k: v.float() for k, v in load_file(start_from).items()})
+    if (folder / "template.safetensors").exists():
+        model.template.load_state_dict(load_file(folder / "template.safetensors"))
     model.template.requires_grad_(False)
     ema.load_state_dict(model.state_dict())
     optims = optimisers(model, lr)
