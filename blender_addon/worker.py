@@ -1,0 +1,280 @@
+"""Worker: the other end of the pipes of `python -m pullback.worker` (docs/worker.md), for a caller that must not wait.
+
+Nothing here blocks: threads read and write the pipes, and `poll()` hands over what has come. Whatever goes wrong with
+the process arrives as a message too. Pure standard library; knows nothing of Blender.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from . import protocol
+from .protocol import Message, ProtocolError
+
+SILENT = 5.0
+"""Seconds without a word after which `poll` says so."""
+HUNG = 60.0
+"""Seconds without a word after which the worker is given up and killed."""
+PATIENCE = 1.0
+"""Seconds that a cancelled job has to stop by itself before the worker is killed."""
+LONGEST = 1 << 20
+"""Bytes of the longest line that is read."""
+TAIL = 12
+
+ENDS = ("done", "error", "cancelled")
+RESUME = "Resume continues the run where it stopped"
+AGAIN = "Try again; if it happens again, the log says why"
+TEST = "Check the interpreter in the preferences with Test"
+WAIT = "Wait, or cancel the job: it can be resumed later"
+
+
+class Worker:
+    """Runs jobs, one after another, in a worker process that it starts when there is one to run.
+
+    python: the interpreter that has pullback. client: who we are, for its log. After `submit` (`protocol.job`), call
+    `poll()` every tenth of a second or so: it gives the messages of docs/worker.md except heartbeats, and these:
+
+    - {"type": "error", "id", "text", "hint", "log", "resumable"}: every error has a `hint`, what to do, and `log`, the
+      last lines of the worker's log. A job whose process is lost ends in one; the jobs after it go to a new process.
+      Its id is None where the process was lost and had no job.
+    - {"type": "silent", "seconds", "text", "hint", "log"}: nothing was heard for 5 seconds; {"type": "awake"}: it was
+      heard again. After a minute the job ends in an error.
+
+    A job ends in exactly one "done", "error" or "cancelled".
+    """
+
+    def __init__(self, python: str, client: str = "blender") -> None:
+        self.python = python
+        self.client = client
+        self.jobs: dict[str, Message] = {}
+        self.ready = False
+        self._process: _Process | None = None
+        self._cancelled_at: float | None = None
+        self._silent = False
+        self._pending: list[Message] = []
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.code is None
+
+    def log_tail(self, lines: int = TAIL) -> list[str]:
+        """The last lines of the worker's log."""
+        return list(self._process.log)[-lines:] if self._process else []
+
+    def start(self) -> None:
+        """Start the process before there is a job, so that torch is loaded by then. Not necessary."""
+        if self._process is None:
+            self._start()
+
+    def submit(self, job: Message) -> None:
+        """Put a job behind those that wait."""
+        assert job["id"] not in self.jobs, "every job needs an id of its own"
+        self.jobs[job["id"]] = job
+        if len(self.jobs) == 1:
+            self._send_first()
+
+    def cancel(self, id: str) -> None:
+        """Stop a job. `cancelled` comes within about a second: a process that does not react is killed."""
+        if id not in self.jobs:
+            return
+        if id != self._first:
+            self._pending.append({"type": "cancelled", "id": id, "resumable": _unfinished(self.jobs.pop(id))})
+        elif self._cancelled_at is None and self._process is not None:
+            self._process.send(protocol.cancel(id))
+            self._cancelled_at = time.monotonic()
+
+    def poll(self) -> list[Message]:
+        """What has come since the last call."""
+        news, self._pending = self._pending, []
+        process = self._process
+        if process is not None:
+            for message in process.receive():
+                news += self._hear(message)
+            if self._process is process:
+                news += self._watch(process)
+        return news
+
+    def stop(self) -> None:
+        """End the process now and forget its jobs; their runs stay resumable. Idempotent."""
+        self._end()
+        self.jobs.clear()
+        self._pending.clear()
+
+    @property
+    def _first(self) -> str | None:
+        return next(iter(self.jobs), None)
+
+    def _start(self) -> None:
+        self.ready, self._silent = False, False
+        self._process = _Process(self.python)
+        self._process.send(protocol.hello(self.client))
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+        self._process, self._cancelled_at = None, None
+
+    def _send_first(self) -> None:
+        if self._first is not None:
+            self.start()
+            assert self._process is not None
+            self._process.send(self.jobs[self._first])
+
+    def _hear(self, message: Message) -> list[Message]:
+        """One message of the process, as what the caller gets of it."""
+        kind, id = message["type"], message.get("id")
+        if kind == "hello":
+            try:
+                protocol.check_hello(message)
+            except ProtocolError as error:
+                return self._lost(str(error), TEST)
+        elif kind == "lost":
+            return self._lost(message["text"], message["hint"])
+        self.ready |= kind == "ready"
+        if kind == "heartbeat" or (id is not None and id != self._first):
+            return []
+        if kind == "error" and id is None:  # about the worker, which now ends
+            return self._lost(message.get("text", ""), TEST)
+        if kind not in ENDS:
+            return [message]
+        job = self.jobs.pop(str(id))
+        self._cancelled_at = None
+        if kind == "error":
+            message |= {"hint": RESUME if _unfinished(job) else "", "log": self.log_tail()}
+        self._send_first()
+        return [message]
+
+    def _watch(self, process: _Process) -> list[Message]:
+        """What the clock says about the process."""
+        now = time.monotonic()
+        if self._cancelled_at is not None and now - self._cancelled_at > PATIENCE:
+            job = self.jobs.pop(str(self._first))
+            self._end()
+            self._send_first()
+            return [{"type": "cancelled", "id": job["id"], "resumable": _unfinished(job)}]
+        silence = now - process.heard
+        if silence > HUNG:
+            return self._lost(f"the worker has not answered for {HUNG:.0f} seconds and was stopped", AGAIN)
+        if (silence > SILENT) == self._silent:
+            return []
+        self._silent = not self._silent
+        if not self._silent:
+            return [{"type": "awake"}]
+        text = f"the worker has not answered for {SILENT:.0f} seconds"
+        return [{"type": "silent", "seconds": silence, "text": text, "hint": WAIT, "log": self.log_tail()}]
+
+    def _lost(self, text: str, hint: str) -> list[Message]:
+        """The process is of no more use: its job ends, and the next one gets a new process."""
+        log = self.log_tail()
+        cancelled = self._cancelled_at is not None
+        self._end()
+        job = self.jobs.pop(self._first) if self._first is not None else None
+        resumable = job is not None and _unfinished(job)
+        self._send_first()
+        if job is not None and cancelled:
+            return [{"type": "cancelled", "id": job["id"], "resumable": resumable}]
+        told = {"type": "error", "id": job["id"] if job else None, "text": text, "log": log, "resumable": resumable}
+        return [told | {"hint": RESUME if resumable else hint}]
+
+
+def _unfinished(job: Message) -> bool:
+    """Whether a run of the job is there to be continued."""
+    return Path(job["out"] + ".run").exists()
+
+
+class _Process:
+    """The process and the threads at its pipes. A process that is lost says so with a last message "lost"."""
+
+    def __init__(self, python: str) -> None:
+        self.heard = time.monotonic()
+        self.log: collections.deque[str] = collections.deque(maxlen=200)
+        self._incoming: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._outgoing: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._popen: subprocess.Popen[bytes] | None = None
+        try:
+            self._popen = _popen(python)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            self._lose(f"the worker cannot be started: {python}: {reason}", TEST)
+            return
+        for work in (self._read, self._write, self._keep_log):
+            threading.Thread(target=work, args=(self._popen,), daemon=True, name=f"pullback{work.__name__}").start()
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, None while it runs."""
+        return self._popen.poll() if self._popen else -1
+
+    def send(self, message: Message) -> None:
+        self._outgoing.put(message)
+
+    def receive(self) -> list[Message]:
+        return [self._incoming.get_nowait() for _ in range(self._incoming.qsize())]
+
+    def kill(self) -> None:
+        self._outgoing.put(None)
+        if self._popen is not None and self._popen.poll() is None:
+            self._popen.kill()
+
+    def _lose(self, text: str, hint: str) -> None:
+        self._incoming.put({"type": "lost", "text": text, "hint": hint})
+
+    def _read(self, popen: subprocess.Popen[bytes]) -> None:
+        assert popen.stdout is not None
+        with popen.stdout:
+            while line := popen.stdout.readline(LONGEST):
+                self.heard = time.monotonic()
+                try:
+                    self._incoming.put(protocol.parse(line))
+                except ProtocolError as error:
+                    popen.kill()
+                    self._lose(f"the worker printed something that is {error}", TEST)
+                    break
+        code = popen.wait()
+        self._lose(f"the worker {_ended(code)}", AGAIN)
+
+    def _write(self, popen: subprocess.Popen[bytes]) -> None:
+        assert popen.stdin is not None
+        try:
+            with popen.stdin:
+                while (message := self._outgoing.get()) is not None:
+                    popen.stdin.write(protocol.encode(message))
+                    popen.stdin.flush()
+        except OSError:
+            return  # it is gone; the reader says so
+
+    def _keep_log(self, popen: subprocess.Popen[bytes]) -> None:
+        assert popen.stderr is not None
+        with popen.stderr:
+            while line := popen.stderr.readline(LONGEST):
+                self.log.append(line.decode(errors="replace").rstrip()[:500])
+
+
+def _popen(python: str) -> subprocess.Popen[bytes]:
+    hidden = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {}
+    # Blender's own settings of the interpreter are not the worker's; and no module is taken from the current folder.
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONSTARTUP")}
+    return subprocess.Popen(
+        [python, "-m", "pullback.worker"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=Path(python).parent if Path(python).is_absolute() else None,
+        env=environment | {"PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}, **hidden,
+    )  # fmt: skip
+
+
+def _ended(code: int) -> str:
+    if code >= 0:
+        return f"ended by itself, with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was killed ({name}){': often the memory ran out' if name == 'SIGKILL' else ''}"
