@@ -1,0 +1,218 @@
+"""Scene: what the worker's files become in Blender: objects, worlds and images. Main thread only; nothing waits.
+
+Names are asked of Blender's data, never of operators, so that it all works without a window. Undo is the caller's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+
+from .glb import Parts
+
+ROUGHNESS = 0.9
+
+
+def add_object(
+    parts: Parts,
+    *,
+    name: str,
+    location: tuple[float, float, float] | None = None,
+    field: str = "",
+    prompt: str = "",
+    seed: int = 0,
+    model: str = "toybox",
+    scene: bpy.types.Scene | None = None,
+    pack: bool = True,
+) -> bpy.types.Object:
+    """A mesh object with its material, selected and active, at `location` or the 3D cursor.
+
+    `field` is the path of its field file, kept on the object for re-meshing. pack: the texture goes into the .blend
+    file; else it is a PNG file beside the field.
+    """
+    scene = scene or bpy.context.scene
+    image = _texture(parts, name, None if pack else _beside(field, name))
+    thing = bpy.data.objects.new(name, _mesh(parts, name))
+    thing.data.materials.append(_material(name, image))
+    thing.location = scene.cursor.location if location is None else location
+    thing["pullback_field"], thing["pullback_prompt"] = field, prompt
+    thing["pullback_seed"], thing["pullback_model"] = str(seed), model  # an ID property holds 32 bits, a seed 63
+    _collection(scene).objects.link(thing)
+    _select(scene, thing)
+    return thing
+
+
+def replace_mesh(thing: bpy.types.Object, parts: Parts, pack: bool = True) -> None:
+    """Another mesh and texture of the same field: transform, name, materials and modifiers stay as they are.
+
+    ValueError where the object is no mesh any more.
+    """
+    if thing.type != "MESH":
+        raise ValueError(f"{thing.name} is no mesh object any more: convert it back, or generate it again")
+    old = thing.data
+    name, materials = old.name, list(old.materials)
+    node = next((n for n in map(_texture_node, materials) if n is not None), None)
+    image = _texture(parts, name, None if pack else _beside(thing.get("pullback_field", ""), name))
+    thing.data = _mesh(parts, name)
+    for material in materials:
+        thing.data.materials.append(material)
+    if old.users == 0:
+        bpy.data.meshes.remove(old)
+    thing.data.name = name
+    if node is None:
+        thing.data.materials.append(_material(name, image))
+        return
+    before, node.image = node.image, image
+    if before is not None and before.users == 0:
+        before_name = before.name
+        bpy.data.images.remove(before)
+        image.name = before_name
+
+
+def set_world(
+    path: str | Path, *, name: str, scene: bpy.types.Scene | None = None, pack: bool = True
+) -> bpy.types.World:
+    """A world that shows the equirectangular panorama at `path`, set as the scene's."""
+    scene = scene or bpy.context.scene
+    world = bpy.data.worlds.new(name)
+    tree = _tree(world)
+    tree.nodes.clear()
+    surroundings = tree.nodes.new("ShaderNodeTexEnvironment")
+    surroundings.image = load_image(path, name, pack)
+    background, output = tree.nodes.new("ShaderNodeBackground"), tree.nodes.new("ShaderNodeOutputWorld")
+    _in_a_row(surroundings, background, output)
+    tree.links.new(surroundings.outputs["Color"], background.inputs["Color"])
+    tree.links.new(background.outputs["Background"], output.inputs["Surface"])
+    scene.world = world
+    return world
+
+
+def add_image(
+    path: str | Path, *, name: str, thing: bpy.types.Object | None = None, pack: bool = True
+) -> bpy.types.Image:
+    """The picture at `path` as an image datablock, and as the base colour of the active material of `thing`, if given.
+
+    An object without a material gets one; a light, a camera and other things that have none are left alone.
+    """
+    image = load_image(path, name, pack)
+    if thing is None or not hasattr(thing.data, "materials"):
+        return image
+    material = thing.active_material
+    if material is None:
+        thing.active_material = _material(name, image)
+        return image
+    tree = _tree(material)
+    node = _texture_node(material) or tree.nodes.new("ShaderNodeTexImage")
+    node.image = image
+    principled = _principled(tree)
+    node.location = principled.location.x - 300, principled.location.y
+    tree.links.new(node.outputs["Color"], principled.inputs["Base Color"])
+    return image
+
+
+def load_image(path: str | Path, name: str, pack: bool = True) -> bpy.types.Image:
+    """A picture file as an image datablock, packed into the .blend file or linked to where it lies."""
+    path = Path(path)
+    if pack:
+        return _packed(path.read_bytes(), name)
+    image = bpy.data.images.load(str(path))
+    image.name = name
+    return image
+
+
+def _mesh(parts: Parts, name: str) -> bpy.types.Mesh:
+    mesh = bpy.data.meshes.new(name)
+    faces = len(parts.corners) // 3
+    mesh.vertices.add(len(parts.positions) // 3)
+    mesh.vertices.foreach_set("co", parts.positions)
+    mesh.loops.add(len(parts.corners))
+    mesh.loops.foreach_set("vertex_index", parts.corners)
+    mesh.polygons.add(faces)
+    mesh.polygons.foreach_set("loop_start", range(0, 3 * faces, 3))
+    mesh.polygons.foreach_set("use_smooth", [True] * faces)
+    mesh.uv_layers.new(name="UVMap").data.foreach_set("uv", parts.uv)
+    mesh.update(calc_edges=True)
+    mesh.validate()
+    return mesh
+
+
+def _texture(parts: Parts, name: str, beside: Path | None) -> bpy.types.Image:
+    if beside is None:
+        return _packed(parts.texture, name)
+    beside.write_bytes(parts.texture)
+    return load_image(beside, name, pack=False)
+
+
+def _packed(data: bytes, name: str) -> bpy.types.Image:
+    image = bpy.data.images.new(name, 8, 8)
+    image.pack(data=data, data_len=len(data))
+    image.source = "FILE"  # from here on it is the packed file, whatever its size
+    return image
+
+
+def _beside(field: str, name: str) -> Path:
+    if not field:
+        raise ValueError("a texture beside the .blend file needs the object's field file")
+    return Path(bpy.path.abspath(field)).with_name(f"{bpy.path.clean_name(name)}.texture.png")
+
+
+def _material(name: str, image: bpy.types.Image) -> bpy.types.Material:
+    """A rough Principled material with the image as its colour."""
+    material = bpy.data.materials.new(name)
+    tree = _tree(material)
+    principled = _principled(tree)
+    principled.inputs["Roughness"].default_value = ROUGHNESS
+    node = tree.nodes.new("ShaderNodeTexImage")
+    node.image = image
+    node.location = principled.location.x - 300, principled.location.y
+    tree.links.new(node.outputs["Color"], principled.inputs["Base Color"])
+    return material
+
+
+def _tree(owner: bpy.types.Material | bpy.types.World) -> bpy.types.NodeTree:
+    """The node tree of a material or world. Before 5.0 it has none until it is asked to use nodes."""
+    if owner.node_tree is None:
+        owner.use_nodes = True
+    return owner.node_tree
+
+
+def _principled(tree: bpy.types.NodeTree) -> bpy.types.Node:
+    """The Principled shader of a material, joined to its output; made where there is none."""
+    for node in tree.nodes:
+        if node.type == "BSDF_PRINCIPLED":
+            return node
+    node = tree.nodes.new("ShaderNodeBsdfPrincipled")
+    output = next((n for n in tree.nodes if n.type == "OUTPUT_MATERIAL"), None)
+    output = output or tree.nodes.new("ShaderNodeOutputMaterial")
+    tree.links.new(node.outputs["BSDF"], output.inputs["Surface"])
+    return node
+
+
+def _texture_node(material: bpy.types.Material | None) -> bpy.types.Node | None:
+    """The image texture that colours a material, if it has one."""
+    if material is None or material.node_tree is None:
+        return None
+    shader = next((n for n in material.node_tree.nodes if n.type == "BSDF_PRINCIPLED"), None)
+    links = shader.inputs["Base Color"].links if shader else ()
+    return next((link.from_node for link in links if link.from_node.type == "TEX_IMAGE"), None)
+
+
+def _in_a_row(*nodes: bpy.types.Node) -> None:
+    for i, node in enumerate(nodes):
+        node.location = 300 * i, 0
+
+
+def _collection(scene: bpy.types.Scene) -> bpy.types.Collection:
+    """Where new objects go: the active collection, if it belongs to this scene."""
+    active = bpy.context.collection
+    return active if active in scene.collection.children_recursive else scene.collection
+
+
+def _select(scene: bpy.types.Scene, thing: bpy.types.Object) -> None:
+    layer = bpy.context.view_layer if bpy.context.scene == scene else scene.view_layers[0]
+    for other in layer.objects.selected:
+        other.select_set(False, view_layer=layer)
+    if thing.name in layer.objects:  # not where its collection is excluded
+        thing.select_set(True, view_layer=layer)
+        layer.objects.active = thing
