@@ -1,0 +1,41 @@
+"""Pullback for Blender: sample textured objects, worlds and images from a sentence, without torch in Blender.
+
+The parts know one another in one direction: `properties`, `preferences`, `jobs`, `operators`, `panel`. `worker` and
+`server` are the two that do the work, outside of Blender; `scene` brings it in.
+"""
+
+
+def _parts() -> tuple:
+    """What registers something, in order. Imported late: `protocol` and others serve without Blender, too."""
+    from . import jobs, operators, panel, preferences, properties, translations
+
+    return translations, properties, preferences, jobs, operators, panel
+
+
+def _command(arguments: list[str]) -> int:
+    """`blender --command pullback …`"""
+    from . import batch
+
+    return batch.run(arguments)
+
+
+_commands = []
+
+
+def register() -> None:
+    """Called by Blender when the extension is enabled."""
+    import bpy
+
+    for part in _parts():
+        part.register()
+    _commands.append(bpy.utils.register_cli_command("pullback", _command))
+
+
+def unregister() -> None:
+    """Called by Blender when it is disabled: nothing is left behind."""
+    import bpy
+
+    while _commands:
+        bpy.utils.unregister_cli_command(_commands.pop())
+    for part in reversed(_parts()):
+        part.unregister()

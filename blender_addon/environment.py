@@ -1,0 +1,192 @@
+"""Environment: finds, tests and makes the Python that runs the worker. Standard library only; it knows no Blender.
+
+An environment in which pullback is installed has the command `pullback` beside its `python`: looking for that runs
+nothing, so that a search is safe and quick enough for a panel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+BIN, EXE = ("Scripts", ".exe") if os.name == "nt" else ("bin", "")
+VENVS = (".venv", "venv", "env")
+QUIET = {"creationflags": getattr(subprocess, "CREATE_NO_WINDOW", 0)}
+NEEDED = ("torch", "numpy", "safetensors", "PIL", "scipy", "trimesh", "skimage", "fast_simplification", "xatlas", "png",
+          "filelock", "typer", "rich")  # fmt: skip
+OPTIONAL = ("diffusers", "transformers", "accelerate")
+
+PROBE = f"""
+import importlib.util, json, sys
+from importlib import metadata
+found = lambda name: importlib.util.find_spec(name) is not None
+report = {{"python": sys.version.split()[0], "pullback": None, "torch": None, "devices": [],
+          "missing": [n for n in {NEEDED!r} if not found(n)], "lacks": [n for n in {OPTIONAL!r} if not found(n)]}}
+if found("pullback"):
+    try:
+        report["pullback"] = metadata.version("pullback")
+    except metadata.PackageNotFoundError:
+        report["pullback"] = "0"
+if found("torch"):
+    try:
+        import torch
+        report["torch"] = torch.__version__
+        report["devices"] = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+    except Exception as error:
+        report["missing"].append("torch (" + str(error)[:200] + ")")
+print("PULLBACK " + json.dumps(report))
+"""
+
+
+def python_of(folder: Path) -> Path | None:
+    """The interpreter of a virtual environment in which pullback is installed."""
+    python, command = folder / BIN / f"python{EXE}", folder / BIN / f"pullback{EXE}"
+    return python if python.is_file() and command.is_file() else None
+
+
+def _candidates(blend_folder: Path | None, own: Path | None) -> Iterator[Path | None]:
+    """Interpreters with pullback: ours, one on PATH; last one beside the .blend, which may have come with the file."""
+    if own:
+        yield python_of(own)
+    if os.environ.get("VIRTUAL_ENV"):
+        yield python_of(Path(os.environ["VIRTUAL_ENV"]))
+    command = shutil.which("pullback")
+    if command:
+        yield python_of(Path(command).parent.parent)
+        yield python_of(Path(command).resolve().parent.parent)  # pipx keeps a link to the environment
+    if blend_folder:
+        yield from (python_of(blend_folder / name) for name in VENVS)
+
+
+def find(chosen: str = "", blend_folder: Path | None = None, own: Path | None = None) -> Path | None:
+    """The interpreter to use: the chosen one if there is any, right or wrong; else the first that has pullback.
+
+    blend_folder: where the .blend file lies. own: the environment that Create Environment makes.
+    """
+    if chosen:
+        return Path(chosen)
+    return next((python for python in _candidates(blend_folder, own) if python), None)
+
+
+def clean() -> dict[str, str]:
+    """The environment without what Blender's own Python sets, which would lead another Python astray."""
+    return {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH")} | {"PYTHONUNBUFFERED": "1"}
+
+
+class Question(Generic[T]):
+    """A function that takes its time, asked in a thread; it must not touch Blender. `answer` once `poll` is True."""
+
+    def __init__(self, ask: Callable[[], T]) -> None:
+        self.answer: T | None = None
+        self.error = ""
+        self._thread = threading.Thread(target=self._run, args=(ask,), daemon=True)
+        self._thread.start()
+
+    def _run(self, ask: Callable[[], T]) -> None:
+        try:
+            self.answer = ask()
+        except (OSError, ValueError) as error:
+            self.error = str(error)
+
+    def poll(self) -> bool:
+        """Whether the answer is there, or the error."""
+        return not self._thread.is_alive()
+
+    def end(self) -> None:
+        """Nobody waits for the answer any more; the thread ends by itself."""
+
+
+class Commands:
+    """Commands that run one after the other in the background.
+
+    `poll` is True once it is over; then `error` is empty or says what went wrong. `lines` is what was printed.
+    """
+
+    def __init__(self, commands: list[list[str]]) -> None:
+        self.lines: list[str] = []
+        self.error = ""
+        self._fresh: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._process: subprocess.Popen[str] | None = None
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, args=(commands,), daemon=True)
+        self._thread.start()
+
+    def _run(self, commands: list[list[str]]) -> None:
+        for command in commands:
+            try:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                    encoding="utf-8", errors="replace", env=clean(), **QUIET,
+                )  # fmt: skip
+            except OSError as error:
+                self.error = f"{command[0]} cannot be started: {error.strerror or error}"
+                return
+            if self._stopped:
+                self._process.kill()
+            for line in self._process.stdout or ():
+                self._fresh.put(line.rstrip())
+            code = self._process.wait()
+            if code:
+                self.error = "stopped" if self._stopped else f"{Path(command[0]).name} ended with code {code}"
+                return
+
+    def poll(self) -> bool:
+        """Take in what was printed; whether all is over."""
+        over = not self._thread.is_alive()
+        while not self._fresh.empty():
+            self.lines.append(self._fresh.get())
+        return over
+
+    def end(self) -> None:
+        """Stop whatever runs."""
+        self._stopped = True
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an interpreter has. missing: modules without which the worker cannot run; lacks: what diffusers needs."""
+
+    python: str
+    pullback: str | None
+    torch: str | None
+    devices: list[str]
+    missing: list[str]
+    lacks: list[str]
+
+    @property
+    def ready(self) -> bool:
+        return self.pullback is not None and not self.missing
+
+
+class Probe(Commands):
+    """What an interpreter has, asked of itself."""
+
+    def __init__(self, python: Path) -> None:
+        super().__init__([[str(python), "-c", PROBE]])
+
+    @property
+    def report(self) -> Report | None:
+        """The answer, once it is there; None where it did not answer as a Python does."""
+        said: list[dict[str, Any]] = [json.loads(line[9:]) for line in self.lines if line.startswith("PULLBACK {")]
+        return Report(**said[-1]) if said else None
+
+
+class Creation(Commands):
+    """A new virtual environment in `folder` with pullback installed from `source`, a folder or wheel the user named."""
+
+    def __init__(self, folder: Path, source: str, base: str = sys.executable) -> None:
+        pip = [str(folder / BIN / f"python{EXE}"), "-m", "pip", "install", "--disable-pip-version-check"]
+        super().__init__([[base, "-I", "-m", "venv", "--clear", str(folder)], [*pip, "--progress-bar", "off", source]])

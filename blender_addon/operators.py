@@ -1,0 +1,312 @@
+"""Operators: the buttons. They collect values and hand them to the queue; the work is elsewhere."""
+
+from pathlib import Path
+
+import bpy
+from bpy.app.translations import pgettext_rpt as said
+from bpy.props import IntProperty
+
+from . import environment, jobs, preferences, properties, server
+
+SPACING = 2.5
+"""Metres between the objects of a row: an object is at most two metres wide."""
+
+
+class Generate(bpy.types.Operator):
+    """What the buttons that start a job have in common."""
+
+    bl_options = {"REGISTER"}
+
+    def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
+        """(what to make, where it goes) of each job."""
+        raise NotImplementedError
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            added = [jobs.add(request, place) for request, place in self.requests(context)]
+        except ValueError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        if bpy.app.background:  # no timer ever fires there
+            jobs.run_to_end()
+            failed = [job for job in added if job.status != "DONE"]
+            for job in failed:
+                self.report({"ERROR"}, f"{job.title}: {job.message}")
+            return {"CANCELLED"} if failed else {"FINISHED"}
+        return {"FINISHED"}
+
+
+def sampling(context: bpy.types.Context, kind: str, **options: object) -> dict:
+    """What the panel's settings ask for. ValueError says what is wrong, before anything starts."""
+    settings = context.scene.pullback
+    prompt = settings.prompt.strip()
+    if not prompt:
+        raise ValueError(said("The prompt is empty: say what to draw, for example: a red mushroom"))
+    if settings.model == "FOLDER" and not settings.model_path:
+        raise ValueError(said("Choose the model's folder first"))
+    if settings.repaint and not settings.eta:
+        raise ValueError(said("RePaint needs an Eta above 0, for example 0.75: see Advanced"))
+    sampler = {
+        "prompt": prompt, "negative": settings.negative.strip(), "seed": settings.seed, "steps": settings.steps,
+        "guidance": round(settings.image_guidance if kind == "image" else settings.guidance, 4),
+        "eta": round(settings.eta, 4), "solver": settings.solver,
+        "repaint": [settings.repaint_jump, settings.repaint_repeats] if settings.repaint else [1, 1],
+    }  # fmt: skip
+    if kind != "image":
+        sampler["views"] = settings.panorama_views if kind == "panorama" else settings.views
+    return {"kind": kind, "settings": sampler, "options": {**options, **drawing_model(settings)}}
+
+
+def meshing(settings: bpy.types.PropertyGroup) -> dict:
+    """How a field becomes a mesh."""
+    return {"faces": settings.faces, "texture": settings.texture, "resolution": settings.resolution}
+
+
+def drawing_model(settings: bpy.types.PropertyGroup) -> dict:
+    """Which model, and where it runs. "comfyui:" before its name sends the job to the server."""
+    if settings.model == "SERVER":
+        return {"model": jobs.SERVER + (settings.checkpoint or "toybox")}
+    model = "toybox" if settings.model == "TOYBOX" else bpy.path.abspath(settings.model_path)
+    return {"model": model, "device": settings.device or "cpu"}
+
+
+class PULLBACK_OT_generate_object(Generate):
+    """Sample a radiance field and place it at the 3D cursor as a textured mesh. You can go on working meanwhile"""
+
+    bl_idname = "pullback.generate_object"
+    bl_label = "Generate NeRF object"
+
+    def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
+        settings = context.scene.pullback
+        request = sampling(context, "object", **meshing(settings))
+        return [(request, {"scene": context.scene.name, "location": tuple(context.scene.cursor.location)})]
+
+
+class PULLBACK_OT_generate_variants(Generate):
+    """Generate the same prompt with several seeds, side by side in a row that starts at the 3D cursor"""
+
+    bl_idname = "pullback.generate_variants"
+    bl_label = "Several seeds"
+
+    def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
+        settings, cursor = context.scene.pullback, context.scene.cursor.location
+        request = sampling(context, "object", **meshing(settings))
+        return [
+            (
+                request | {"settings": request["settings"] | {"seed": (settings.seed + i) % 2**31}},
+                {"scene": context.scene.name, "location": (cursor.x + i * SPACING, cursor.y, cursor.z)},
+            )
+            for i in range(settings.variants)
+        ]
+
+
+class PULLBACK_OT_generate_panorama(Generate):
+    """Sample a panorama and set it as the scene's world, at any width"""
+
+    bl_idname = "pullback.generate_panorama"
+    bl_label = "Generate panorama world"
+
+    def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
+        settings = context.scene.pullback
+        request = sampling(context, "panorama", width=settings.panorama_width, projection=settings.projection)
+        return [(request, {"scene": context.scene.name})]
+
+
+class PULLBACK_OT_generate_image(Generate):
+    """Sample an image, at any size, and put it into the active object's material"""
+
+    bl_idname = "pullback.generate_image"
+    bl_label = "Generate image texture"
+
+    def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
+        request = sampling(context, "image", size=context.scene.pullback.image_size)
+        return [(request, {"object": context.object.name if context.object else ""})]
+
+
+class PULLBACK_OT_remesh(Generate):
+    """Make another mesh and texture of the active object from its field, with these faces and pixels"""
+
+    bl_idname = "pullback.remesh"
+    bl_label = "Re-mesh / re-bake"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.object is not None and "pullback_field" in context.object
+
+    def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
+        settings, thing = context.scene.pullback, context.object
+        field = bpy.path.abspath(thing["pullback_field"])
+        if not Path(field).is_file():
+            raise ValueError(said("The field file {path} is gone: generate the object again").format(path=field))
+        model = drawing_model(settings)
+        if settings.model != "SERVER" and thing.get("pullback_model"):
+            model["model"] = thing["pullback_model"]  # the field's own, whatever the panel says now
+        return [
+            ({"kind": "mesh", "options": {"field": field, **meshing(settings), **model}}, {"object": thing.name})
+        ]
+
+
+class PULLBACK_OT_roll_seed(bpy.types.Operator):
+    """Roll the dice for another seed"""
+
+    bl_idname = "pullback.roll_seed"
+    bl_label = "New Seed"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        context.scene.pullback.seed = properties.new_seed()
+        return {"FINISHED"}
+
+
+class OfJob(bpy.types.Operator):
+    """An operator on one job of the queue."""
+
+    bl_options = {"INTERNAL"}
+
+    job: IntProperty(name="Job", description="The job's number; 0 is the running one", default=0, options={"SKIP_SAVE"})
+
+
+class PULLBACK_OT_cancel(OfJob):
+    """Stop this job. What it has done is kept, so that it can be resumed"""
+
+    bl_idname = "pullback.cancel"
+    bl_label = "Cancel"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return jobs.busy()  # else the key goes on to whoever else wants it
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        jobs.cancel(self.job)
+        return {"FINISHED"}
+
+
+class PULLBACK_OT_resume(OfJob):
+    """Continue this job where it stopped"""
+
+    bl_idname = "pullback.resume"
+    bl_label = "Resume"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        jobs.resume(self.job)
+        return {"FINISHED"}
+
+
+class PULLBACK_OT_dismiss(OfJob):
+    """Forget this job and what it has done so far"""
+
+    bl_idname = "pullback.dismiss"
+    bl_label = "Dismiss"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        jobs.dismiss(self.job)
+        return {"FINISHED"}
+
+
+class PULLBACK_OT_copy_log(OfJob):
+    """Copy everything that was logged, for asking for help"""
+
+    bl_idname = "pullback.copy_log"
+    bl_label = "Copy Log"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        context.window_manager.clipboard = jobs.log_of(self.job)
+        self.report({"INFO"}, said("The log is on the clipboard"))
+        return {"FINISHED"}
+
+
+class PULLBACK_OT_open_preferences(bpy.types.Operator):
+    """Choose the Python that has Pullback, or the ComfyUI server"""
+
+    bl_idname = "pullback.open_preferences"
+    bl_label = "Pullback's Preferences"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        bpy.ops.preferences.addon_show(module=__package__)
+        return {"FINISHED"}
+
+
+class PULLBACK_OT_test_worker(bpy.types.Operator):
+    """Ask the Python what it has, and what Pullback misses in it"""
+
+    bl_idname = "pullback.test_worker"
+    bl_label = "Test"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        python = preferences.interpreter()
+        if python is None:
+            self.report({"ERROR"}, said("No Python with Pullback was found: choose one, or create an environment"))
+            return {"CANCELLED"}
+        preferences.watch("test", environment.Probe(python))
+        return {"FINISHED"}
+
+
+class PULLBACK_OT_create_environment(bpy.types.Operator):
+    """Make an environment in Blender's user folder and install Pullback with torch in it: this downloads some 200 MB to 3 GB"""
+
+    bl_idname = "pullback.create_environment"
+    bl_label = "Create Environment"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if not bpy.app.online_access:
+            cls.poll_message_set("Allow Online Access first: Preferences, System, Network")
+            return False
+        return not preferences.asking("create")
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        mine, folder = preferences.get(), preferences.own_environment()
+        source = bpy.path.abspath(mine.source) if mine else ""
+        if not source or not Path(source).exists():
+            self.report({"ERROR"}, said("Install From should name Pullback's folder or wheel"))
+            return {"CANCELLED"}
+        preferences.watch("create", environment.Creation(folder, source))
+        return {"FINISHED"}
+
+
+class PULLBACK_OT_test_server(bpy.types.Operator):
+    """Ask the ComfyUI server whether it runs and has Pullback's nodes"""
+
+    bl_idname = "pullback.test_server"
+    bl_label = "Test"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        address = jobs.server_address()
+        preferences.watch("server", environment.Question(lambda: server.check(address)))
+        return {"FINISHED"}
+
+
+CLASSES = (
+    PULLBACK_OT_generate_object,
+    PULLBACK_OT_generate_variants,
+    PULLBACK_OT_generate_panorama,
+    PULLBACK_OT_generate_image,
+    PULLBACK_OT_remesh,
+    PULLBACK_OT_roll_seed,
+    PULLBACK_OT_cancel,
+    PULLBACK_OT_resume,
+    PULLBACK_OT_dismiss,
+    PULLBACK_OT_copy_log,
+    PULLBACK_OT_open_preferences,
+    PULLBACK_OT_test_worker,
+    PULLBACK_OT_create_environment,
+    PULLBACK_OT_test_server,
+)
+keys: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []
+
+
+def register() -> None:
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+    configuration = bpy.context.window_manager.keyconfigs.addon
+    if configuration:  # none without a window
+        keymap = configuration.keymaps.new(name="Window", space_type="EMPTY")
+        keys.append((keymap, keymap.keymap_items.new("pullback.cancel", "ESC", "PRESS")))
+
+
+def unregister() -> None:
+    while keys:
+        keymap, item = keys.pop()
+        keymap.keymap_items.remove(item)
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,177 @@
+"""Panels: the sidebar tab "Pullback" in the 3D viewport."""
+
+import textwrap
+
+import bpy
+from bpy.app.translations import pgettext_rpt as said
+
+from . import jobs, preferences
+
+
+class Sidebar:
+    """Where all our panels are."""
+
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "Pullback"
+
+
+class PULLBACK_PT_main(Sidebar, bpy.types.Panel):
+    """What to draw, the buttons, and how far the jobs are."""
+
+    bl_label = "Pullback"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, settings = self.layout, context.scene.pullback
+        column = layout.column()
+        column.prop(settings, "prompt", text="", icon="GREASEPENCIL", placeholder="a red mushroom")
+        column.prop(settings, "negative", text="", icon="REMOVE", placeholder="not this")
+        row = column.row(align=True)
+        row.prop(settings, "seed")
+        row.operator("pullback.roll_seed", text="", icon="FILE_REFRESH")
+
+        layout.row().prop(settings, "quality", expand=True)
+        _model(layout.column(align=True), settings)
+        _warnings(layout, settings)
+
+        column = layout.column(align=True)
+        row = column.row(align=True)
+        row.scale_y = 1.6
+        row.operator("pullback.generate_object", icon="MESH_ICOSPHERE")
+        row = column.row(align=True)
+        row.operator("pullback.generate_variants", icon="MOD_ARRAY")
+        row.prop(settings, "variants", text="")
+
+        column = layout.column(align=True)
+        row = column.row(align=True)
+        row.operator("pullback.generate_panorama", icon="WORLD")
+        row.prop(settings, "panorama_width", text="")
+        row = column.row(align=True)
+        row.operator("pullback.generate_image", icon="TEXTURE")
+        row.prop(settings, "image_size", text="")
+
+        for job in jobs.shown():
+            _job(layout.box().column(), job, context.region.width)
+
+
+def _model(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> None:
+    column.prop(settings, "model", text="")
+    if settings.model == "FOLDER":
+        column.prop(settings, "model_path", text="")
+    elif settings.model == "SERVER":
+        column.prop(settings, "checkpoint", text="", icon="NETWORK_DRIVE")
+
+
+def _warnings(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> None:
+    """What has to be done before the buttons can work."""
+    if settings.model != "SERVER" and preferences.interpreter() is None:
+        box = layout.box().column(align=True)
+        box.label(text="No Python with Pullback yet", icon="ERROR")
+        box.operator("pullback.open_preferences", icon="PREFERENCES")
+
+
+def _job(column: bpy.types.UILayout, job: "jobs.Job", width: int) -> None:
+    """One job: its name, then what its state asks for."""
+    row = column.row()
+    row.label(text=job.title, icon=ICONS[job.status], translate=False)
+    if job.status in ("WAITING", "RUNNING", "READY"):
+        row.operator("pullback.cancel", text="", icon="X", emboss=False).job = job.number
+    if job.status == "RUNNING":
+        column.progress(factor=job.fraction, text=job.progress_text, type="BAR", translate=False)
+        if job.preview_icon:
+            column.template_icon(job.preview_icon, scale=max(4.0, (width - 70) / (20 * _scale())))
+        row = column.row()
+        row.scale_y = 1.2
+        row.operator("pullback.cancel", icon="CANCEL").job = job.number
+    elif job.status == "READY":
+        _lines(column, said("Ready: it is placed once you are in Object Mode"), width)
+    elif job.status in ("FAILED", "CANCELLED"):
+        _lines(column, job.message, width)
+        if job.log:
+            log = column.box().column(align=True)
+            log.scale_y = 0.7
+            for line in job.log[-4:]:
+                log.label(text=line[:200], translate=False)
+        row = column.row(align=True)
+        if job.can_resume:
+            row.operator("pullback.resume", icon="PLAY").job = job.number
+        if job.log:
+            row.operator("pullback.copy_log", text="", icon="COPYDOWN").job = job.number
+        row.operator("pullback.dismiss", text="", icon="X").job = job.number
+
+
+ICONS = {"WAITING": "TIME", "RUNNING": "RENDER_ANIMATION", "READY": "CHECKMARK", "FAILED": "ERROR", "CANCELLED": "CANCEL"}
+
+
+def _scale() -> float:
+    return bpy.context.preferences.system.ui_scale
+
+
+def _lines(column: bpy.types.UILayout, text: str, width: int) -> None:
+    """Text broken to the sidebar's width: labels do not wrap by themselves."""
+    narrow = column.column(align=True)
+    narrow.scale_y = 0.8
+    for line in textwrap.wrap(text, max(16, int((width - 50) / (6.6 * _scale())))):
+        narrow.label(text=line, translate=False)
+
+
+class PULLBACK_PT_object(Sidebar, bpy.types.Panel):
+    """What the active object was sampled with, and another mesh of it."""
+
+    bl_label = "Active Object"
+    bl_parent_id = "PULLBACK_PT_main"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.object is not None and "pullback_field" in context.object
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, thing, settings = self.layout, context.object, context.scene.pullback
+        text = said("{prompt}, seed {seed}").format(
+            prompt=thing.get("pullback_prompt", "?"), seed=thing.get("pullback_seed", "?")
+        )
+        layout.label(text=text, icon="OBJECT_DATA", translate=False)
+        column = layout.column(align=True)
+        column.prop(settings, "faces")
+        column.prop(settings, "texture")
+        layout.operator("pullback.remesh", icon="MOD_REMESH")
+
+
+class PULLBACK_PT_advanced(Sidebar, bpy.types.Panel):
+    """Every setting of the core."""
+
+    bl_label = "Advanced"
+    bl_parent_id = "PULLBACK_PT_main"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, settings = self.layout, context.scene.pullback
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        column = layout.column()
+        for name in ("steps", "views", "panorama_views", "guidance", "image_guidance", "eta", "solver"):
+            column.prop(settings, name)
+        column = layout.column(heading="RePaint")
+        column.prop(settings, "repaint", text="")
+        if settings.repaint:
+            column.prop(settings, "repaint_jump")
+            column.prop(settings, "repaint_repeats")
+        column = layout.column()
+        for name in ("faces", "texture", "resolution", "projection"):
+            column.prop(settings, name)
+        if settings.model != "SERVER":
+            column.prop(settings, "device")
+        layout.operator("pullback.open_preferences", icon="PREFERENCES")
+
+
+CLASSES = (PULLBACK_PT_main, PULLBACK_PT_object, PULLBACK_PT_advanced)
+
+
+def register() -> None:
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

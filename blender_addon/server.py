@@ -1,0 +1,395 @@
+"""Server: the worker's jobs, done by a ComfyUI that has pullback's nodes. It looks like `worker.Worker`.
+
+A job becomes an API workflow (`graph`), its progress and previews come over the websocket, its files are fetched.
+A thread does the talking; `poll()` hands over what has come. Standard library only; it knows no Blender.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import queue
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import Any
+
+from . import websocket
+from .protocol import Message
+
+ANSWER = 4.0
+"""Seconds within which a server that is well answers."""
+LOOK = 1.5
+"""Seconds between two questions whether it is still there."""
+LARGEST = 1 << 30
+"""Bytes of the largest file that is fetched."""
+PREVIEW, PREVIEW_WITH_TEXT = 1, 4
+"""The binary messages that hold a picture."""
+STAGES = {
+    "PullbackToyboxLoader": "loading the model", "CheckpointLoaderSimple": "loading the model",
+    "PullbackFieldSampler": "sampling", "PullbackFieldSamplerSimple": "sampling",
+    "PullbackFieldToMesh": "mesh and texture", "PullbackResolutionFreeDecode": "writing", "SaveImage": "writing",
+    "PullbackSaveTexturedGlb": "writing", "PullbackSaveField": "writing",
+}  # fmt: skip
+
+_checkpoints: list[str] = []
+
+
+def known_checkpoints() -> list[str]:
+    """The models that the server had when it was last asked."""
+    return ["toybox", *_checkpoints]
+
+
+def check(address: str) -> str:
+    """What to say of a server that is well. ValueError says what is wrong with it and what to do."""
+    _require_nodes(address)
+    loader = _get(address, "/object_info/CheckpointLoaderSimple").get("CheckpointLoaderSimple", {})
+    choices = loader.get("input", {}).get("required", {}).get("ckpt_name", [[]])
+    names = choices[0] if isinstance(choices[0], list) else choices[1].get("options", [])
+    _checkpoints[:] = [name for name in names if isinstance(name, str)]
+    version = _get(address, "/system_stats").get("system", {}).get("comfyui_version", "")
+    return f"ComfyUI {version} has Pullback's nodes and {len(_checkpoints)} checkpoints"
+
+
+def graph(job: Message, field_file: str = "") -> dict[str, Any]:
+    """The API workflow of a job; `field_file` is what Load Field calls the field of a mesh or picture job."""
+    settings, options, kind = job.get("settings", {}), job["options"], job["kind"]
+    model = options.get("model", "toybox")
+    nodes: dict[str, Any] = {}
+
+    def node(name: str, cls: str, **inputs: Any) -> str:
+        nodes[name] = {"class_type": cls, "inputs": inputs}
+        return name
+
+    if model == "toybox":
+        loader = node("model", "PullbackToyboxLoader")
+    else:
+        loader = node("model", "CheckpointLoaderSimple", ckpt_name=model)
+    vae = [loader, 2]
+    if kind in ("mesh", "picture"):
+        field: list[Any] = [node("field", "PullbackLoadField", file=field_file), 0]
+    else:
+        field = _sampled(node, kind, settings, options, loader, vae)
+        node("save field", "PullbackSaveField", field=field, filename_prefix="pullback/blender")
+    if kind in ("object", "mesh"):
+        mesh = node("mesh", "PullbackFieldToMesh", field=field, resolution=options.get("resolution", 128), level=10.0,
+                    faces=options["faces"], texture=options["texture"], views=24, vae=vae)  # fmt: skip
+        node("save", "PullbackSaveTexturedGlb", mesh=[mesh, 0], filename_prefix="pullback/blender")
+    else:
+        width = options["width"] if "width" in options else options["size"]
+        image = node("picture", "PullbackResolutionFreeDecode", field=field, width=width, height=0, left=0, top=0,
+                     crop_width=0, crop_height=0, tile=512, vae=vae)  # fmt: skip
+        node("save", "SaveImage", images=[image, 0], filename_prefix="pullback/blender")
+    return nodes
+
+
+def _sampled(node: Any, kind: str, settings: dict[str, Any], options: dict[str, Any], loader: str, vae: Any) -> list[Any]:
+    """The sampling part of a workflow; the field's socket."""
+    model, clip, seed = [loader, 0], [loader, 1], settings.get("seed", 0)
+    positive = node("positive", "CLIPTextEncode", clip=clip, text=settings["prompt"])
+    negative = node("negative", "CLIPTextEncode", clip=clip, text=settings.get("negative", ""))
+    if kind == "object":
+        fresh = node("fresh", "PullbackVoxelNerf", resolution=48, view_size=0, views=settings["views"], lowest=-15.0,
+                     highest=60.0, distance=3.2, fov=40.0, seed=0)  # fmt: skip
+    elif kind == "panorama":
+        fresh = node("fresh", "PullbackSirenPanorama", projection=options.get("projection", "sphere"), view_size=0,
+                     views=settings["views"], fov=65.0, neurons=256, depth=3, detail=16.0, seed=0)  # fmt: skip
+    else:
+        fresh = node("fresh", "PullbackSirenImage", width=0, height=0, neurons=256, depth=3, detail=10.0, seed=0)
+    sides: dict[str, Any] = {}
+    if kind == "object" and options.get("model", "toybox") != "toybox":
+        words = node("sides", "PullbackViewPrompts", clip=clip, text=settings["prompt"])
+        sides = {side: [words, i] for i, side in enumerate(("front", "side", "back", "overhead"))}
+    jump, repeats = settings.get("repaint", (1, 1))
+    noise = node("noise", "RandomNoise", noise_seed=seed)
+    guider = node("guider", "CFGGuider", model=model, positive=[positive, 0], negative=[negative, 0],
+                  cfg=settings["guidance"])  # fmt: skip
+    sigmas = node("sigmas", "BasicScheduler", model=model, scheduler="normal", steps=settings["steps"], denoise=1.0)
+    sampler = node("sample", "PullbackFieldSampler", noise=[noise, 0], guider=[guider, 0], sigmas=[sigmas, 0],
+                   field=[fresh, 0], eta=settings.get("eta", 0.0), jump=jump, repeats=repeats,
+                   solver=settings.get("solver", "adam"), views=0, view_prompts="auto", vae=vae, **sides)  # fmt: skip
+    return [sampler, 0]
+
+
+class Server:
+    """A ComfyUI server at an address such as http://127.0.0.1:8188. `submit`, `cancel`, `stop` and `poll` return at once."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.jobs: dict[str, Message] = {}
+        self.ready = False
+        self._talks: dict[str, _Talk] = {}
+        self._incoming: queue.SimpleQueue[Message] = queue.SimpleQueue()
+
+    @property
+    def alive(self) -> bool:
+        """Whether anything is under way with it."""
+        return bool(self._talks)
+
+    def start(self) -> None:
+        """Nothing to do: it runs already, or a job will say that it does not."""
+
+    def submit(self, job: Message) -> None:
+        """Send a job; the server queues them."""
+        self.jobs[job["id"]] = job
+        self._talks[job["id"]] = _Talk(self.address, job, self._incoming)
+
+    def cancel(self, id: str) -> None:
+        """Stop a job; `cancelled` comes within about a second."""
+        if id in self._talks:
+            self._talks[id].stopped.set()
+
+    def poll(self) -> list[Message]:
+        """The messages that came since the last call."""
+        messages = []
+        while not self._incoming.empty():
+            message = self._incoming.get()
+            if message.get("id") not in self.jobs:
+                continue  # of a job that was given up
+            self.ready = self.ready or message["type"] in ("progress", "preview", "done")
+            if message["type"] in ("done", "error", "cancelled"):
+                self.jobs.pop(message["id"])
+                self._talks.pop(message["id"])
+            messages.append(message)
+        return messages
+
+    def stop(self) -> None:
+        """Interrupt what runs, and listen no more."""
+        for talk in self._talks.values():
+            talk.stopped.set()
+        self._talks.clear()
+        self.jobs.clear()
+
+
+class _Talk(threading.Thread):
+    """One job's conversation with the server."""
+
+    def __init__(self, address: str, job: Message, say: queue.SimpleQueue[Message]) -> None:
+        super().__init__(daemon=True)
+        self.address, self.job, self._queue = address, job, say
+        self.stopped = threading.Event()
+        self._log: list[str] = []
+        self._began = time.monotonic()
+        self._stage = "asking the server"
+        self._looked = 0.0
+        self._pending: threading.Thread | None = None
+        self._answered = time.monotonic()
+        self._silent = False
+        self._gone = ""
+        self.start()
+
+    def _say(self, kind: str, **what: Any) -> None:
+        self._queue.put({"type": kind, "id": self.job["id"], **what})
+
+    def run(self) -> None:
+        try:
+            self._say("progress", stage=self._stage, move=0, total=0, seconds_left=None)
+            _require_nodes(self.address)
+            files = self._make()
+            if files is None:
+                self._say("cancelled", resumable=False)
+            else:
+                self._say("done", files=files)
+        except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
+            known = isinstance(error, ValueError)
+            text = str(error) if known else f"the ComfyUI server did not answer as expected: {error}"
+            hint = "look at ComfyUI's console, then try again"
+            self._say("error", text=text, hint=hint, log=self._log[-12:], resumable=False)
+
+    def _make(self) -> dict[str, str] | None:
+        """Run the job; the files that came of it, or None after a cancel."""
+        field = self._uploaded() if "field" in self.job["options"] else ""
+        workflow, client = graph(self.job, field), uuid.uuid4().hex
+        channel = websocket.Socket(f"{_base(self.address)}/ws?clientId={client}", ANSWER)
+        try:
+            prompt = _prompt(self.address, workflow, client)
+            while not self.stopped.is_set():
+                message = channel.receive(0.25)
+                if message is None:
+                    if self._ended_meanwhile(prompt):
+                        break
+                elif message[0] == websocket.BINARY:
+                    self._picture(message[1])
+                elif self._heard(json.loads(message[1]), workflow, prompt):
+                    break
+        finally:
+            channel.close()
+        if self.stopped.is_set():
+            _interrupt(self.address, prompt)
+            return None
+        return self._fetched(prompt)
+
+    def _heard(self, message: dict[str, Any], workflow: dict[str, Any], prompt: str) -> bool:
+        """Take in a message of the server; whether the job is done. ValueError where it failed."""
+        kind, data = message.get("type"), message.get("data") or {}
+        self._answered = time.monotonic()
+        if data.get("prompt_id") not in (None, prompt):
+            return False
+        self._log.append(f"{kind} {json.dumps(data)[:300]}")
+        if kind == "executing" and data.get("node"):
+            self._stage = STAGES.get(workflow.get(data["node"], {}).get("class_type", ""), self._stage)
+            self._began = time.monotonic()
+            self._say("progress", stage=self._stage, move=0, total=0, seconds_left=None)
+        elif kind == "progress" and data.get("max"):
+            move, total = int(data["value"]), int(data["max"])
+            taken = time.monotonic() - self._began
+            left = taken / move * (total - move) if move else None
+            self._say("progress", stage=self._stage, move=move, total=total, seconds_left=left)
+        elif kind == "execution_error":
+            raise ValueError(" ".join(str(data.get("exception_message", "the workflow failed")).split()))
+        elif kind == "execution_interrupted":
+            raise ValueError("somebody interrupted the job on the server")
+        return kind == "execution_success" or (kind == "executing" and data.get("node") is None and "node" in data)
+
+    def _ended_meanwhile(self, prompt: str) -> bool:
+        """Now and then, in a thread of its own, ask whether the server is still there; say so if it is not."""
+        now = time.monotonic()
+        if self._gone:
+            raise ValueError(f"the ComfyUI server at {self.address} is gone: {self._gone}")
+        if self._pending is not None and not self._pending.is_alive():
+            self._pending = None
+            if self._silent:
+                self._silent = False
+                self._say("awake")
+        if self._pending is None and now - self._looked > LOOK:
+            self._looked = now
+            self._pending = threading.Thread(target=self._look, daemon=True)
+            self._pending.start()
+        elif self._pending is not None and now - self._looked > ANSWER and not self._silent:
+            self._silent = True
+            self._say("silent", seconds=now - self._looked, text="The ComfyUI server does not answer",
+                      hint="wait, or cancel and look at its console", log=self._log[-12:])  # fmt: skip
+        return False
+
+    def _look(self) -> None:
+        try:
+            _get(self.address, "/prompt", 60.0)
+        except ValueError as error:
+            self._gone = str(error)
+
+    def _picture(self, message: bytes) -> None:
+        """Keep a preview picture beside the output."""
+        kind = int.from_bytes(message[:4], "big")
+        start = 8
+        if kind == PREVIEW_WITH_TEXT:
+            start += int.from_bytes(message[4:8], "big")
+        elif kind != PREVIEW:
+            return
+        path = Path(self.job["out"] + ".preview.png")  # whatever it is: readers look at the first bytes
+        path.write_bytes(message[start:])
+        self._say("preview", path=str(path))
+
+    def _uploaded(self) -> str:
+        """Give the job's field file to the server; the name that it has there."""
+        path = Path(self.job["options"]["field"])
+        boundary = uuid.uuid4().hex
+        head = (f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{uuid.uuid4().hex}.safetensors"\r\n'
+                "Content-Type: application/octet-stream\r\n\r\n")  # fmt: skip
+        body = head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+        answer = _request(self.address, "/upload/image", body, f"multipart/form-data; boundary={boundary}", 60.0)
+        return json.loads(answer)["name"]
+
+    def _fetched(self, prompt: str) -> dict[str, str]:
+        """Bring the files here: the mesh or picture to `out`, the field beside it."""
+        outputs = _get(self.address, f"/history/{prompt}").get(prompt, {}).get("outputs", {})
+        out, field = Path(self.job["out"]), Path(self.job["out"] + ".field.safetensors")
+        files = {}
+        for found in _files(outputs):
+            name = found["filename"].lower()
+            if name.endswith(out.suffix) and found.get("type") == "output":
+                files["mesh" if out.suffix == ".glb" else "picture"] = _download(self.address, found, out)
+            elif name.endswith(".safetensors"):
+                files["field"] = _download(self.address, found, field)
+        if "field" in self.job["options"]:
+            files["field"] = self.job["options"]["field"]
+        if len(files) < 2:
+            raise ValueError("the server said that it was done, but its files are not there: are Pullback's nodes up to date?")
+        Path(self.job["out"] + ".preview.png").unlink(missing_ok=True)
+        return files
+
+
+def _files(tree: Any) -> list[dict[str, Any]]:
+    """Everything in the outputs that names a file of the server."""
+    if isinstance(tree, dict):
+        if isinstance(tree.get("filename"), str):
+            return [tree]
+        tree = list(tree.values())
+    return [found for part in tree for found in _files(part)] if isinstance(tree, list) else []
+
+
+def _download(address: str, found: dict[str, Any], to: Path) -> str:
+    query = urllib.parse.urlencode({k: found.get(k, "") for k in ("filename", "subfolder", "type")})
+    data = _request(address, f"/view?{query}", None, "", 60.0)
+    part = to.with_name(to.name + ".part")
+    part.write_bytes(data)
+    part.replace(to)
+    return str(to)
+
+
+def _require_nodes(address: str) -> None:
+    if "PullbackFieldSampler" not in _get(address, "/object_info/PullbackFieldSampler"):
+        raise ValueError(f"the ComfyUI at {address} does not have Pullback's nodes: install them there and restart it")
+
+
+def _prompt(address: str, workflow: dict[str, Any], client: str) -> str:
+    """Queue a workflow; its id. ValueError with what the server finds wrong with it."""
+    body = json.dumps({"prompt": workflow, "client_id": client}).encode()
+    return json.loads(_request(address, "/prompt", body, "application/json"))["prompt_id"]
+
+
+def _interrupt(address: str, prompt: str) -> None:
+    """Take a job out of the server's queue, or stop it where it runs; nobody else's."""
+    try:
+        running = [entry[1] for entry in _get(address, "/queue").get("queue_running", [])]
+        _request(address, "/queue", json.dumps({"delete": [prompt]}).encode(), "application/json")
+        if prompt in running:
+            _request(address, "/interrupt", json.dumps({"prompt_id": prompt}).encode(), "application/json")
+    except (ValueError, LookupError, TypeError):
+        pass  # it does not answer: then there is nobody to tell
+
+
+def _get(address: str, path: str, timeout: float = ANSWER) -> dict[str, Any]:
+    answer = json.loads(_request(address, path, None, "", timeout))
+    if not isinstance(answer, dict):
+        raise ValueError(f"{address} does not answer as a ComfyUI does")
+    return answer
+
+
+def _base(address: str) -> str:
+    parts = urllib.parse.urlsplit(address if "://" in address else f"http://{address}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{address!r} is no address of a server; it looks like http://127.0.0.1:8188")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _request(address: str, path: str, body: bytes | None, kind: str, timeout: float = ANSWER) -> bytes:
+    """The body of an answer. ValueError says in words what went wrong."""
+    request = urllib.request.Request(_base(address) + path, body, {"Content-Type": kind} if kind else {})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            data = answer.read(LARGEST + 1)
+    except urllib.error.HTTPError as error:
+        raise ValueError(_complaint(error, address)) from error
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise ValueError(f"no ComfyUI answers at {address} ({reason}): start it, or correct the address") from error
+    if len(data) > LARGEST:
+        raise ValueError(f"{address} sent a file of more than {LARGEST >> 20} MB")
+    return data
+
+
+def _complaint(error: urllib.error.HTTPError, address: str) -> str:
+    """What the server finds wrong, out of its JSON if it sent any."""
+    try:
+        answer = json.loads(error.read(1 << 20))
+        nodes = answer.get("node_errors") or {}
+        details = [f"{one['class_type']}: {e['message']} {e.get('details', '')}" for one in nodes.values() for e in one["errors"]]
+        if details or "error" in answer:
+            return "the server refused the workflow: " + "; ".join(details or [str(answer["error"].get("message", ""))])
+    except (ValueError, LookupError, TypeError, AttributeError):
+        pass
+    return f"{address} answered {error.code} {error.reason}: is it a ComfyUI?"
