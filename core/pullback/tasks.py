@@ -25,10 +25,10 @@ from .diffreps.panorama import SirenCylinder, SirenSphere
 from .diffreps.radiance import VoxelRadiance
 from .fields.voxels import Voxels
 from .generative.toybox.model import ToyboxModel
-from .geometry.cameras import Cameras, orbit, turntable
+from .geometry.cameras import DISTANCE, FOV, Cameras, orbit, turntable
 from .geometry.sphere import Headings, headings
 from .mesh.bake import bake
-from .mesh.surface import extract
+from .mesh.surface import LEVEL, extract
 from .mesh.unwrap import unwrap
 from .noise import CanvasViews, FixedViews, FreshViews, Views
 from .pull import Fit, Pull, State, start
@@ -161,11 +161,18 @@ def object_recipe(model: Model, settings: Settings) -> Recipe:
     return Recipe(diffrep, some, solver, _range(model, 20.0, 0.05), 0.0, diffrep.fit, more)
 
 
-def orbiting(count: int, generator: Generator) -> Cameras:
-    """Cameras around an object: azimuths evenly spaced from a random one, elevations stratified from -15 to 60 degrees."""
+def orbiting(
+    count: int,
+    generator: Generator,
+    elevations: tuple[float, float] = (-15.0, 60.0),
+    distance: float = DISTANCE,
+    fov: float = FOV,
+) -> Cameras:
+    """Cameras around an object: azimuths evenly spaced from a random one, elevations (in degrees) stratified."""
     azimuth = (torch.arange(count) + torch.rand(1, generator=generator)) * (2 * math.pi / count)
     height = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
-    return orbit(azimuth, torch.deg2rad(-15 + 75 * height))
+    low, high = elevations
+    return orbit(azimuth, torch.deg2rad(low + (high - low) * height), distance, fov)
 
 
 def around(count: int, generator: Generator, fov: float = math.radians(65.0)) -> Headings:
@@ -245,13 +252,18 @@ def views_of(field: Field, cameras: Cameras, size: int, model: Model) -> Tensor:
     return torch.cat(pictures)
 
 
-def bands(field: Field, height: int, width: int, model: Model, crop: Crop | None = None) -> Iterator[Tensor]:
-    """A SIREN field's picture, or a part of it, from top to bottom as display bands (C, rows, w); memory is a tile's."""
+def bands(
+    field: Field, height: int, width: int, model: Model, crop: Crop | None = None, tile: int | None = None
+) -> Iterator[Tensor]:
+    """A SIREN field's picture, or a part of it, from top to bottom as display bands (C, rows, w); memory is a tile's.
+
+    tile: side of a tile in pixels; by default what suits the model.
+    """
     diffrep = field.diffrep
     if isinstance(diffrep, VoxelRadiance):
         raise ValueError("a voxel-radiance field is seen through cameras: give a view")
     draw = functools.partial(diffrep.picture, field.params)
-    return _decoded(draw, height, width, model, crop, not isinstance(diffrep, SirenImage))
+    return _decoded(draw, height, width, model, crop, not isinstance(diffrep, SirenImage), tile)
 
 
 def view_bands(
@@ -266,7 +278,13 @@ def view_bands(
 
 @torch.no_grad()
 def _decoded(
-    draw: Callable[[int, int, Crop], Tensor], height: int, width: int, model: Model, crop: Crop | None, closed: bool
+    draw: Callable[[int, int, Crop], Tensor],
+    height: int,
+    width: int,
+    model: Model,
+    crop: Crop | None,
+    closed: bool,
+    side: int | None = None,
 ) -> Iterator[Tensor]:
     """Bands of a picture that `draw` (height, width, tile) renders as signals, decoded tile by tile.
 
@@ -275,7 +293,9 @@ def _decoded(
     top, left, h, w = crop or (0, 0, height, width)
     s = model.scale
     rows, columns = -(-height // s), -(-width // s)
-    margin, tall, wide = (0, max(1, TILE // w), TILE) if s == 1 else (MARGIN, model.size, model.size)
+    area = TILE if side is None else side**2
+    edge = model.size if side is None else max(1, side // s)
+    margin, tall, wide = (0, max(1, area // w), area) if s == 1 else (MARGIN, edge, edge)
 
     def tile(y0: int, y1: int, x0: int, x1: int) -> Tensor:
         a, b = max(0, y0 - margin), min(rows, y1 + margin)
@@ -315,18 +335,33 @@ def textured_mesh(
     view_size: int = 256,
 ) -> tuple[Trimesh, np.ndarray]:
     """The surface of a radiance field as a mesh with UVs, and its texture (texture, texture, 3) uint8."""
+    mesh = surface(field, faces, texture, resolution)
+    return mesh, baked(field, model, mesh, texture, views, view_size)
+
+
+def surface(
+    field: Field, faces: int = 20_000, texture: int = 1024, resolution: int = 128, level: float = LEVEL
+) -> Trimesh:
+    """The surface of a radiance field, at the density `level`, as a mesh with UVs for a texture of that size."""
     if not isinstance(field.diffrep, VoxelRadiance):
         raise ValueError(f"a {field.kind} has no surface; only a voxel-radiance field becomes a mesh")
     diffrep, params = field.diffrep, field.params
     with torch.no_grad():
-        mesh = unwrap(extract(lambda points: diffrep.density(params, points), resolution, faces=faces), texture)
+        return unwrap(extract(lambda points: diffrep.density(params, points), resolution, level, faces), texture)
+
+
+def baked(
+    field: Field, model: Model, mesh: Trimesh, texture: int = 1024, views: int = 24, view_size: int = 256
+) -> np.ndarray:
+    """The texture (texture, texture, 3) uint8 that makes a mesh with UVs look like a radiance field."""
     cameras = bake_cameras(views)
     pictures = views_of(field, cameras, max(view_size, model.size * model.scale), model)
     if pictures.shape[1] == 3:  # a model without alpha: the field itself knows where it is
+        assert isinstance(field.diffrep, VoxelRadiance)  # or `views_of` had refused it
         with torch.no_grad():
-            opacity = diffrep.opacity(params, cameras, *pictures.shape[-2:])
+            opacity = field.diffrep.opacity(field.params, cameras, *pictures.shape[-2:])
         pictures = torch.cat([pictures * opacity, opacity], 1)
-    return mesh, bake(mesh, cameras, pictures, texture)
+    return bake(mesh, cameras, pictures, texture)
 
 
 def bake_cameras(count: int) -> Cameras:

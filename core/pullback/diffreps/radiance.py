@@ -73,6 +73,28 @@ class VoxelRadiance:
         """How much of each pixel the field hides, (B, 1, height, width) in [0, 1], whatever the kind."""
         return self._marched(params, cameras, height, width, None)[:, self.channels :]
 
+    @torch.no_grad()
+    def depth(self, params: Params, cameras: Cameras, height: int, width: int) -> Tensor:
+        """Mean distance from the eye to what hides each pixel, (B, 1, height, width); infinite where nothing does."""
+        origins, directions = rays(cameras, height, width)
+        shape = origins.shape[:3]
+        origins, directions = origins.reshape(-1, 3), directions.reshape(-1, 3)
+        mask = self.occupancy(params)
+        parts = [
+            self._distance(params, o, *self._sampled(mask, o, d))
+            for o, d in zip(origins.split(CHUNK), directions.split(CHUNK), strict=True)
+        ]
+        return torch.cat(parts).view(*shape, 1).permute(0, 3, 1, 2)
+
+    def _distance(self, params: Params, o: Tensor, points: Tensor, length: Tensor, full: Tensor) -> Tensor:
+        """(R,) of rays from their samples, as in `_shade`."""
+        ray, piece = full.nonzero(as_tuple=True)
+        density = self.voxels.density(params, points[ray, piece])
+        w = weights(torch.zeros(full.shape, dtype=density.dtype).index_put((ray, piece), density * length[ray]))
+        far = (points - o[:, None]).norm(dim=-1)
+        opacity = w.sum(-1)
+        return torch.where(opacity > UNSEEN, (w * far).sum(-1) / opacity.clamp(min=UNSEEN), torch.inf)
+
     def _marched(
         self, params: Params, cameras: Cameras, height: int, width: int, crop: tuple[int, int, int, int] | None
     ) -> Tensor:

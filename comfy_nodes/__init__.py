@@ -1,0 +1,1 @@
+"""ComfyUI nodes: sockets, schemas and adapters around the core, and no mathematics."""

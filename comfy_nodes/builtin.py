@@ -1,0 +1,215 @@
+"""Built-in: toybox as a genuine MODEL, CLIP and VAE, with the core's own network and words.
+
+The CLIP's conditioning is the encoded prompt (B, LENGTH, 2 width), and its pooled output (B, 1) says whether the prompt
+is of a landscape: without a camera, that is seen level. Cameras come with each call of Field Sampler (signals.CAMERA).
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import comfy.conds
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.supported_models_base
+import torch
+from torch import Tensor, nn
+
+from ..core.pullback.generative.toybox import words
+from ..core.pullback.generative.toybox.model import ToyboxModel, check, network
+from ..core.pullback.generative.toybox.network import ANY, ORBIT, PITCH, SIGMA_DATA
+from .signals import CAMERA, ToyboxFormat
+
+
+class Net(nn.Module):
+    """Toybox's denoiser, its plain layers replaced by ComfyUI's operations, so that offloading and casting know them."""
+
+    def __init__(self, dtype: Any = None, device: Any = None, operations: Any = None, **_: Any):
+        super().__init__()
+        self.dtype = dtype
+        self.toybox = copy.deepcopy(network())
+        del self.toybox.words, self.toybox.template.words  # they are the CLIP
+        _hosted(self.toybox, operations)
+        self.toybox.to(device)
+
+    def forward(
+        self, x: Tensor, t: Tensor, context: Tensor | None = None, y: Tensor | None = None, control: Any = None,
+        transformer_options: dict[str, Any] | None = None, **_: Any,
+    ) -> Tensor:  # fmt: skip
+        """The network's output for x (B, 4, 64, 64) in EDM's scaling, t (B,) = ln(sigma) / 4."""
+        if x.shape[1:] != (4, 64, 64):
+            raise ValueError(
+                f"toybox draws 64 x 64 pixels, not {x.shape[-1]} x {x.shape[-2]}: use Empty Toybox Latent, or a view size of 0"
+            )
+        if context is None or context.shape[-1] != 2 * self.toybox.position.shape[-1]:
+            raise ValueError(
+                "toybox was given another model's conditioning: encode the prompt with Toybox Loader's CLIP"
+            )
+        camera = (transformer_options or {}).get(CAMERA)
+        camera = _unseen(x, y) if camera is None else camera.to(x).repeat(len(x) // len(camera), 1)
+        dark = (camera[:, 2] == ORBIT) & (torch.exp(4 * t) < ToyboxModel.dark_below)
+        return self.toybox.predict(x, t.to(x), context.to(x), camera, (~dark).to(x))
+
+
+def _unseen(x: Tensor, y: Tensor | None) -> Tensor:
+    """(B, 3) cameras where there is no view: level for landscapes, any for objects."""
+    level = torch.zeros(len(x)).to(x) if y is None else y[:, 0].to(x)
+    return torch.stack(
+        [torch.zeros_like(level), torch.zeros_like(level), torch.where(level > 0.5, PITCH, ANY).to(x)], -1
+    )
+
+
+def _hosted(module: nn.Module, operations: Any) -> None:
+    """Replace plain linear layers and convolutions, within modules of our own, by ComfyUI's, with the same weights."""
+    for name, child in module.named_children():
+        if type(child) is nn.Linear:
+            layer = operations.Linear(child.in_features, child.out_features, child.bias is not None)
+        elif type(child) is nn.Conv2d:
+            layer = operations.Conv2d(
+                child.in_channels, child.out_channels, child.kernel_size, child.stride, child.padding
+            )
+        else:
+            _hosted(child, operations)
+            continue
+        layer.weight, layer.bias = child.weight, child.bias
+        setattr(module, name, layer)
+
+
+class Base(comfy.model_base.BaseModel):
+    """Toybox in EDM's preconditioning."""
+
+    def __init__(self, config: Any, device: Any = None):
+        super().__init__(config, model_type=comfy.model_base.ModelType.EDM, device=device, unet_model=Net)
+
+    def encode_adm(self, **kwargs: Any) -> Tensor | None:
+        """The pooled output as it is."""
+        return kwargs.get("pooled_output")
+
+
+class Config(comfy.supported_models_base.BASE):
+    """How ComfyUI sees toybox."""
+
+    unet_config: dict[str, Any] = {}  # noqa: RUF012
+    unet_extra_config: dict[str, Any] = {}  # noqa: RUF012
+    latent_format = ToyboxFormat
+    memory_usage_factor = 0.3
+    sampling_settings = {  # noqa: RUF012
+        "sigma_min": ToyboxModel.sigma_min, "sigma_max": ToyboxModel.sigma_max, "sigma_data": SIGMA_DATA,
+    }  # fmt: skip
+
+
+class Encoder(nn.Module):
+    """Toybox's two readings of a prompt, as a text encoder."""
+
+    disable_offload = True  # a megabyte
+
+    def __init__(self, dtype: Any = None, device: Any = None, model_options: Any = None):
+        super().__init__()
+        whole = copy.deepcopy(network())
+        self.words, self.template = whole.words, whole.template.words
+        self.dtypes = {torch.float32}
+        self.to(device)
+
+    def set_clip_options(self, options: dict[str, Any]) -> None:
+        """There are no layers to choose from."""
+
+    def reset_clip_options(self) -> None:
+        """See above."""
+
+    @torch.no_grad()
+    def encode_token_weights(self, tokens: dict[str, list[list[tuple[int, float]]]]) -> tuple[Tensor, Tensor]:
+        """Context (B, LENGTH, 2 width) and whether it is a landscape (B, 1)."""
+        rows, device = tokens["toybox"], self.words.position.device
+        numbers = torch.tensor([[token for token, _ in row] for row in rows], device=device)
+        strength = torch.tensor([[weight for _, weight in row] for row in rows], device=device)
+        context = torch.cat([self.words(numbers), self.template(numbers)], -1) * strength[..., None]
+        named = [{words.VOCABULARY[token] for token, _ in row} for row in rows]
+        level = [bool(each & set(words.LANDSCAPES)) and not each & set(words.NOUNS) for each in named]
+        target = comfy.model_management.intermediate_device()
+        return context.float().to(target), torch.tensor(level, device=target).float()[:, None]
+
+    def load_sd(self, sd: dict[str, Tensor]) -> Any:
+        """Other weights for the same words."""
+        return self.load_state_dict(sd, strict=False)
+
+
+class Tokenizer:
+    """Prompts to word numbers; (word:1.3) weighs a word."""
+
+    def __init__(self, embedding_directory: Any = None, tokenizer_data: Any = None):
+        pass
+
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_: Any) -> dict[str, Any]:
+        """{"toybox": [[(number, weight), ...]]}. ValueError where toybox knows none of the words; no words are fine."""
+        if text.strip():
+            check(re.sub(r":\s*[\d.]+\)", ")", text))
+        weighed = [(word, weight) for part, weight in _weights(text) for word in words.split(part)[0]]
+        if len(weighed) > words.LENGTH - 1:
+            words.encode(" ".join(word for word, _ in weighed))  # says that the prompt is too long
+        row = [(words.START, 1.0), *((words.INDEX[word], weight) for word, weight in weighed)]
+        row += [(words.PAD, 1.0)] * (words.LENGTH - len(row))
+        return {"toybox": [[(*pair, i) for i, pair in enumerate(row)] if return_word_ids else row]}
+
+    def untokenize(self, tokens: list[tuple[int, float]]) -> list[tuple[tuple[int, float], str]]:
+        """Each token with its word."""
+        return [(pair, words.VOCABULARY[pair[0]]) for pair in tokens]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """A vocabulary is no tensor."""
+        return {}
+
+
+def _weights(text: str) -> list[tuple[str, float]]:
+    from comfy.sd1_clip import token_weights
+
+    return token_weights(text, 1.0)
+
+
+class Pixels(nn.Module):
+    """Toybox's signals to RGB on white, and back as opaque pictures; all in [-1, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Parameter(torch.ones(()), requires_grad=False)  # ComfyUI asks for a parameter's device
+
+    def decode(self, samples: Tensor, *_: Any, **__: Any) -> Tensor:
+        rgba = ToyboxModel().decode(samples)
+        return 2 * (rgba[:, :3] + 1 - rgba[:, 3:]).clamp(0, 1) - 1
+
+    def encode(self, pixels: Tensor, *_: Any, **__: Any) -> Tensor:
+        return torch.cat([pixels[:, :3], torch.ones_like(pixels[:, :1])], 1)
+
+
+def load() -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and VAE, new ones each time, on the devices that ComfyUI wants."""
+    return _model(), _clip(), _vae()
+
+
+def _model() -> Any:
+    device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
+    config = Config({})
+    config.set_inference_dtype(torch.float32, None)
+    patcher = comfy.model_patcher.ModelPatcher(Base(config, offload), load_device=device, offload_device=offload)
+    # Pictures lie in [-1, 1]; the core cuts the guided estimate in the same way.
+    patcher.set_model_sampler_post_cfg_function(lambda args: args["denoised"].clamp(-1, 1))
+    return patcher
+
+
+def _clip() -> Any:
+    target = comfy.supported_models_base.ClipTarget(Tokenizer, Encoder)
+    return comfy.sd.CLIP(target, model_options={"dtype": torch.float32})
+
+
+def _vae() -> Any:
+    vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.ones(())})
+    vae.first_stage_model, vae.latent_channels = Pixels(), ToyboxFormat.latent_channels
+    vae.vae_dtype, vae.working_dtypes = torch.float32, [torch.float32]
+    old = vae.patcher
+    vae.patcher = comfy.model_patcher.ModelPatcher(
+        vae.first_stage_model, load_device=old.load_device, offload_device=old.offload_device
+    )
+    return vae

@@ -1,0 +1,187 @@
+"""Decoding: the nodes that turn fields into pictures."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from . import schema
+from .signals import decoder
+from .sockets import FieldValue, angles, camera_of, nearness, to_image, to_mask
+
+
+class ResolutionFreeDecode(io.ComfyNode):
+    """A picture of any size."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PullbackResolutionFreeDecode",
+            display_name="Resolution-Free Decode",
+            category=schema.CATEGORY,
+            description="A SIREN image or panorama at any size, or any part of it; memory stays that of a tile.",
+            inputs=[
+                schema.field("A sampled SIREN image or panorama."),
+                io.Int.Input("width", default=2048, min=1, max=65536, tooltip="Width of the whole picture in pixels."),
+                io.Int.Input("height", default=0, min=0, max=65536,
+                             tooltip="Height of the whole picture in pixels; 0 keeps the field's proportions."),
+                io.Int.Input("left", default=0, min=0, max=65535, tooltip="First column of the part that is wanted."),
+                io.Int.Input("top", default=0, min=0, max=65535, tooltip="First row of the part that is wanted."),
+                io.Int.Input("crop_width", default=0, min=0, max=65536, tooltip="Columns of the part; 0 goes to the right edge."),
+                io.Int.Input("crop_height", default=0, min=0, max=65536, tooltip="Rows of the part; 0 goes to the lower edge."),
+                io.Int.Input("tile", default=512, min=64, max=4096, step=64,
+                             tooltip="Side of a tile in pixels: less takes less memory, more is quicker."),
+                schema.vae(),
+                # A LATENT input comes with the image-neural-field decoder. It is appended here, optional, when it does.
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The picture, on white where the field is transparent."),
+                io.Mask.Output(display_name="mask", tooltip="1 where something is."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, field: FieldValue, width: int, height: int, left: int, top: int, crop_width: int, crop_height: int,
+        tile: int, vae: Any = None,
+    ) -> io.NodeOutput:  # fmt: skip
+        return io.NodeOutput(*whole(field, vae, width, height, (left, top, crop_width, crop_height), tile))
+
+
+class RenderFieldViews(io.ComfyNode):
+    """An object through cameras."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PullbackRenderFieldViews",
+            display_name="Render Field Views",
+            category=schema.CATEGORY,
+            description="A 3D field seen from a turntable, from the 3D viewer's camera or from a list of sides.",
+            inputs=[
+                schema.field("A sampled Voxel NeRF."),
+                io.Combo.Input("path", options=["turntable", "camera", "list"], default="turntable",
+                               tooltip="turntable: evenly all around. camera: the one from a 3D viewer. list: the views below."),
+                io.Int.Input("count", default=16, min=1, max=360, tooltip="Pictures of the turntable."),
+                io.Float.Input("elevation", default=20.0, min=-89.0, max=89.0, step=1.0,
+                               tooltip="Elevation of the turntable in degrees."),
+                io.Float.Input("distance", default=3.2, min=1.1, max=20.0, step=0.1,
+                               tooltip="Distance of turntable and list from the middle."),
+                io.Float.Input("fov", default=40.0, min=5.0, max=120.0, step=1.0, tooltip="Vertical angle of view in degrees."),
+                io.Int.Input("size", default=256, min=16, max=2048, step=8, tooltip="Side of each picture in pixels."),
+                io.String.Input("views", default="0,20\n90,20\n180,20\n270,20", multiline=True,
+                                tooltip="For list: azimuth,elevation in degrees, one pair per line; 0,0 is the front."),
+                schema.vae(),
+                io.Load3DCamera.Input("camera", optional=True, tooltip="For camera: the camera of a Load 3D node."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The views, on white where the field is transparent."),
+                io.Mask.Output(display_name="mask", tooltip="How much the field hides of what lies behind it."),
+                io.Image.Output(display_name="depth", tooltip="Nearness: white is the nearest point, black is nothing there."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, field: FieldValue, path: str, count: int, elevation: float, distance: float, fov: float, size: int,
+        views: str, vae: Any = None, camera: Any = None,
+    ) -> io.NodeOutput:  # fmt: skip
+        return io.NodeOutput(*seen(field, vae, cameras(path, count, elevation, distance, fov, views, camera), size))
+
+
+def whole(
+    field: FieldValue,
+    vae: Any,
+    width: int,
+    height: int,
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0),
+    tile: int = 512,
+) -> tuple[Tensor, Tensor]:
+    """IMAGE and MASK of a field at width x height (0: in proportion), or of its part (left, top, width, height)."""
+    from ..core.pullback import tasks
+
+    core, model = _flat(field), decoder(field.sampled(), vae)
+    height = height or max(1, round(width / _proportion(core)))
+    left, top, w, h = crop
+    w, h = w or width - left, h or height - top
+    if w < 1 or h < 1 or left + w > width or top + h > height:
+        raise ValueError(
+            f"the part at {left}, {top} of {w} x {h} pixels does not lie within the picture of {width} x {height}: "
+            "make it smaller or the picture larger"
+        )
+    bar = comfy.utils.ProgressBar(h)
+    image, mask, row = torch.empty(1, h, w, 3), torch.ones(1, h, w), 0
+    for band in tasks.bands(core, height, width, model, (top, left, h, w), tile):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        rows = slice(row, row + band.shape[1])
+        image[:, rows], mask[:, rows] = to_image(band[None]), to_mask(band[None])
+        row = rows.stop
+        bar.update_absolute(row, h)
+    return image, mask
+
+
+def _flat(field: FieldValue) -> Any:
+    """The sampled field, if it has a picture at every size."""
+    from ..core.pullback.diffreps.image import PixelGrid
+    from ..core.pullback.diffreps.radiance import VoxelRadiance
+
+    core = field.sampled()
+    if isinstance(core.diffrep, PixelGrid):
+        raise ValueError("a pixel grid has one size only: use the sampler's image, or sample a SIREN Image instead")
+    if isinstance(core.diffrep, VoxelRadiance):
+        raise ValueError("a Voxel NeRF is seen through cameras: use Render Field Views instead")
+    return core
+
+
+def _proportion(core: Any) -> float:
+    """Width over height."""
+    from ..core.pullback import tasks
+    from ..core.pullback.diffreps.image import SirenImage
+
+    if isinstance(core.diffrep, SirenImage):
+        return core.diffrep.size[1] / core.diffrep.size[0]
+    return tasks.aspect(core)
+
+
+def cameras(path: str, count: int, elevation: float, distance: float, fov: float, views: str, camera: Any) -> Any:
+    """The core's cameras of a path; angles in degrees. ValueError where the path lacks its camera or its list."""
+    from ..core.pullback.geometry.cameras import look_at, orbit, turntable
+
+    angle = math.radians(fov)
+    if path == "turntable":
+        return turntable(count, math.radians(elevation), distance, angle)
+    if path == "list":
+        azimuth, height = torch.deg2rad(torch.tensor(angles(views))).unbind(-1)
+        return orbit(azimuth, height, distance, angle)
+    if camera is None:
+        raise ValueError("no camera is connected: connect one from a Load 3D node, or choose turntable")
+    eye, angle = camera_of(camera, angle)
+    return look_at(eye, torch.zeros(1, 3), angle)
+
+
+def seen(field: FieldValue, vae: Any, cameras: Any, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """IMAGE, MASK and nearness IMAGE of an object through the core's cameras, size x size."""
+    from ..core.pullback import tasks
+
+    core, model = field.sampled(), decoder(field.sampled(), vae)
+    bar = comfy.utils.ProgressBar(len(cameras))
+    images, masks, depths = [], [], []
+    for i in range(len(cameras)):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        one = cameras[i : i + 1]
+        pictures = tasks.views_of(core, one, size, model)
+        opacity = core.diffrep.opacity(core.params, one, size, size)
+        images.append(to_image(pictures))
+        masks.append(opacity[:, 0])
+        depths.append(core.diffrep.depth(core.params, one, size, size))
+        bar.update_absolute(i + 1, len(cameras))
+    return torch.cat(images), torch.cat(masks), nearness(torch.cat(depths))
+
+
+NODES: list[type[io.ComfyNode]] = [ResolutionFreeDecode, RenderFieldViews]

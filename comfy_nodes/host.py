@@ -1,0 +1,327 @@
+"""Host: any ComfyUI MODEL as the core's denoiser, and the core's samplers as a ComfyUI sampler.
+
+The core runs inside `guider.sample`, as one of `comfy.samplers.Sampler`: so conditioning, ControlNet, LoRA, hooks and
+offloading are ComfyUI's own. Fields are fitted on the processor, in float32, outside of inference mode.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management
+import comfy.samplers
+import comfy.utils
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+
+from .ladder import Ladder, host_sigmas, ladder
+from .plans import Plan, shape_of
+from .signals import CAMERA, Signal, signal_of
+from .sockets import FieldValue, rough_colours, to_image
+
+
+class Denoiser:
+    """A guider in the midst of sampling as the core's D(x, sigma, view)."""
+
+    def __init__(self, guider: Any, extra: dict[str, Any], ladder: Ladder, told: bool, sides: set[str], limit: int):
+        self.guider, self.extra, self.ladder, self.told, self.limit = guider, extra, ladder, told, limit
+        self.sides, self.device = sides, guider.model_patcher.load_device
+
+    def __call__(self, x: Tensor, sigma: Tensor, view: Any) -> Tensor:
+        """x0_hat (B, C, H, W) like x. `view` is a batch of views of the core, or None."""
+        tick()
+        index = self.ladder.find(sigma)
+        seen = x * float(self.ladder.alphas[index])
+        clean = torch.empty_like(x)
+        for side, part in self._parts(view, len(x)):
+            for some in part.split(self.limit):
+                clean[some] = self._evaluated(seen[some], self.ladder.host[index], _picked(view, some, len(x)), side)
+        return clean
+
+    def _parts(self, view: Any, count: int) -> list[tuple[str, Tensor]]:
+        """Which of `count` views are told the same: (side or "", their indices)."""
+        from ..core.pullback.adapters.view_words import view_words
+        from ..core.pullback.geometry.cameras import Cameras
+
+        everything = torch.arange(count)
+        if not (self.told and self.sides and isinstance(view, Cameras)):
+            return [("", everything)]
+        words = [word.split()[0] for word in view_words(view.azimuth, view.elevation)]
+        names = [word if word in self.sides else "" for word in words]
+        return [(name, everything[[each == name for each in names]]) for name in dict.fromkeys(names)]
+
+    def _evaluated(self, x: Tensor, sigma: Tensor, view: Any, side: str) -> Tensor:
+        from ..core.pullback.generative.toybox.model import camera_tensor
+
+        options = dict(self.extra["model_options"])
+        if self.told and view is not None:
+            camera = camera_tensor(view, len(x)).float().clone()
+            options["transformer_options"] = {**options.get("transformer_options", {}), CAMERA: camera}
+        conds = self.guider.conds
+        if side:
+            self.guider.conds = {**conds, "positive": conds[_key(side)]}
+        try:
+            with torch.inference_mode():
+                clean = self.guider(
+                    x.to(self.device), sigma.to(self.device).expand(len(x)), model_options=options,
+                    seed=self.extra.get("seed"),
+                )  # fmt: skip
+        finally:
+            self.guider.conds = conds
+        return clean.to(x).clone()  # a tensor of inference mode could take part in no derivative
+
+
+def _picked(view: Any, some: Tensor, count: int) -> Any:
+    """A part of a batch of views."""
+    from ..core.pullback.geometry.cameras import Cameras
+    from ..core.pullback.geometry.sphere import Headings
+    from ..core.pullback.noise import Crops
+
+    if isinstance(view, Cameras):
+        return view[some]
+    if isinstance(view, Headings):
+        return Headings(view.cameras[some], view.pitch[some])
+    return Crops(view.column[some]) if isinstance(view, Crops) else view
+
+
+def _key(side: str) -> str:
+    return f"pullback_{side}"
+
+
+def tick() -> None:
+    """Stop here if the user pressed Cancel."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a job works with: the recipe and the denoiser, a start, and where to report."""
+
+    recipe: Any
+    denoise: Denoiser
+    ladder: Ladder
+    params: dict[str, Tensor]
+    store: Tensor | None
+    random: Generator
+    show: Callable[[int, int, dict[str, Tensor]], None]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The pulled-back sampler as a job."""
+
+    eta: float = 0.0
+    repaint: tuple[int, int] = (1, 1)
+    solver: str = "adam"
+
+    def check(self, recipe: Any, steps: int) -> None:
+        """ValueError where the settings do not fit each other or the field."""
+        self._pulled(recipe, steps)
+
+    def __call__(self, run: Run) -> dict[str, Tensor]:
+        from ..core.pullback.pull import Pull, start
+
+        recipe, views = run.recipe, run.recipe.views
+        settings, solver = self._pulled(recipe, len(run.ladder.sigmas) - 1)
+        pull = Pull(
+            recipe.diffrep, run.denoise, views, solver, run.ladder.sigmas, settings.walk, self.eta, recipe.gamma,
+            recipe.fit, recipe.last_views, tick,
+        )  # fmt: skip
+        state = start(run.params, views, solver, run.random, run.store)
+        return pull(state, run.random, lambda done, total, now: run.show(done, total, now.params)).params
+
+    def _pulled(self, recipe: Any, steps: int) -> tuple[Any, Any]:
+        from ..core.pullback.diffreps.image import PixelGrid
+        from ..core.pullback.solvers import GaussNewton
+        from ..core.pullback.tasks import Settings, solver_of
+
+        settings = Settings("as conditioned", steps=steps, eta=self.eta, repaint=self.repaint, solver=self.solver)
+        exact = isinstance(recipe.diffrep, PixelGrid)  # linear, so one step of Gauss-Newton is the solution
+        return settings, GaussNewton() if exact else solver_of(recipe, settings)
+
+
+@dataclass(frozen=True)
+class Climbing:
+    """SJC and SDS as a job."""
+
+    rule: str
+    iterations: int
+    rate: float
+
+    def check(self, recipe: Any, steps: int) -> None:
+        """Nothing can be wrong with it."""
+
+    def __call__(self, run: Run) -> dict[str, Tensor]:
+        from ..core.pullback.baselines import ascend
+
+        own = run.recipe.adam.lr
+        rates = {k: self.rate * (own if isinstance(own, float) else own[k]) for k in run.params}
+        sigmas = run.ladder.sigmas[run.ladder.sigmas > 0]
+        return ascend(
+            self.rule, run.recipe.diffrep, run.denoise, run.recipe.views, run.params, sigmas, self.iterations, rates,
+            run.random, run.show, tick,
+        )  # fmt: skip
+
+
+class FieldSampler(comfy.samplers.Sampler):
+    """A job as a ComfyUI sampler. Its samples are the field's canonical views; the field is left in `params`."""
+
+    def __init__(self, job: Any, recipe: Any, value: FieldValue, store: Tensor | None, seed: int, told: bool,
+                 sides: set[str], show: Callable[..., None]):  # fmt: skip
+        self.job, self.recipe, self.value, self.store, self.seed = job, recipe, value, store, seed
+        self.told, self.sides, self.show = told, sides, show
+        self.params: dict[str, Tensor] = {}
+
+    def sample(
+        self, model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any, noise: Tensor,
+        latent_image: Tensor | None = None, denoise_mask: Tensor | None = None, disable_pbar: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """Called by the guider; `noise` only says how large a batch may be."""
+        from ..core.pullback.storage import generator
+
+        rungs = ladder(model_wrap.inner_model.model_sampling, sigmas, self.max_denoise(model_wrap, sigmas))
+        with torch.inference_mode(False), torch.enable_grad():
+            denoise = Denoiser(model_wrap, extra_args, rungs, self.told, self.sides, len(noise))
+            random = generator((self.seed + self.value.plan.start) % (1 << 63))
+            field = self.value.field
+            params = {k: p.clone() for k, p in field.params.items()} if field else self.recipe.diffrep.init(random)
+            store = None if self.store is None else self.store.float().clone() * rungs.excess
+            self.params = self.job(Run(self.recipe, denoise, rungs, params, store, random, self.show))
+        with torch.no_grad():
+            return canonical(self.recipe.diffrep, self.params).to(noise.device)
+
+
+def canonical(diffrep: Any, params: dict[str, Tensor]) -> Tensor:
+    """A field's signal in the views that say most: (B, C, h, w)."""
+    from ..core.pullback.diffreps.panorama import SirenCylinder, SirenSphere
+    from ..core.pullback.diffreps.radiance import VoxelRadiance
+    from ..core.pullback.geometry.cameras import turntable
+    from ..core.pullback.geometry.sphere import headings
+    from ..core.pullback.noise import Crops
+
+    quarters = torch.arange(4) * (torch.pi / 2)
+    if isinstance(diffrep, VoxelRadiance):
+        return torch.cat([diffrep(params, camera) for camera in map(turntable(4).__getitem__, _singles(4))])
+    if isinstance(diffrep, SirenSphere):
+        return diffrep(params, headings(-quarters, torch.zeros(4), torch.pi / 2))
+    if isinstance(diffrep, SirenCylinder):
+        return diffrep(params, Crops(torch.arange(0, diffrep.turn, diffrep.height)))
+    return diffrep(params, None)
+
+
+def _singles(count: int) -> list[slice]:
+    return [slice(i, i + 1) for i in range(count)]
+
+
+def glance(diffrep: Any, params: dict[str, Tensor]) -> Tensor:
+    """A field's signal as one small picture (1, C, h, w), for previews."""
+    from ..core.pullback.diffreps.panorama import SirenCylinder, SirenSphere
+
+    if isinstance(diffrep, SirenSphere):
+        return diffrep.picture(params, diffrep.size, 2 * diffrep.size)
+    if isinstance(diffrep, SirenCylinder):
+        return diffrep.picture(params, diffrep.height, diffrep.turn)
+    return torch.cat(list(canonical(diffrep, params)), -1)[None]
+
+
+def run(
+    job: Any, noise: Any, guider: Any, sigmas: Tensor, value: FieldValue, views: int, told: bool, sides: dict[str, Any],
+    vae: Any,
+) -> tuple[FieldValue, dict[str, Tensor], Tensor]:  # fmt: skip
+    """Run a job on a field: the new field, its canonical views as LATENT, and as IMAGE."""
+    signal = signal_of(guider.model_patcher, vae)
+    recipe = value.plan.recipe(signal, views)
+    job.check(recipe, max(1, len(sigmas) - 1))
+    guider = _sided(guider, sides)
+    connected = {side for side, cond in sides.items() if cond is not None}
+    bar = comfy.utils.ProgressBar(1)
+
+    def show(done: int, total: int, params: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            bar.update_absolute(done, total, ("JPEG", _preview(signal, glance(recipe.diffrep, params)), 512))
+
+    store = _store(noise, recipe.views)
+    sampler = FieldSampler(job, recipe, value, store, noise.seed, told, connected, show)
+    batch = torch.zeros(shape_of(recipe.views))
+    seen = guider.sample(batch, torch.zeros_like(batch), sampler, sigmas, disable_pbar=True, seed=noise.seed)
+    latents = {"samples": seen.to(comfy.model_management.intermediate_device())}
+    field = _finished(recipe, sampler.params, value.plan, signal, noise.seed)
+    with torch.no_grad():
+        pictures = _pictures(signal, canonical(recipe.diffrep, sampler.params))
+    return FieldValue(value.plan, field), latents, to_image(pictures)
+
+
+def simple(
+    model: Any, positive: Any, negative: Any, value: FieldValue, seed: int, steps: int, cfg: float,
+    sides: dict[str, Any], vae: Any,
+) -> tuple[FieldValue, dict[str, Tensor], Tensor]:  # fmt: skip
+    """`run` with what KSampler takes, and with the core's own noise levels."""
+    from ..core.pullback.schedules import log_linear
+
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    recipe = value.plan.recipe(signal_of(model, vae), 0)
+    sigmas = host_sigmas(model.get_model_object("model_sampling"), log_linear(steps, *recipe.sigma))
+    return run(Sampling(), Seeded(seed), guider, sigmas, value, 0, True, sides, vae)
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """A NOISE out of a seed, the same as RandomNoise's."""
+
+    seed: int
+
+    def generate_noise(self, latent: dict[str, Tensor]) -> Tensor:
+        """Unit-normal noise of the shape of latent["samples"]."""
+        import comfy.sample
+
+        return comfy.sample.prepare_noise(latent["samples"], self.seed)
+
+
+def _store(noise: Any, views: Any) -> Tensor | None:
+    """The noise of views that come back, from the NOISE socket; fresh views draw theirs from its seed."""
+    from ..core.pullback.noise import CanvasViews, FixedViews
+
+    if isinstance(views, FixedViews):
+        return noise.generate_noise({"samples": torch.zeros(views.shape)})
+    if isinstance(views, CanvasViews):
+        return noise.generate_noise({"samples": torch.zeros(1, views.channels, views.height, views.width)})[0]
+    return None
+
+
+def _sided(guider: Any, sides: dict[str, Any]) -> Any:
+    """The guider, knowing the conditioning of each side as well. The caller's stays as it was."""
+    guider = copy.copy(guider)
+    guider.original_conds = dict(guider.original_conds)
+    guider.inner_set_conds({_key(side): cond for side, cond in sides.items() if cond is not None})
+    return guider
+
+
+def _finished(recipe: Any, params: dict[str, Tensor], plan: Plan, signal: Signal, seed: int) -> Any:
+    from ..core.pullback.storage import Field
+
+    return Field(recipe.diffrep, params, "", signal.name, seed % (1 << 63))
+
+
+def _pictures(signal: Signal, seen: Tensor) -> Tensor:
+    """Signals as display pictures: through the decoder where there is one, else in rough colours."""
+    return signal.decode(seen) if signal.decodes else _rough(signal, seen)
+
+
+def _rough(signal: Signal, seen: Tensor) -> Tensor:
+    fmt = signal.format
+    return rough_colours(seen, fmt.latent_rgb_factors, getattr(fmt, "latent_rgb_factors_bias", None))
+
+
+def _preview(signal: Signal, seen: Tensor) -> Image.Image:
+    """A picture for the progress bar; latents are shown in rough colours, decoding them would take too long."""
+    pictures = signal.decode(seen) if signal.name == "toybox" else _rough(signal, seen)
+    pixels = (to_image(pictures)[0] * 255).round().to(torch.uint8).numpy()
+    image = Image.fromarray(pixels)
+    enlarge = max(1, 256 // image.height)
+    return image.resize((image.width * enlarge, image.height * enlarge), Image.Resampling.BILINEAR)

@@ -1,0 +1,217 @@
+"""Meshes: fields as surfaces, voxels, textures and GLB files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import folder_paths
+import numpy as np
+import torch
+from comfy.model_management import throw_exception_if_processing_interrupted as tick
+from comfy_api.latest import io
+from torch import Tensor
+
+from . import schema
+from .paths import fresh_path
+from .signals import decoder
+from .sockets import FieldValue, MeshValue, VoxelValue, flipped, to_gltf, to_world
+
+try:  # the newest classes, where ComfyUI has them
+    from comfy_api.latest._util.geometry_types import MESH, VOXEL
+except ImportError:
+    MESH, VOXEL = MeshValue, VoxelValue
+
+
+def _texture() -> list[io.Input]:
+    return [
+        io.Int.Input("texture", default=1024, min=0, max=8192, step=64,
+                     tooltip="Pixels of the texture's side; 0 makes no texture."),
+        io.Int.Input("views", default=24, min=4, max=128, tooltip="Pictures of the field to bake from."),
+    ]  # fmt: skip
+
+
+class FieldToMesh(io.ComfyNode):
+    """A surface with its texture."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PullbackFieldToMesh",
+            display_name="Field to Mesh",
+            category=schema.CATEGORY,
+            description="The closed surface of a 3D field, unwrapped and textured, for core's mesh nodes and Save Textured GLB.",
+            inputs=[
+                schema.field("A sampled Voxel NeRF."),
+                io.Int.Input("resolution", default=128, min=16, max=512, step=16,
+                             tooltip="Cells along each side in which the surface is looked for."),
+                io.Float.Input("level", default=10.0, min=0.1, max=500.0, step=0.5,
+                               tooltip="Density at which the surface lies: lower is fatter and keeps thin parts."),
+                io.Int.Input("faces", default=20000, min=100, max=1000000, step=100, tooltip="Triangles, at most."),
+                *_texture(),
+                schema.vae(),
+            ],
+            outputs=[io.Mesh.Output(display_name="mesh", tooltip="The surface, Y up as in glTF, with uv and texture.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, field: FieldValue, resolution: int, level: float, faces: int, texture: int, views: int, vae: Any = None
+    ) -> io.NodeOutput:
+        from ..core.pullback import tasks
+
+        core, model = field.sampled(), decoder(field.sampled(), vae)
+        mesh = tasks.surface(core, faces, texture or 1024, resolution, level)
+        tick()
+        picture = tasks.baked(core, model, mesh, texture, views) if texture else None
+        return io.NodeOutput(to_mesh(mesh, picture))
+
+
+class FieldToVoxel(io.ComfyNode):
+    """A grid of opacities."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PullbackFieldToVoxel",
+            display_name="Field to Voxel",
+            category=schema.CATEGORY,
+            description="A 3D field as a grid of opacities, for core's Voxel to Mesh.",
+            inputs=[
+                schema.field("A sampled Voxel NeRF."),
+                io.Int.Input("resolution", default=128, min=16, max=512, step=16, tooltip="Cells along each side."),
+            ],
+            outputs=[
+                io.Voxel.Output(display_name="voxel",
+                                tooltip="0 to 1: 0.5 is where Field to Mesh finds its surface at level 10."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, field: FieldValue, resolution: int) -> io.NodeOutput:
+        return io.NodeOutput(VOXEL(opacities(field, resolution)))
+
+
+class BakeTexture(io.ComfyNode):
+    """A texture for any mesh."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PullbackBakeTexture",
+            display_name="Bake Texture",
+            category=schema.CATEGORY,
+            description="Bakes what a 3D field looks like onto a mesh of it; meshes without uv are unwrapped first.",
+            inputs=[
+                schema.field("The sampled Voxel NeRF to take the colours from."),
+                io.Mesh.Input("mesh", tooltip="A mesh of this field, in its place and size."),
+                io.Int.Input("texture", default=1024, min=16, max=8192, step=16, tooltip="Pixels of the texture's side."),
+                io.Int.Input("views", default=24, min=4, max=128, tooltip="Pictures of the field to bake from."),
+                schema.vae(),
+            ],
+            outputs=[
+                io.Mesh.Output(display_name="mesh", tooltip="The mesh with uv and texture."),
+                io.Image.Output(display_name="texture", tooltip="The texture."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, field: FieldValue, mesh: Any, texture: int, views: int, vae: Any = None) -> io.NodeOutput:
+        from ..core.pullback import tasks
+        from ..core.pullback.mesh.unwrap import unwrap
+
+        core, model = field.sampled(), decoder(field.sampled(), vae)
+        surface = from_mesh(mesh)[0]
+        if not hasattr(surface.visual, "uv"):
+            surface = unwrap(surface, texture)
+        picture = tasks.baked(core, model, surface, texture, views)
+        return io.NodeOutput(to_mesh(surface, picture), torch.from_numpy(picture)[None].float() / 255)
+
+
+class SaveTexturedGlb(io.ComfyNode):
+    """A GLB file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PullbackSaveTexturedGlb",
+            display_name="Save Textured GLB",
+            category=schema.CATEGORY,
+            description="Writes a mesh with its texture as GLB into the output folder; connect the path to Preview 3D.",
+            inputs=[
+                io.Mesh.Input("mesh", tooltip="A mesh with uv and texture; without them it is written in plain grey."),
+                io.String.Input("filename_prefix", default="3d/pullback",
+                                tooltip="Folder and beginning of the file's name within the output folder."),
+            ],
+            outputs=[
+                io.String.Output(display_name="path", tooltip="The file within the output folder, for Preview 3D."),
+            ],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, mesh: Any, filename_prefix: str) -> io.NodeOutput:
+        from ..core.pullback.mesh.glb import write_glb
+        from ..core.pullback.mesh.unwrap import unwrap
+
+        surface, picture = from_mesh(mesh)
+        if not hasattr(surface.visual, "uv"):
+            surface = unwrap(surface)
+        target = fresh_path(folder_paths.get_output_directory(), filename_prefix, ".glb")
+        grey = np.full((8, 8, 3), 200, np.uint8)
+        write_glb(target.path, surface, grey if picture is None else picture)
+        shown = {"filename": target.path.name, "subfolder": target.subfolder, "type": "output"}
+        return io.NodeOutput(target.name, ui={"3d": [shown]})
+
+
+def to_mesh(mesh: Any, picture: np.ndarray | None) -> Any:
+    """A trimesh of the world, with its texture (S, S, 3) uint8 if it has one, as a MESH."""
+    parts = {
+        "vertices": to_gltf(torch.from_numpy(np.array(mesh.vertices)).float())[None],
+        "faces": torch.from_numpy(np.array(mesh.faces)).long()[None],
+        "uvs": flipped(torch.from_numpy(np.array(mesh.visual.uv)).float())[None],
+    }
+    if picture is not None:
+        parts["texture"] = torch.from_numpy(picture)[None].float() / 255
+    return MESH(**parts)
+
+
+def from_mesh(mesh: Any) -> tuple[Any, np.ndarray | None]:
+    """The first of a MESH as a trimesh of the world, with uv if it has them, and its texture."""
+    import trimesh
+
+    if not (torch.is_tensor(getattr(mesh, "vertices", None)) and torch.is_tensor(getattr(mesh, "faces", None))):
+        raise ValueError(
+            "this mesh is of another pack's kind: connect one from Field to Mesh or from core's mesh nodes"
+        )
+    points, faces = mesh.vertices[0], mesh.faces[0]
+    if getattr(mesh, "vertex_counts", None) is not None:
+        points, faces = points[: mesh.vertex_counts[0]], faces[: mesh.face_counts[0]]
+    surface = trimesh.Trimesh(to_world(points.float()).cpu().numpy(), faces.cpu().numpy(), process=False)
+    uvs, texture = getattr(mesh, "uvs", None), getattr(mesh, "texture", None)
+    if uvs is not None:
+        surface.visual = trimesh.visual.TextureVisuals(uv=flipped(uvs[0][: len(points)].float()).cpu().numpy())
+    if uvs is None or texture is None:
+        return surface, None
+    return surface, (texture[0, ..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def opacities(field: FieldValue, resolution: int) -> Tensor:
+    """(1, R, R, R) in [0, 1], 0.5 on the surface, indexed z, y, x of glTF's axes in [-1, 1]."""
+    from ..core.pullback.diffreps.radiance import VoxelRadiance
+    from ..core.pullback.mesh.surface import LEVEL
+
+    core = field.sampled()
+    if not isinstance(core.diffrep, VoxelRadiance):
+        raise ValueError(f"a {core.kind} has no volume: only a Voxel NeRF becomes voxels")
+    line = (2 * torch.arange(resolution) + 1) / resolution - 1
+    slabs = []
+    with torch.no_grad():
+        for z in line:
+            tick()
+            grid = torch.stack(torch.meshgrid(z[None], line, line, indexing="ij")[::-1], -1)
+            density = core.diffrep.density(core.params, to_world(grid).reshape(-1, 3))
+            slabs.append((1 - torch.exp2(-density / LEVEL)).view(1, resolution, resolution))
+    return torch.cat(slabs)[None]
+
+
+NODES: list[type[io.ComfyNode]] = [FieldToMesh, FieldToVoxel, BakeTexture, SaveTexturedGlb]

@@ -1,0 +1,103 @@
+"""Schema: our socket types, and the inputs that several nodes share.
+
+Saved graphs remember widgets by their position and links by their slot. So ids are never renamed, inputs and outputs are
+only ever appended, and widgets are never made optional or required later (ComfyUI lists the required ones first).
+`tests/test_comfy_nodes.py` holds every schema against its snapshot.
+"""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+CATEGORY = "Pullback"
+FIELD = io.Custom("PULLBACK_FIELD")
+GUIDE = io.Custom("PULLBACK_GUIDE")
+"""Reserved for guides that steer a field while it is sampled; nothing makes one yet."""
+
+MAX_SEED = 0xFFFFFFFFFFFFFFFF
+SOLVERS = ("adam", "paper", "gauss-newton")
+SIDES = ("front", "side", "back", "overhead")
+
+
+def field(tooltip: str = "The field: fresh from one of the representation nodes, sampled, or loaded.") -> io.Input:
+    """A FIELD socket."""
+    return FIELD.Input("field", tooltip=tooltip)
+
+
+def vae(tooltip: str = "") -> io.Input:
+    """The decoder of latent fields, optional."""
+    return io.Vae.Input(
+        "vae",
+        optional=True,
+        tooltip=tooltip or "Turns latents into pictures. Fields sampled with toybox are pixels already and need none.",
+    )
+
+
+def seed(tooltip: str = "The same seed gives the same result on the same machine.") -> io.Input:
+    """A seed that is not touched between runs."""
+    return io.Int.Input("seed", default=0, min=0, max=MAX_SEED, control_after_generate=True, tooltip=tooltip)
+
+
+def steps(default: int = 30) -> io.Input:
+    """How many noise levels."""
+    return io.Int.Input(
+        "steps", default=default, min=1, max=1000, tooltip="Noise levels to go through: more is finer and slower."
+    )
+
+
+def cfg(default: float = 2.0) -> io.Input:
+    """Classifier-free guidance."""
+    return io.Float.Input(
+        "cfg",
+        default=default,
+        min=0.0,
+        max=100.0,
+        step=0.1,
+        tooltip="How strictly to follow the prompt: 1 as trained, more exaggerates. Toybox likes 2 to 3, "
+        "Stable Diffusion 5 to 8.",
+    )
+
+
+def views() -> io.Input:
+    """Views per step, where 0 leaves it to the field."""
+    return io.Int.Input(
+        "views",
+        default=0,
+        min=0,
+        max=64,
+        tooltip="Views that each step looks at; 0 takes what the field was made with. More agree better and cost more.",
+    )
+
+
+def sides() -> list[io.Input]:
+    """One optional CONDITIONING per side of an object."""
+    says = {
+        "front": "What the model is told when it looks at the front, for example from View Prompts.",
+        "side": "What the model is told when it looks at a side.",
+        "back": "What the model is told when it looks at the back.",
+        "overhead": "What the model is told when it looks from above 60 degrees.",
+    }
+    return [io.Conditioning.Input(side, optional=True, tooltip=says[side]) for side in SIDES]
+
+
+def view_prompts() -> io.Input:
+    """Whether views are told apart."""
+    return io.Combo.Input(
+        "view_prompts",
+        options=["auto", "off"],
+        default="auto",
+        tooltip="auto: toybox is told the camera, other models get the front, side, back and overhead conditionings "
+        "that are connected. off: every view gets the same words.",
+    )
+
+
+def sampled(canonical: str = "its canonical views") -> list[io.Output]:
+    """What every sampler returns."""
+    return [
+        FIELD.Output(display_name="field", tooltip="The sampled field."),
+        io.Latent.Output(display_name="latent", tooltip=f"The field seen in {canonical}, as latents for VAE Decode."),
+        io.Image.Output(
+            display_name="image",
+            tooltip=f"The field seen in {canonical}; without a VAE, latents appear in rough preview colours.",
+        ),
+    ]

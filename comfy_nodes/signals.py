@@ -1,0 +1,120 @@
+"""Signals: what a ComfyUI MODEL denoises and how it becomes a picture, as far as the core's tasks ask (its `Model`).
+
+The signal is the latent as the network sees it, after `process_in`; toybox's are pixels. A field remembers its signal by
+name: "toybox", or "comfyui:" and the name of a latent format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.latent_formats
+import torch
+from torch import Tensor
+
+from .ladder import ladder
+
+PREFIX = "comfyui:"
+CAMERA = "pullback_camera"
+"""Where toybox finds its cameras (B, 3), as the core's `camera_tensor` makes them, among the transformer options of a call.
+Other models do not look there."""
+PIXELS = {"ChromaRadiance": 1, "HunyuanImage21": 32, "SC_B": 4}
+"""Pixels per latent of formats that do not say so themselves in older versions and are not 8."""
+
+
+class ToyboxFormat(comfy.latent_formats.LatentFormat):
+    """Toybox's signal: premultiplied RGBA pixels in [-1, 1]."""
+
+    latent_channels = 4
+    spacial_downscale_ratio = 1
+    latent_rgb_factors = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (-1.0, -1.0, -1.0))
+    latent_rgb_factors_bias = (1.0, 1.0, 1.0)  # over white: rgb + (1 - alpha), in [-1, 1]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A signal; see `Model` in the core's types.py for channels, size, scale and the range of sigma."""
+
+    name: str
+    format: Any
+    size: int
+    sigma_min: float = 0.03
+    sigma_max: float = 20.0
+    vae: Any = None
+
+    @property
+    def channels(self) -> int:
+        return self.format.latent_channels
+
+    @property
+    def scale(self) -> int:
+        if self.vae is not None and self.name != "toybox":
+            return int(self.vae.spacial_compression_decode())
+        kind = type(self.format)
+        return int(getattr(kind, "spacial_downscale_ratio", PIXELS.get(kind.__name__, 8)))
+
+    @property
+    def decodes(self) -> bool:
+        """Whether pictures can be made of it."""
+        return self.name == "toybox" or self.vae is not None
+
+    @torch.no_grad()
+    def decode(self, signal: Tensor) -> Tensor:
+        """Signals (B, channels, h, w) to display pictures (B, 3 or 4, H, W) in [0, 1] on the processor."""
+        if self.name == "toybox":
+            from ..core.pullback.generative.toybox.model import ToyboxModel
+
+            return ToyboxModel().decode(signal)
+        if self.vae is None:
+            raise ValueError("this field is made of latents: connect the VAE of the model that sampled it")
+        latents = self.format.process_out(signal)
+        pictures = [self.vae.decode(latent).float().cpu().movedim(-1, 1) for latent in latents.split(1)]
+        return torch.cat(pictures)[:, :3].clamp(0, 1)
+
+
+def signal_of(patcher: Any, vae: Any) -> Signal:
+    """The signal of a MODEL. ValueError where it does not draw pictures, or the VAE is of another model."""
+    fmt = patcher.get_model_object("latent_format")
+    name = type(fmt).__name__
+    if getattr(fmt, "latent_dimensions", 2) != 2 or "Audio" in name:
+        raise ValueError(
+            f"this model's latents ({name}) are no flat pictures: fields are sampled from image models only"
+        )
+    toybox = isinstance(fmt, ToyboxFormat)
+    sampling = patcher.get_model_object("model_sampling")
+    low, high = _range(sampling)
+    signal = Signal("toybox" if toybox else PREFIX + name, fmt, 64, low, high, None if toybox else _fitting(vae, fmt))
+    size = 64 if toybox else (512 if name in ("SD15", "SD_X4") else 1024) // signal.scale
+    return Signal(signal.name, fmt, size, low, high, signal.vae)
+
+
+def decoder(field: Any, vae: Any) -> Signal:
+    """The signal that a sampled field is made of, ready to decode. ValueError says what is missing."""
+    size = getattr(field.diffrep, "size", None) or getattr(field.diffrep, "height", 64)
+    size = size if isinstance(size, int) else max(size)
+    if field.model == "toybox":
+        return Signal("toybox", ToyboxFormat(), size)
+    kind = getattr(comfy.latent_formats, field.model.removeprefix(PREFIX), None)
+    known = isinstance(kind, type) and issubclass(kind, comfy.latent_formats.LatentFormat)
+    if not (field.model.startswith(PREFIX) and known):
+        raise ValueError(
+            f"this field was sampled by {field.model!r}, whose latents ComfyUI does not know: decode it with `pullback render`"
+        )
+    return Signal(field.model, kind(), size, vae=_fitting(vae, kind()))
+
+
+def _fitting(vae: Any, fmt: Any) -> Any:
+    if vae is not None and vae.latent_channels != fmt.latent_channels:
+        raise ValueError(
+            f"the VAE decodes {vae.latent_channels} channels and the latents ({type(fmt).__name__}) have "
+            f"{fmt.latent_channels}: connect the VAE of the model that samples the field"
+        )
+    return vae
+
+
+def _range(sampling: Any) -> tuple[float, float]:
+    """The least and the greatest sigma of a model, in the core's form."""
+    ends = torch.tensor([float(sampling.sigma_max), float(sampling.sigma_min)])
+    high, low = ladder(sampling, ends).sigmas.tolist()
+    return low, high

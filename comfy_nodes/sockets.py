@@ -1,0 +1,159 @@
+"""Sockets: what travels between nodes, and the one place where ComfyUI's layouts meet the core's.
+
+ComfyUI: IMAGE (B, H, W, 3) and MASK (B, H, W) in [0, 1]; MESH in glTF's axes (Y up), uv from the top left.
+The core: pictures (B, C, H, W), four channels being premultiplied RGBA; the world Z up, uv from the bottom left.
+No ComfyUI here, so that all of it is tested everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ..core.pullback.storage import Field
+    from .plans import Plan
+
+
+@dataclass(frozen=True)
+class FieldValue:
+    """What a FIELD socket carries: how to sample a field, and the field itself once it has been sampled."""
+
+    plan: Plan
+    field: Field | None = None
+
+    def sampled(self) -> Field:
+        """The field; ValueError where it is still fresh."""
+        if self.field is None:
+            raise ValueError("this field has not been sampled yet: put a Field Sampler between it and this node")
+        return self.field
+
+
+@dataclass
+class MeshValue:
+    """A MESH for versions of ComfyUI whose own class knows positions and faces only: the newer one's attributes.
+
+    vertices (B, N, 3), faces (B, M, 3), uvs (B, N, 2) from the top left, texture (B, H, W, 3) in [0, 1].
+    """
+
+    vertices: Tensor
+    faces: Tensor
+    uvs: Tensor | None = None
+    texture: Tensor | None = None
+    vertex_colors: Tensor | None = None
+    vertex_counts: Tensor | None = None
+    face_counts: Tensor | None = None
+    unlit: bool = field(default=False)
+
+
+@dataclass
+class VoxelValue:
+    """A VOXEL for versions of ComfyUI that keep their own class among the nodes. data: (B, Z, Y, X)."""
+
+    data: Tensor
+
+
+def to_image(pictures: Tensor) -> Tensor:
+    """Display pictures (B, 3 or 4, H, W) to an IMAGE (B, H, W, 3): RGBA is laid on white."""
+    return on_white(pictures).movedim(1, -1).contiguous()
+
+
+def to_mask(pictures: Tensor) -> Tensor:
+    """Display pictures (B, 3 or 4, H, W) to a MASK (B, H, W): 1 where something is."""
+    return pictures[:, 3] if pictures.shape[1] == 4 else torch.ones_like(pictures[:, 0])
+
+
+def from_image(image: Tensor) -> Tensor:
+    """An IMAGE (B, H, W, C) to pictures (B, C, H, W)."""
+    return image.movedim(-1, 1).contiguous()
+
+
+def on_white(pictures: Tensor) -> Tensor:
+    """Premultiplied RGBA (..., 4, H, W) over white; RGB passes through."""
+    if pictures.shape[-3] == 3:
+        return pictures
+    return (pictures[..., :3, :, :] + 1 - pictures[..., 3:, :, :]).clamp(0, 1)
+
+
+def rough_colours(latents: Tensor, factors: Any, bias: Any) -> Tensor:
+    """Latents (B, C, h, w) to preview pictures (B, 3, h, w) by a model's linear map, (C, 3) factors and (3,) bias.
+
+    Where a model has none, its first three channels.
+    """
+    if factors is None:
+        rgb = latents[:, :3].expand(-1, 3, -1, -1) if latents.shape[1] < 3 else latents[:, :3]
+    else:
+        rgb = torch.einsum("bchw,cr->brhw", latents, torch.as_tensor(factors, dtype=latents.dtype))
+        if bias is not None:
+            rgb = rgb + torch.as_tensor(bias, dtype=latents.dtype)[:, None, None]
+    return (rgb / 2 + 0.5).clamp(0, 1)
+
+
+def nearness(depth: Tensor) -> Tensor:
+    """Distances (B, 1, H, W), infinite where nothing is, to an IMAGE (B, H, W, 3): 1 at the nearest, 0 at nothing.
+
+    What is there stays at 0.1 and above. One scale for the whole batch.
+    """
+    there = depth.isfinite()
+    if not there.any():
+        return torch.zeros_like(depth).expand(-1, 3, -1, -1).movedim(1, -1).contiguous()
+    near, far = depth[there].min(), depth[there].max()
+    scaled = 1 - 0.9 * (depth - near) / (far - near).clamp(min=1e-6)
+    return torch.where(there, scaled, 0.0).expand(-1, 3, -1, -1).movedim(1, -1).contiguous()
+
+
+def to_gltf(points: Tensor) -> Tensor:
+    """World points (..., 3), Z up, to glTF's axes, Y up."""
+    x, y, z = points.unbind(-1)
+    return torch.stack([x, z, -y], -1)
+
+
+def to_world(points: Tensor) -> Tensor:
+    """glTF's axes to the world: the inverse of `to_gltf`."""
+    x, y, z = points.unbind(-1)
+    return torch.stack([x, -z, y], -1)
+
+
+def flipped(uv: Tensor) -> Tensor:
+    """uv (..., 2) from the bottom left to uv from the top left, or back."""
+    return torch.stack([uv[..., 0], 1 - uv[..., 1]], -1)
+
+
+VIEWER = 2.5
+"""Length in the 3D viewer of one of ours: it scales what it loads to a size of 5, and an object's cube has 2."""
+
+
+def camera_of(info: Any, fov: float) -> tuple[Tensor, float]:
+    """A LOAD3D_CAMERA to an eye (1, 3) in the world that looks at the middle, and an angle of view in radians.
+
+    `info` is the viewer's {position: {x, y, z}, target: {x, y, z}, zoom}; ValueError where it is something else.
+    """
+    try:
+        position, target = ([float(info[key][axis]) for axis in "xyz"] for key in ("position", "target"))
+        zoom = float(info.get("zoom", 1)) or 1.0
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise ValueError(
+            "camera must come from a Load 3D or Preview 3D node: it lacks a position or a target"
+        ) from error
+    eye = to_world(torch.tensor([position]) - torch.tensor([target])) / VIEWER
+    if eye.norm() < 1e-6:
+        raise ValueError("the camera stands on what it looks at: move it away in the 3D viewer")
+    return eye, 2 * math.atan(math.tan(fov / 2) / zoom)
+
+
+def angles(text: str) -> list[tuple[float, float]]:
+    """ "azimuth,elevation" pairs in degrees, one per line or between semicolons. ValueError says what is wrong."""
+    pairs = [part.strip() for part in text.replace("\n", ";").split(";") if part.strip()]
+    try:
+        found = [tuple(float(number) for number in pair.split(",")) for pair in pairs]
+    except ValueError:
+        found = []
+    if not found or any(len(pair) != 2 or not all(map(math.isfinite, pair)) for pair in found):
+        raise ValueError(
+            f"views is {text!r}; it takes azimuth,elevation in degrees, one pair per line, for example 30,20"
+        )
+    return [(pair[0], pair[1]) for pair in found]
