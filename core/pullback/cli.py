@@ -7,29 +7,23 @@ Ctrl-C). A sampling run keeps its state in `<output>.run` until the output is th
 from __future__ import annotations
 
 import math
-import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from . import storage, tasks
-from .diffreps.image import SirenImage
+from . import errors, outputs, storage, tasks
 from .diffreps.radiance import VoxelRadiance
-from .files import clear_remains
 from .generative.toybox import words as toybox_words
 from .geometry.cameras import orbit
-from .mesh.glb import write_glb
+from .outputs import FIELD, PREVIEW, TURNTABLE, beside, claimed
 from .pictures import write_png
 from .pull import State
 from .storage import Field
@@ -39,10 +33,6 @@ from .types import Cancelled, Model
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="Sample 3D objects, panoramas and images of any size from any image diffusion model.")  # fmt: skip
 console = Console(stderr=True, highlight=False, markup=False)
-MAX_PIXELS = 1 << 16
-"""Longest side of a picture."""
-FIELD, TURNTABLE, RUN, PREVIEW, LOCK = ".field.safetensors", ".turntable.png", ".run", ".preview.png", ".lock"
-"""What an output's companions add to its whole name, so that x.glb and x.png have fields of their own."""
 
 Prompt = Annotated[str, typer.Argument(help='What to draw, for example "a red mushroom".')]
 Out = Annotated[Path, typer.Option("-o", "--out", help="The file to write.")]
@@ -73,17 +63,16 @@ def generate(
 ) -> None:  # fmt: skip
     """Sample a textured 3D object; writes a GLB, its field file and a turntable picture."""
     settings = Settings(prompt, negative, seed, steps, guidance, eta, _pair(repaint), solver, views)
-    _in_range("faces", faces, 100, 1_000_000)
-    _in_range("texture", texture, 16, 8192)
-    with _claimed(out, ".glb") as run:
+    _in_range("faces", faces)
+    _in_range("texture", texture)
+    with claimed(out, ".glb") as run:
         loaded = tasks.load_model(model, device)
         field = _sampled("generate", loaded, tasks.object_recipe(loaded, settings), settings, run, resume, preview)
-        storage.save_field(_beside(out, FIELD), field)
+        storage.save_field(beside(out, FIELD), field)
         with console.status("mesh and texture"):
-            _write_picture(_beside(out, TURNTABLE), tasks.turntable_picture(field, loaded))
-            mesh, picture = tasks.textured_mesh(field, loaded, faces, texture)
-            write_glb(out, mesh, picture, name=prompt)
-    console.print(f"{out}: {len(mesh.faces)} faces; also {_beside(out, FIELD).name} and {_beside(out, TURNTABLE).name}")
+            outputs.write_picture(beside(out, TURNTABLE), tasks.turntable_picture(field, loaded))
+            mesh = outputs.write_mesh(out, field, loaded, faces=faces, texture=texture)
+    console.print(f"{out}: {len(mesh.faces)} faces; also {beside(out, FIELD).name} and {beside(out, TURNTABLE).name}")
 
 
 @app.command()
@@ -95,13 +84,13 @@ def image(
 ) -> None:  # fmt: skip
     """Sample an image without a resolution, and write it at one."""
     settings = Settings(prompt, negative, seed, steps, guidance, eta, _pair(repaint), solver, 1)
-    _in_range("size", size, 1, MAX_PIXELS)
-    with _claimed(out, ".png") as run:
+    _in_range("size", size)
+    with claimed(out, ".png") as run:
         loaded = tasks.load_model(model, device)
         field = _sampled("image", loaded, tasks.image_recipe(loaded, settings), settings, run, resume, preview)
-        storage.save_field(_beside(out, FIELD), field)
-        write_png(out, tasks.bands(field, size, size, loaded), size, size)
-    console.print(f"{out}: {size} x {size}; also {_beside(out, FIELD).name}")
+        storage.save_field(beside(out, FIELD), field)
+        outputs.write_whole(out, field, loaded, size)
+    console.print(f"{out}: {size} x {size}; also {beside(out, FIELD).name}")
 
 
 @app.command()
@@ -114,15 +103,14 @@ def panorama(
 ) -> None:  # fmt: skip
     """Sample a panorama whose left edge is its right edge, and write it equirectangular or as a strip."""
     settings = Settings(prompt, negative, seed, steps, guidance, eta, _pair(repaint), solver, views)
-    _in_range("width", width, 8, MAX_PIXELS)
-    with _claimed(out, ".png") as run:
+    _in_range("width", width)
+    with claimed(out, ".png") as run:
         loaded = tasks.load_model(model, device)
         recipe = tasks.panorama_recipe(loaded, settings, projection)
         field = _sampled(f"panorama {projection}", loaded, recipe, settings, run, resume, preview)
-        storage.save_field(_beside(out, FIELD), field)
-        height = width // tasks.aspect(field)
-        write_png(out, map(tasks.on_white, tasks.bands(field, height, width, loaded)), width, height)
-    console.print(f"{out}: {width} x {height}; also {_beside(out, FIELD).name}")
+        storage.save_field(beside(out, FIELD), field)
+        height = outputs.write_whole(out, field, loaded, width)
+    console.print(f"{out}: {width} x {height}; also {beside(out, FIELD).name}")
 
 
 @app.command()
@@ -138,7 +126,7 @@ def render(
     loaded = tasks.load_model(model or field.model, device)
     width, height = _size(size, field)
     part = _crop(crop, width, height)
-    with _claimed(out, ".png"):
+    with claimed(out, ".png"):
         write_png(out, _bands(field, loaded, width, height, part, view), part[3], part[2])
     console.print(f"{out}: {part[3]} x {part[2]}")
 
@@ -151,12 +139,12 @@ def mesh(
     model: Annotated[str, typer.Option(help="Decodes latent fields; default: the field's own.")] = "", device: Device = "cpu",
 ) -> None:  # fmt: skip
     """Make a textured mesh of an existing 3D field."""
-    _in_range("faces", faces, 100, 1_000_000)
-    _in_range("texture", texture, 16, 8192)
+    _in_range("faces", faces)
+    _in_range("texture", texture)
     field = storage.load_field(field_file)
-    with _claimed(out, ".glb"):
-        surface, picture = tasks.textured_mesh(field, tasks.load_model(model or field.model, device), faces, texture)
-        write_glb(out, surface, picture, name=field.prompt or "object")
+    with claimed(out, ".glb"):
+        loaded = tasks.load_model(model or field.model, device)
+        surface = outputs.write_mesh(out, field, loaded, faces=faces, texture=texture)
     console.print(f"{out}: {len(surface.faces)} faces")
 
 
@@ -171,14 +159,12 @@ def list_words() -> None:
 
 
 def _sampled(
-    task: str, model: Model, recipe: Recipe, settings: Settings, run: Path, resume: bool, preview: bool
+    task: str, model: Model, recipe: Recipe, settings: Settings, path: Path, resume: bool, preview: bool
 ) -> Field:
     """Sample with a progress bar, keeping the run file up to date; continue it if asked."""
-    agreed = tasks.settings_of_run(task, model.name, settings)
-    state = storage.load_run(run, agreed) if resume and run.exists() else None
-    if resume and state is None:
-        console.print(f"no unfinished run at {run}: starting from the beginning")
-    pull = tasks.prepare(model, recipe, settings)
+    if resume and not path.exists():
+        console.print(f"no unfinished run at {path}: starting from the beginning")
+    run = outputs.run(task, model, recipe, settings, path, resume)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -189,67 +175,23 @@ def _sampled(
         TextColumn("residual {task.fields[residual]:.4f}"),
     )
     with Progress(*columns, console=console) as bar:
-        line = bar.add_task(
-            settings.prompt[:40], total=len(settings.walk), completed=state.move if state else 0, residual=0.0
-        )
+        done = run.state.move if run.state else 0
+        line = bar.add_task(settings.prompt[:40], total=len(settings.walk), completed=done, residual=0.0)
 
         def show(move: int, total: int, now: State) -> None:
             bar.update(line, completed=move, residual=now.residual)
             if preview:
-                _write_picture(
-                    run.with_suffix(PREVIEW), tasks.preview(tasks.field_of(recipe, settings, model, now), model)
-                )
+                outputs.write_picture(path.with_suffix(PREVIEW), tasks.preview(run.field(now), model))
 
-        final = tasks.sample(pull, settings.seed, state, show, lambda now: storage.save_run(run, now, agreed))
-    return tasks.field_of(recipe, settings, model, final)
-
-
-@contextmanager
-def _claimed(out: Path, suffix: str) -> Iterator[Path]:
-    """Make sure that `out` can be written and that no other run writes it; yields its run file, gone after success."""
-    if out.suffix.lower() != suffix:
-        raise ValueError(f"the output {out} should end in {suffix}")
-    if not out.parent.is_dir():
-        raise ValueError(f"the folder {out.parent} does not exist: make it first")
-    if out.is_dir():
-        raise ValueError(f"the output {out} is a folder")
-    try:
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
-    except OSError as error:
-        raise ValueError(f"the folder {out.parent.resolve()} cannot be written: {error.strerror}") from error
-    lock = FileLock(_beside(out, LOCK))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(f"another run is writing {out}: wait for it, or choose another output") from None
-    try:
-        for companion in (out, *(_beside(out, end) for end in (FIELD, TURNTABLE, RUN, PREVIEW))):
-            clear_remains(companion)
-        yield _beside(out, RUN)
-        _beside(out, RUN).unlink(missing_ok=True)
-        _beside(out, PREVIEW).unlink(missing_ok=True)
-    finally:
-        if os.name == "posix":  # Windows cannot remove an open file, and there nobody can take the lock after us
-            Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
-
-
-def _beside(out: Path, end: str) -> Path:
-    return out.with_name(out.name + end)
+        return run(show)
 
 
 def _bands(field: Field, model: Model, width: int, height: int, part: tasks.Crop, view: str) -> Iterator[Tensor]:
     if not isinstance(field.diffrep, VoxelRadiance):
-        whole = tasks.bands(field, height, width, model, part)
-        return whole if isinstance(field.diffrep, SirenImage) else map(tasks.on_white, whole)
+        return outputs.opaque(field, tasks.bands(field, height, width, model, part))
     azimuth, elevation = _numbers("view", view, 2)
     camera = orbit(torch.tensor([math.radians(azimuth)]), torch.tensor([math.radians(elevation)]))
     return tasks.view_bands(field, camera, height, width, model, part)
-
-
-def _write_picture(path: Path, picture: Tensor) -> None:
-    write_png(path, iter([picture]), picture.shape[-1], picture.shape[-2])
 
 
 def _numbers(name: str, text: str, count: int) -> list[float]:
@@ -274,9 +216,8 @@ def _whole(name: str, text: str, count: int) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def _in_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"--{name} is {value}; it must be between {low} and {high}")
+def _in_range(name: str, value: int) -> None:
+    outputs.in_range(name, value, f"--{name}")
 
 
 def _size(text: str, field: Field) -> tuple[int, int]:
@@ -286,7 +227,7 @@ def _size(text: str, field: Field) -> tuple[int, int]:
     width = int(parts[0])
     height = int(parts[1]) if len(parts) == 2 else max(1, width // tasks.aspect(field))
     for side in (width, height):
-        _in_range("size", side, 1, MAX_PIXELS)
+        _in_range("size", side)
     return width, height
 
 
@@ -323,15 +264,12 @@ def _guarded(work: Callable[[], object]) -> tuple[int, str]:
         result = work()
     except (KeyboardInterrupt, Cancelled, typer.Abort):
         return 130, stopped
-    except OSError as error:
-        return 1, f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}"
-    except (MemoryError, torch.OutOfMemoryError):
-        return 1, "out of memory: choose a smaller size, fewer views or another device"
-    except (ValueError, ImportError) as error:  # ImportError names the extra to install
-        return 1, str(error)
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # typer's and click's usage errors
             return int(error.exit_code), error.format_message()
-        raise
+        said = errors.sentence(error)
+        if said is None:
+            raise
+        return 1, said
     code = result if isinstance(result, int) else 0  # typer hands exit codes back, 130 for Ctrl-C among them
     return code, stopped if code == 130 else ""

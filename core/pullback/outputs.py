@@ -1,0 +1,147 @@
+"""Outputs: the files that a task leaves, and the runs that lead to them. The command line and the worker share them.
+
+An output `x.glb` or `x.png` has companions whose names begin with its own. While it is sampled, `x.glb.run` holds
+the state: a run that was interrupted in any way continues from there to the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from torch import Tensor
+from trimesh import Trimesh
+
+from . import storage, tasks
+from .diffreps.image import SirenImage
+from .files import clear_remains
+from .mesh.glb import write_glb
+from .pictures import write_png
+from .pull import Pull, State
+from .storage import Field
+from .tasks import Recipe, Settings
+from .types import Model, Progress
+
+FIELD, TURNTABLE, RUN, PREVIEW, LOCK = ".field.safetensors", ".turntable.png", ".run", ".preview.png", ".lock"
+"""What an output's companions add to its whole name, so that x.glb and x.png have fields of their own."""
+MAX_PIXELS = 1 << 16
+"""Longest side of a picture."""
+RANGES = {
+    "size": (1, MAX_PIXELS), "width": (8, MAX_PIXELS), "faces": (100, 1_000_000), "texture": (16, 8192),
+    "resolution": (16, 512), "bake_views": (4, 256), "bake_size": (32, 2048),
+}  # fmt: skip
+"""What the numbers that shape an output may be."""
+
+
+def in_range(name: str, value: int, title: str = "") -> int:
+    """The value itself; ValueError where RANGES does not allow it. title: what the user knows it as."""
+    low, high = RANGES[name]
+    if not low <= value <= high:
+        raise ValueError(f"{title or name} is {value}; it must be between {low} and {high}")
+    return value
+
+
+def beside(out: Path, end: str) -> Path:
+    """The companion of an output."""
+    return out.with_name(out.name + end)
+
+
+@contextmanager
+def claimed(out: Path, suffix: str) -> Iterator[Path]:
+    """Make sure that `out` can be written and that no other run writes it; yields its run file, gone after success."""
+    if out.suffix.lower() != suffix:
+        raise ValueError(f"the output {out} should end in {suffix}")
+    if not out.parent.is_dir():
+        raise ValueError(f"the folder {out.parent} does not exist: make it first")
+    if out.is_dir():
+        raise ValueError(f"the output {out} is a folder")
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"the folder {out.parent.resolve()} cannot be written: {error.strerror}") from error
+    lock = FileLock(beside(out, LOCK))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"another run is writing {out}: wait for it, or choose another output") from None
+    try:
+        for companion in (out, *(beside(out, end) for end in (FIELD, TURNTABLE, RUN, PREVIEW))):
+            clear_remains(companion)
+        yield beside(out, RUN)
+        beside(out, RUN).unlink(missing_ok=True)
+        beside(out, PREVIEW).unlink(missing_ok=True)
+    finally:
+        if os.name == "posix":  # Windows cannot remove an open file, and there nobody can take the lock after us
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A sampling run that keeps its run file up to date. `state`: where it goes on from, None at the beginning."""
+
+    model: Model
+    recipe: Recipe
+    settings: Settings
+    pull: Pull
+    path: Path
+    agreed: dict[str, Any]
+    state: State | None
+
+    def __call__(self, progress: Progress | None = None) -> Field:
+        """Sample to the end. `progress` may raise `Cancelled`: the run file stays."""
+        save = lambda now: storage.save_run(self.path, now, self.agreed)
+        return self.field(tasks.sample(self.pull, self.settings.seed, self.state, progress, save))
+
+    def field(self, state: State) -> Field:
+        """The field in a state, finished or not."""
+        return tasks.field_of(self.recipe, self.settings, self.model, state)
+
+
+def run(
+    task: str,
+    model: Model,
+    recipe: Recipe,
+    settings: Settings,
+    path: Path,
+    resume: bool = False,
+    tick: Callable[[], None] = lambda: None,
+) -> Run:
+    """A run whose state is kept at `path`; with `resume` it goes on from there, if there is one.
+
+    ValueError for all that can be wrong with a prompt, and where the run at `path` had other settings.
+    """
+    agreed = tasks.settings_of_run(task, model.name, settings)
+    state = storage.load_run(path, agreed) if resume and path.exists() else None
+    return Run(model, recipe, settings, tasks.prepare(model, recipe, settings, tick), path, agreed, state)
+
+
+def write_mesh(out: Path, field: Field, model: Model, **options: int) -> Trimesh:
+    """Write a field's textured mesh; the options are those of `tasks.textured_mesh`."""
+    mesh, texture = tasks.textured_mesh(field, model, **options)
+    write_glb(out, mesh, texture, name=field.prompt or "object")
+    return mesh
+
+
+def write_picture(out: Path, picture: Tensor) -> None:
+    """Write a small display picture (3 or 4, H, W)."""
+    write_png(out, iter([picture]), picture.shape[-1], picture.shape[-2])
+
+
+def write_whole(out: Path, field: Field, model: Model, width: int) -> int:
+    """Write an image or a panorama, `width` pixels wide, in the memory of a tile; returns its height."""
+    height = max(1, width // tasks.aspect(field))
+    write_png(out, opaque(field, tasks.bands(field, height, width, model)), width, height)
+    return height
+
+
+def opaque(field: Field, bands: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Bands as they are written: images may be transparent, panoramas are not."""
+    return bands if isinstance(field.diffrep, SirenImage) else map(tasks.on_white, bands)
