@@ -213,6 +213,8 @@ def _select(scene: bpy.types.Scene, thing: bpy.types.Object) -> None:
     layer = bpy.context.view_layer if bpy.context.scene == scene else scene.view_layers[0]
     for other in layer.objects.selected:
         other.select_set(False, view_layer=layer)
-    if thing.name in layer.objects:  # not where its collection is excluded
+    try:
         thing.select_set(True, view_layer=layer)
-        layer.objects.active = thing
+    except RuntimeError:  # its collection is excluded from this layer
+        return
+    layer.objects.active = thing

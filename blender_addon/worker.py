@@ -97,7 +97,8 @@ class Worker:
         process = self._process
         if process is not None:
             for message in process.receive():
-                news += self._hear(message)
+                if self._process is process:  # what a lost one still had to say is of no interest
+                    news += self._hear(message)
             if self._process is process:
                 news += self._watch(process)
         return news
@@ -237,9 +238,9 @@ class _Process:
                 except ProtocolError as error:
                     popen.kill()
                     self._lose(f"the worker printed something that is {error}", TEST)
-                    break
-        code = popen.wait()
-        self._lose(f"the worker {_ended(code)}", AGAIN)
+                    popen.wait()
+                    return
+        self._lose(f"the worker {_ended(popen.wait())}", AGAIN)
 
     def _write(self, popen: subprocess.Popen[bytes]) -> None:
         assert popen.stdin is not None
