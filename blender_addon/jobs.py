@@ -8,6 +8,7 @@ in Object Mode with no tool running, so that it is one undo step.
 import atexit
 import contextlib
 import time
+from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ EVERY = 0.1
 """Seconds between two looks at the backend."""
 PREVIEWS = 1.5
 """Least seconds between two preview pictures."""
+STAGES = ("Asking the server", "Loading the model", "Sampling", "Mesh and texture", "Writing", "Stopping")
+"""What worker and server say of themselves; here so that it can be translated."""
 ALIVE = ("WAITING", "RUNNING", "READY")
 
 
@@ -102,7 +105,7 @@ class Job:
 
 
 queue: list[Job] = []
-"""Every job that is not done and not dismissed, oldest first."""
+"""Every job that the panel shows, oldest first: all that are not done, and those that are and left a note."""
 _number = 0
 _worker: worker.Worker | None = None
 _server: server.Server | None = None
@@ -137,7 +140,7 @@ def cancel(number: int = 0) -> None:
 
 
 def resume(number: int) -> None:
-    """Take a stopped job up again, before those that wait."""
+    """Take a stopped job up again, or start it anew where nothing was kept; before those that wait."""
     global _paused
     job = _of(number)
     if job is None or job.status in ALIVE:
@@ -179,6 +182,7 @@ def current() -> Job | None:
 
 
 def busy() -> bool:
+    """Whether anything runs or waits."""
     return any(job.status in ALIVE for job in queue)
 
 
@@ -295,7 +299,9 @@ def _take(job: Job, message: protocol.Message, backend: "worker.Worker | server.
         _end(job, "FAILED", message["text"], message["hint"], message["log"], message["resumable"])
 
 
-def _end(job: Job, status: str, text: str, hint: str = "", log: list[str] | None = None, resumable: bool = False) -> None:
+def _end(
+    job: Job, status: str, text: str, hint: str = "", log: list[str] | None = None, resumable: bool = False
+) -> None:
     job.status, job.message, job.hint, job.log, job.can_resume = status, text, hint, log or [], resumable
     job.preview_icon = 0
     if _previews is not None:
@@ -304,10 +310,36 @@ def _end(job: Job, status: str, text: str, hint: str = "", log: list[str] | None
 
 def _show(job: Job, path: str) -> None:
     """Make a picture the newest one of the panel."""
-    if _previews is not None:
-        _previews.clear()
-        if Path(path).is_file():
-            job.preview_icon = _previews.load(f"{job.id} {time.monotonic()}", path, "IMAGE").icon_id
+    if _previews is None:
+        return
+    try:
+        width, height, pixels = _drawn(path)
+    except (OSError, RuntimeError):  # it went when the job ended
+        return
+    _previews.clear()
+    picture = _previews.new(f"{job.id} {time.monotonic()}")
+    picture.image_size = width, height
+    picture.image_pixels_float.foreach_set(pixels)
+    job.preview_icon = picture.icon_id
+
+
+def _drawn(path: str) -> tuple[int, int, array]:
+    """Width, height and RGBA pixels, bottom row first, of a picture file. Views in a row of four come two by two."""
+    image = bpy.data.images.load(path)
+    try:
+        width, height = image.size
+        pixels = array("f", bytes(16 * width * height))
+        image.pixels.foreach_get(pixels)
+    finally:
+        bpy.data.images.remove(image)
+    if width != 4 * height:
+        return width, height, pixels
+    row, half = 4 * width, 2 * width
+    right, left = (array("f") for _ in range(2))
+    for start in range(0, len(pixels), row):
+        left += pixels[start : start + half]
+        right += pixels[start + half : start + row]
+    return 2 * height, 2 * height, right + left
 
 
 # Who does the work
@@ -365,8 +397,9 @@ def _place(job: Job) -> None:
     except (OSError, ValueError, RuntimeError) as error:
         _end(job, "FAILED", str(error))
         return
-    _end(job, "DONE", "")
-    queue.remove(job)
+    _end(job, "DONE", " ".join(job.notes))
+    if not job.notes:
+        queue.remove(job)
 
 
 def _place_object(job: Job) -> None:

@@ -141,9 +141,7 @@ class PULLBACK_OT_remesh(Generate):
         model = drawing_model(settings)
         if settings.model != "SERVER" and thing.get("pullback_model"):
             model["model"] = thing["pullback_model"]  # the field's own, whatever the panel says now
-        return [
-            ({"kind": "mesh", "options": {"field": field, **meshing(settings), **model}}, {"object": thing.name})
-        ]
+        return [({"kind": "mesh", "options": {"field": field, **meshing(settings), **model}}, {"object": thing.name})]
 
 
 class PULLBACK_OT_roll_seed(bpy.types.Operator):

@@ -43,12 +43,10 @@ class PULLBACK_PT_main(Sidebar, bpy.types.Panel):
         row.prop(settings, "variants", text="")
 
         column = layout.column(align=True)
-        row = column.row(align=True)
-        row.operator("pullback.generate_panorama", icon="WORLD")
-        row.prop(settings, "panorama_width", text="")
-        row = column.row(align=True)
-        row.operator("pullback.generate_image", icon="TEXTURE")
-        row.prop(settings, "image_size", text="")
+        for operator, icon, size in (("panorama", "WORLD", "panorama_width"), ("image", "TEXTURE", "image_size")):
+            row = column.split(factor=0.72, align=True)
+            row.operator(f"pullback.generate_{operator}", icon=icon)
+            row.prop(settings, size, text="")
 
         for job in jobs.shown():
             _job(layout.box().column(), job, context.region.width)
@@ -70,37 +68,40 @@ def _warnings(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> 
         box.operator("pullback.open_preferences", icon="PREFERENCES")
 
 
-def _job(column: bpy.types.UILayout, job: "jobs.Job", width: int) -> None:
+def _job(column: bpy.types.UILayout, job: jobs.Job, width: int) -> None:
     """One job: its name, then what its state asks for."""
     row = column.row()
     row.label(text=job.title, icon=ICONS[job.status], translate=False)
-    if job.status in ("WAITING", "RUNNING", "READY"):
-        row.operator("pullback.cancel", text="", icon="X", emboss=False).job = job.number
+    operator = "pullback.cancel" if job.status in jobs.ALIVE else "pullback.dismiss"
+    row.operator(operator, text="", icon="X", emboss=False).job = job.number
     if job.status == "RUNNING":
         column.progress(factor=job.fraction, text=job.progress_text, type="BAR", translate=False)
         if job.preview_icon:
-            column.template_icon(job.preview_icon, scale=max(4.0, (width - 70) / (20 * _scale())))
+            column.template_icon(job.preview_icon, scale=max(4.0, (width - 75) / (20 * _scale())))
+    elif job.status == "READY":
+        _lines(column, said("Ready: it is placed once you are in Object Mode"), width)
+    for text in (job.message, *(job.notes if job.status in jobs.ALIVE else ()), job.hint):
+        _lines(column, text, width)
+    if job.log:
+        log = column.box().column(align=True)
+        log.scale_y = 0.7
+        for line in job.log[-4:]:
+            log.label(text=line[:200], translate=False)
+    if job.status == "RUNNING":
         row = column.row()
         row.scale_y = 1.2
         row.operator("pullback.cancel", icon="CANCEL").job = job.number
-    elif job.status == "READY":
-        _lines(column, said("Ready: it is placed once you are in Object Mode"), width)
     elif job.status in ("FAILED", "CANCELLED"):
-        _lines(column, job.message, width)
-        if job.log:
-            log = column.box().column(align=True)
-            log.scale_y = 0.7
-            for line in job.log[-4:]:
-                log.label(text=line[:200], translate=False)
         row = column.row(align=True)
-        if job.can_resume:
-            row.operator("pullback.resume", icon="PLAY").job = job.number
+        row.operator("pullback.resume", text="Resume" if job.can_resume else "Try Again", icon="PLAY").job = job.number
+        if job.wants_preferences:
+            row.operator("pullback.open_preferences", text="Preferences", icon="PREFERENCES")
         if job.log:
             row.operator("pullback.copy_log", text="", icon="COPYDOWN").job = job.number
-        row.operator("pullback.dismiss", text="", icon="X").job = job.number
 
 
-ICONS = {"WAITING": "TIME", "RUNNING": "RENDER_ANIMATION", "READY": "CHECKMARK", "FAILED": "ERROR", "CANCELLED": "CANCEL"}
+ICONS = {"WAITING": "TIME", "RUNNING": "RENDER_ANIMATION", "READY": "CHECKMARK", "DONE": "INFO", "FAILED": "ERROR",
+         "CANCELLED": "CANCEL"}  # fmt: skip
 
 
 def _scale() -> float:

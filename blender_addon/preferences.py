@@ -19,8 +19,8 @@ class PullbackPreferences(bpy.types.AddonPreferences):
 
     interpreter: StringProperty(
         name="Python",
-        description="The Python in which Pullback is installed. Empty: the environment beside the .blend file, "
-        "then the one made below, then the one on the PATH",
+        description="The Python in which Pullback is installed. Empty: the environment made below, then the "
+        "one on the PATH, then one beside the .blend file",
         subtype="FILE_PATH",
     )
     source: StringProperty(
@@ -53,7 +53,9 @@ class PullbackPreferences(bpy.types.AddonPreferences):
         box.prop(self, "interpreter")
         python = interpreter()
         if not self.interpreter:
-            text = said("Found: {python}").format(python=python) if python else said("No Python with Pullback was found")
+            text = (
+                said("Found: {python}").format(python=python) if python else said("No Python with Pullback was found")
+            )
             box.label(text=text, icon="CHECKMARK" if python else "ERROR", translate=False)
         row = box.row()
         row.operator("pullback.test_worker", icon="PLAY")

@@ -87,7 +87,9 @@ def graph(job: Message, field_file: str = "") -> dict[str, Any]:
     return nodes
 
 
-def _sampled(node: Any, kind: str, settings: dict[str, Any], options: dict[str, Any], loader: str, vae: Any) -> list[Any]:
+def _sampled(
+    node: Any, kind: str, settings: dict[str, Any], options: dict[str, Any], loader: str, vae: Any
+) -> list[Any]:
     """The sampling part of a workflow; the field's socket."""
     model, clip, seed = [loader, 0], [loader, 1], settings.get("seed", 0)
     positive = node("positive", "CLIPTextEncode", clip=clip, text=settings["prompt"])
@@ -105,13 +107,20 @@ def _sampled(node: Any, kind: str, settings: dict[str, Any], options: dict[str, 
         words = node("sides", "PullbackViewPrompts", clip=clip, text=settings["prompt"])
         sides = {side: [words, i] for i, side in enumerate(("front", "side", "back", "overhead"))}
     jump, repeats = settings.get("repaint", (1, 1))
+    eta, solver = settings.get("eta", 0.0), settings.get("solver", "adam")
+    if eta == 0 and repeats == 1 and solver == "adam":
+        simple = node(
+            "sample", "PullbackFieldSamplerSimple", model=model, positive=[positive, 0], negative=[negative, 0],
+            field=[fresh, 0], seed=seed, steps=settings["steps"], cfg=settings["guidance"], vae=vae, **sides,
+        )  # fmt: skip
+        return [simple, 0]
     noise = node("noise", "RandomNoise", noise_seed=seed)
     guider = node("guider", "CFGGuider", model=model, positive=[positive, 0], negative=[negative, 0],
                   cfg=settings["guidance"])  # fmt: skip
     sigmas = node("sigmas", "BasicScheduler", model=model, scheduler="normal", steps=settings["steps"], denoise=1.0)
     sampler = node("sample", "PullbackFieldSampler", noise=[noise, 0], guider=[guider, 0], sigmas=[sigmas, 0],
-                   field=[fresh, 0], eta=settings.get("eta", 0.0), jump=jump, repeats=repeats,
-                   solver=settings.get("solver", "adam"), views=0, view_prompts="auto", vae=vae, **sides)  # fmt: skip
+                   field=[fresh, 0], eta=eta, jump=jump, repeats=repeats, solver=solver, views=0, view_prompts="auto",
+                   vae=vae, **sides)  # fmt: skip
     return [sampler, 0]
 
 
@@ -307,7 +316,9 @@ class _Talk(threading.Thread):
         if "field" in self.job["options"]:
             files["field"] = self.job["options"]["field"]
         if len(files) < 2:
-            raise ValueError("the server said that it was done, but its files are not there: are Pullback's nodes up to date?")
+            raise ValueError(
+                "the server said that it was done, but its files are not there: are Pullback's nodes up to date?"
+            )
         Path(self.job["out"] + ".preview.png").unlink(missing_ok=True)
         return files
 
@@ -387,7 +398,11 @@ def _complaint(error: urllib.error.HTTPError, address: str) -> str:
     try:
         answer = json.loads(error.read(1 << 20))
         nodes = answer.get("node_errors") or {}
-        details = [f"{one['class_type']}: {e['message']} {e.get('details', '')}" for one in nodes.values() for e in one["errors"]]
+        details = [
+            f"{one['class_type']}: {e['message']} {e.get('details', '')}"
+            for one in nodes.values()
+            for e in one["errors"]
+        ]
         if details or "error" in answer:
             return "the server refused the workflow: " + "; ".join(details or [str(answer["error"].get("message", ""))])
     except (ValueError, LookupError, TypeError, AttributeError):

@@ -1,0 +1,78 @@
+"""The extension's texts: all of them have a translation, and no translation has lost its text. Needs no Blender."""
+
+import ast
+import re
+import string
+from pathlib import Path
+
+ADDON = Path(__file__).resolve().parent.parent / "blender_addon"
+FACE = ("properties", "preferences", "panel", "operators", "jobs")
+SHOWN = {"name", "description", "text", "placeholder", "heading"}
+"""Arguments whose strings Blender shows."""
+
+
+def texts() -> set[str]:
+    """Every string of the face that a user may read."""
+    found: set[str] = set()
+    for module in FACE:
+        tree = ast.parse((ADDON / f"{module}.py").read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                if name in ("said", "poll_message_set"):
+                    found |= strings(node.args[0])
+                if name.endswith("Property") or name in ("label", "prop", "operator", "column"):
+                    for keyword in node.keywords:
+                        if keyword.arg in SHOWN:
+                            found |= strings(keyword.value)
+                        if keyword.arg == "items":
+                            found |= items(keyword.value)
+            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "QUALITIES":
+                found |= items(node.value)
+            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "STAGES":
+                found |= set(ast.literal_eval(node.value))
+            elif isinstance(node, ast.ClassDef) and re.match("PULLBACK_OT|PullbackS", node.name):
+                doc = ast.get_docstring(node)
+                if node.name.startswith("PULLBACK_OT") and doc:
+                    found.add(doc)
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "bl_label":
+                found |= strings(node.value)
+    return found - {""}
+
+
+def strings(node: ast.AST) -> set[str]:
+    """The constant strings of an expression: one, or either branch of a condition."""
+    if isinstance(node, ast.IfExp):
+        return strings(node.body) | strings(node.orelse)
+    return {node.value} if isinstance(node, ast.Constant) and isinstance(node.value, str) else set()
+
+
+def items(node: ast.AST) -> set[str]:
+    """Names and descriptions of an enumeration's items."""
+    if not isinstance(node, ast.Tuple):
+        return set()
+    return {
+        text for item in node.elts if isinstance(item, ast.Tuple) for part in item.elts[1:3] for text in strings(part)
+    }
+
+
+def german() -> dict[str, str]:
+    """The dictionary, read without Blender."""
+    tree = ast.parse((ADDON / "translations.py").read_text())
+    value = next(n.value for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == "GERMAN")
+    return ast.literal_eval(value)
+
+
+def test_every_text_is_translated_and_nothing_else() -> None:
+    found, known = texts(), german()
+    assert len(found) > 80, "the texts were not found any more: has the code changed its ways?"
+    assert sorted(found - known.keys()) == []
+    assert sorted(known.keys() - found) == []
+
+
+def test_translations_keep_their_places() -> None:
+    def places(text: str) -> list[str]:
+        return sorted(name for _, name, _, _ in string.Formatter().parse(text) if name)
+
+    for english, other in german().items():
+        assert other and places(english) == places(other), english

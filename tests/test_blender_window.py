@@ -1,0 +1,339 @@
+"""The extension in a real Blender window: installed from its zip, used with mouse and keys, looked at.
+
+Most tests use the stand-in for the worker (stand_in/), which is quick and fails on request; one uses toybox itself.
+Where the screenshots of docs/blender.md come from: PULLBACK_PICTURES=docs/pictures python -m pytest this file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "window"))
+
+from desktop import HEIGHT, REPOSITORY, WIDTH, Desktop, desktop, missing, until
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "can run")
+
+NAME = "bl_ext.user_default.pullback"
+JOBS = f"from {NAME} import jobs\n"
+STATES = (
+    JOBS + "result = [[j.status, j.move, j.preview_icon, j.message, j.hint, j.log, j.can_resume] for j in jobs.queue]"
+)
+OBJECTS = "result = sorted(o.name for o in bpy.data.objects)"
+SCENE = ["Camera", "Cube", "Light"]
+PICTURES = Path(os.environ["PULLBACK_PICTURES"]) if "PULLBACK_PICTURES" in os.environ else None
+
+
+@pytest.fixture(scope="module")
+def blender(tmp_path_factory):
+    """Blender with the extension installed by its own commands, the tab open, and the stand-in as its worker."""
+    root = tmp_path_factory.mktemp("window")
+    with desktop(root) as made:
+        addon, archive = REPOSITORY / "blender_addon", root / "pullback.zip"
+        for command in (
+            f"build --source-dir {addon} --output-filepath {archive}",
+            f"validate {archive}",
+            f"install-file -r user_default --enable {archive}",
+        ):
+            made.tool(f"blender --command extension {command}", 300)
+        stand_in = root / "stand-in" / "python"
+        stand_in.parent.mkdir()
+        stand_in.write_text(f'#!/bin/sh\nPYTHONPATH={REPOSITORY}/tests/stand_in exec /usr/bin/python3 "$@"\n')
+        stand_in.chmod(0o755)
+        made.start("--offline-mode")
+        open_tab(made)
+        made.stand_in = str(stand_in)
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def tidy(blender):
+    """Every test starts with the default scene, no jobs, and the stand-in."""
+    use(blender, blender.stand_in)
+    blender.ask(
+        JOBS
+        + "while jobs.queue:\n    jobs.cancel(jobs.queue[0].number); jobs._stop(''); jobs.dismiss(jobs.queue[0].number)\n"
+        "for o in list(bpy.data.objects):\n"
+        f"    if o.name not in {SCENE}: bpy.data.objects.remove(o)\n"
+        "bpy.ops.ed.undo_push(message='tidy')\n"
+        "s = bpy.context.scene.pullback\ns.quality = 'NORMAL'\ns.seed = 7\ns.prompt = ''"
+    )
+
+
+def open_tab(blender: Desktop) -> None:
+    blender.ask("region()[1].spaces[0].show_region_ui = True")
+    time.sleep(1)
+    blender.ask("region()[2].active_panel_category = 'Pullback'")
+    time.sleep(1)
+
+
+def use(blender: Desktop, python: str) -> None:
+    blender.ask(f"bpy.context.preferences.addons[{NAME!r}].preferences.interpreter = {python!r}")
+
+
+def prompt(blender: Desktop, text: str) -> None:
+    blender.ask(f"bpy.context.scene.pullback.prompt = {text!r}")
+
+
+def until_state(blender: Desktop, *wanted: str, seconds: float = 60) -> list:
+    """The first job, once it is in a state."""
+    return until(lambda: next((s for s in blender.ask(STATES)[:1] if s[0] in wanted), None), seconds, f"{wanted}")
+
+
+def until_object(blender: Desktop, name: str, seconds: float = 60) -> None:
+    until(lambda: name in blender.ask(OBJECTS), seconds, name)
+
+
+def photograph(blender: Desktop, name: str, crop: str = "") -> None:
+    """Keep a picture for the documentation, if asked to."""
+    if PICTURES:
+        time.sleep(0.7)
+        blender.picture(PICTURES / f"blender-{name}.png", crop)
+
+
+SIDEBAR = f"300x640+{WIDTH - 516}+80"
+
+
+def workers(blender: Desktop) -> list[int]:
+    """The processes that Blender has started and not ended."""
+    parent = blender.process
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                line = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(line[1]) == parent and line[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def test_type_click_see_undo_redo(blender):
+    blender.click("prompt", 2)
+    blender.type("a slow red mushroom")
+    blender.key("Return")
+    blender.click("generate_object")
+    until_state(blender, "RUNNING")
+    until_object(blender, "a slow red mushroom")
+    assert blender.ask(STATES) == []
+    thing = blender.ask(
+        "o = bpy.data.objects['a slow red mushroom']; m = o.active_material\n"
+        "image = next(n.image for n in m.node_tree.nodes if n.type == 'TEX_IMAGE')\n"
+        "result = [len(o.data.uv_layers), bool(image.packed_file), list(o.location), list(bpy.context.scene.cursor.location),"
+        " o['pullback_prompt'], o.select_get()]"
+    )
+    assert thing[:2] == [1, True] and thing[2] == thing[3] and thing[4:] == ["a slow red mushroom", True]
+    blender.viewport()
+    blender.key("ctrl+z")
+    until(lambda: blender.ask(OBJECTS) == SCENE, 10, "the scene as before")
+    blender.key("ctrl+shift+z")
+    until_object(blender, "a slow red mushroom", 10)
+
+
+def test_escape_cancels_and_resume_goes_on(blender):
+    prompt(blender, "a slow blue ball")
+    blender.click("generate_object")
+    until(lambda: blender.ask(STATES)[0][1] >= 2, 30, "two moves")
+    blender.viewport()
+    blender.key("Escape")
+    state = until_state(blender, "CANCELLED", seconds=5)
+    assert state[6] and blender.ask(OBJECTS) == SCENE
+    blender.click("resume")
+    until_object(blender, "a slow blue ball")
+
+
+def test_a_killed_worker_is_said_and_resumed(blender):
+    prompt(blender, "a slow green tree")
+    blender.click("generate_object")
+    until(lambda: blender.ask(STATES)[0][1] >= 2, 30, "two moves")
+    (worker,) = workers(blender)
+    os.kill(worker, signal.SIGKILL)
+    start = time.monotonic()
+    _, _, _, message, hint, log, resumable = until_state(blender, "FAILED", seconds=5)
+    assert time.monotonic() - start < 5
+    assert "killed" in message and "Resume" in hint and log and resumable, (message, hint, log)
+    assert blender.ask(OBJECTS) == SCENE
+    photograph(blender, "killed", SIDEBAR)
+    blender.click("resume")
+    until_object(blender, "a slow green tree")
+
+
+@pytest.mark.parametrize("fault", ["rubbish", "exit"])
+def test_other_ends_of_the_worker_are_said_within_five_seconds(blender, fault):
+    prompt(blender, fault)
+    blender.click("generate_object")
+    state = until_state(blender, "FAILED", seconds=20)
+    assert state[3] and state[4] and blender.ask(OBJECTS) == SCENE
+
+
+def test_a_worker_that_hangs_is_said_and_can_be_cancelled(blender):
+    prompt(blender, "hang")
+    blender.click("generate_object")
+    until(lambda: blender.ask(STATES)[0][1] == 3, 30, "the third move")
+    said = until(lambda: blender.ask(STATES)[0][3], 8, "that it hangs")
+    assert "seconds" in said
+    blender.click("cancel")
+    until_state(blender, "CANCELLED", seconds=5)
+    assert until(lambda: not workers(blender), 5, "the end of the worker") or True
+
+
+def test_a_missing_python_is_said_with_what_to_do(blender):
+    use(blender, "/nowhere/python")
+    prompt(blender, "a red mushroom")
+    blender.click("generate_object")
+    state = until_state(blender, "FAILED", seconds=5)
+    assert "/nowhere/python" in state[3] and state[4]
+
+
+def test_edit_mode_waits_and_one_step_takes_it_back(blender):
+    prompt(blender, "a ball")
+    blender.ask(
+        "w, a, _ = region('WINDOW')\nwith bpy.context.temp_override(window=w, area=a):\n"
+        "    bpy.context.view_layer.objects.active = bpy.data.objects['Cube']; bpy.ops.object.mode_set(mode='EDIT')"
+    )
+    blender.click("generate_object")
+    until_state(blender, "READY")
+    assert blender.ask(OBJECTS) == SCENE
+    blender.viewport()
+    blender.key("Tab")
+    until_object(blender, "a ball", 10)
+    blender.key("ctrl+z")
+    until(lambda: blender.ask(OBJECTS) == SCENE, 10, "the scene as before")
+
+
+def test_jobs_queue_and_variants_stand_side_by_side(blender):
+    prompt(blender, "a duck")
+    blender.ask("bpy.context.scene.pullback.variants = 3")
+    blender.click("generate_variants")
+    until(lambda: len(blender.ask(OBJECTS)) == 6, 60, "three ducks")
+    places = blender.ask("result = sorted(o.location.x for o in bpy.data.objects if 'pullback_field' in o)")
+    assert places[1] - places[0] == places[2] - places[1] >= 2
+
+
+def test_panorama_and_image_and_remesh(blender):
+    prompt(blender, "mountains at sunset")
+    blender.click("generate_panorama")
+    until(lambda: blender.ask("result = bpy.context.scene.world.name") == "mountains at sunset", 60, "the world")
+    prompt(blender, "a fish")
+    blender.ask("bpy.context.view_layer.objects.active = bpy.data.objects['Cube']")
+    blender.click("generate_image")
+    until(lambda: blender.ask("result = 'a fish' in bpy.data.images"), 60, "the image")
+    blender.click("generate_object")
+    until_object(blender, "a fish")
+    before = blender.ask("result = bpy.data.objects['a fish'].data.name, len(bpy.data.meshes)")
+    blender.click("remesh")
+    until(lambda: not blender.ask(STATES), 60, "the new mesh")
+    assert blender.ask("result = bpy.data.objects['a fish'].data.name, len(bpy.data.meshes)") == before
+
+
+def test_the_window_is_never_held_up(blender):
+    """Every turn of the timer is short, also the one that places an object of 20,000 faces."""
+    blender.ask(
+        JOBS + "import time\njobs.slow = []\nadvance = jobs._advance\n"
+        "def timed():\n    start = time.thread_time(); advance(); jobs.slow.append(time.thread_time() - start)\n"
+        "jobs._advance = timed; jobs.untimed = advance"
+    )
+    prompt(blender, "a ball")
+    blender.click("generate_object")
+    until_object(blender, "a ball")
+    assert blender.ask(JOBS + "jobs._advance = jobs.untimed; result = max(jobs.slow)") < 0.05
+
+
+def test_fifty_times_generate_and_undo_leave_nothing(blender):
+    prompt(blender, "a ball")
+    count = "import gc; gc.collect(); result = [len(getattr(bpy.data, k)) for k in ('objects', 'meshes', 'materials', 'images')]"
+    memory = lambda: int((Path("/proc") / str(pid) / "statm").read_text().split()[1]) * 4096 / 2**20
+    pid = blender.process
+    after = []
+    for cycle in range(50):
+        blender.ask("bpy.ops.pullback.generate_object()")
+        until_object(blender, "a ball")
+        blender.ask("with bpy.context.temp_override(window=region()[0]): bpy.ops.ed.undo()")
+        assert blender.ask(OBJECTS) == SCENE
+        if cycle in (2, 49):
+            after.append((blender.ask(count), memory()))
+    (early, before), (late, now) = after
+    assert late == early
+    assert now - before < 30, f"{before:.0f} MB after the third, {now:.0f} MB after the fiftieth"
+
+
+def test_loading_a_file_ends_the_worker_and_keeps_the_run(blender):
+    prompt(blender, "a slow ball")
+    blender.click("generate_object")
+    until(lambda: blender.ask(STATES)[0][1] >= 2, 30, "two moves")
+    assert workers(blender)
+    blender.ask("with bpy.context.temp_override(window=region()[0]): bpy.ops.wm.read_homefile()")
+    until(lambda: not workers(blender), 5, "the end of the worker")
+    assert until_state(blender, "CANCELLED")[6]
+    open_tab(blender)
+
+
+def test_disabling_leaves_nothing(blender):
+    prompt(blender, "a slow ball")
+    blender.click("generate_object")
+    until(lambda: blender.ask(STATES)[0][1] >= 2, 30, "two moves")
+    left = blender.ask(
+        "import addon_utils, gc\n"
+        f"timer = __import__('sys').modules[{NAME + '.jobs'!r}]._tick\n"
+        f"addon_utils.disable({NAME!r}); gc.collect()\n"
+        "keymaps = bpy.context.window_manager.keyconfigs.addon.keymaps\n"
+        "result = [hasattr(bpy.types.Scene, 'pullback'), [n for n in dir(bpy.types) if 'PULLBACK' in n.upper()],"
+        " bpy.app.timers.is_registered(timer), [h for h in bpy.app.handlers.load_pre if 'pullback' in h.__module__],"
+        " [i.idname for k in keymaps for i in k.keymap_items if 'pullback' in i.idname]]"
+    )
+    assert left == [False, [], False, [], []] and not workers(blender)
+    blender.ask(f"import addon_utils; addon_utils.enable({NAME!r}, default_set=True)")
+
+
+def test_quitting_ends_the_worker(blender, tmp_path_factory):
+    root = tmp_path_factory.mktemp("quit")
+    shutil.copytree(blender.home, root / "home")
+    with desktop(root) as other:
+        other.start("--offline-mode")
+        use(other, f"{blender.stand_in}")
+        prompt(other, "a slow ball")
+        other.ask("bpy.ops.pullback.generate_object()")
+        until(lambda: other.ask(STATES)[0][1] >= 2, 60, "two moves")
+        running = workers(other)
+        assert running
+        other.quit()
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in running), 5, "the end of the worker")
+
+
+def test_toybox_draws_a_mushroom(blender):
+    """The real thing, few steps: bar and preview while it runs, a textured object afterwards."""
+    pytest.importorskip("torch")
+    use(blender, sys.executable)
+    prompt(blender, "a red mushroom")
+    blender.ask(
+        "s = bpy.context.scene.pullback; s.steps, s.views, s.faces, s.texture, s.resolution = "
+        + os.environ.get("PULLBACK_WINDOW_SETTINGS", "3, 4, 2000, 128, 48")
+    )
+    blender.click("generate_object")
+    seen = until(lambda: next((s for s in blender.ask(STATES) if s[1] and s[2]), None), 400, "a preview")
+    assert seen[0] == "RUNNING"
+    photograph(blender, "running")
+    until_object(blender, "a red mushroom", 400)
+    faces = blender.ask("result = len(bpy.data.objects['a red mushroom'].data.polygons)")
+    assert 100 < faces <= 20_000
+    path = blender.root / "mushroom.png"
+    blender.picture(path)
+    assert redness(path) > 0.005, "nothing red is to be seen in the viewport"
+    photograph(blender, "done")
+
+
+def redness(path: Path) -> float:
+    """The share of a picture's pixels that are clearly red."""
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)[80 : HEIGHT - 90, :760]
+    return float(((pixels[..., 0] > 120) & (pixels[..., 1:] < 70).all(-1)).mean())

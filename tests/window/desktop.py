@@ -1,0 +1,227 @@
+"""A Blender with a window: in the Debian folder that setup.sh makes, on a virtual screen, driven by mouse and keys.
+
+What the window shows is asked of Blender itself (remote.py); clicks, keys and pictures go through the screen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(os.environ.get("PULLBACK_BLENDER_WINDOW", "/var/lib/pullback-blender"))
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+WIDTH, HEIGHT = 1280, 800
+
+
+def missing() -> str:
+    """Why the window tests cannot run here, or nothing."""
+    if not hasattr(os, "getuid") or os.getuid() != 0:
+        return "needs root, to enter the folder with Blender in it"
+    if not (FOLDER / ".ready").exists():
+        return f"no Blender with a window in {FOLDER}: run tests/window/setup.sh (1.8 GB, some minutes)"
+    return ""
+
+
+class Desktop:
+    """One screen with one Blender. `root` is bound into its world, as are this repository and this Python."""
+
+    def __init__(self, root: Path, home: str = "home") -> None:
+        self.root, self.home = root, root / home
+        self.box = root / "box"
+        shutil.rmtree(self.box, ignore_errors=True)
+        self.box.mkdir(parents=True)
+        self.home.mkdir(exist_ok=True)
+        self._numbers = itertools.count(1)
+        self._blender: subprocess.Popen[bytes] | None = None
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self.display = ""
+
+    # The inside
+
+    def _inside(self, command: str) -> list[str]:
+        """A command line that enters the keeper's mounts and runs `command` there."""
+        assert self._keeper is not None
+        setting = {
+            "HOME": str(self.home), "PATH": "/usr/bin:/bin", "DISPLAY": self.display, "LANG": "C.UTF-8",
+            "LIBGL_ALWAYS_SOFTWARE": "1", "GALLIUM_DRIVER": "llvmpipe", "LP_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"), "XDG_RUNTIME_DIR": str(self.home),
+        }  # fmt: skip
+        variables = " ".join(f"{k}={shlex.quote(v)}" for k, v in setting.items())
+        return ["nsenter", f"--mount=/proc/{self._keeper.pid}/ns/mnt", "chroot", str(FOLDER), "/bin/sh", "-c",
+                f"exec env -i {variables} {command}"]  # fmt: skip
+
+    def tool(self, command: str, timeout: float = 60) -> str:
+        """Run a command to its end; what it printed. AssertionError where it failed."""
+        done = subprocess.run(self._inside(command), capture_output=True, text=True, timeout=timeout)
+        assert done.returncode == 0, f"{command}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
+        return done.stdout
+
+    def open(self) -> None:
+        """Mount, and start the screen."""
+        mounts = ["mount -t proc proc {f}/proc", "mount --rbind /dev {f}/dev", "mount -t tmpfs tmpfs {f}/tmp"]
+        for bound in {REPOSITORY, Path(sys.prefix), Path(sys.base_prefix), self.root}:
+            inside = shlex.quote(str(FOLDER) + str(bound))
+            mounts.append(f"mkdir -p {inside} && mount --bind {shlex.quote(str(bound))} {inside}")
+        script = (
+            " && ".join(mount.format(f=shlex.quote(str(FOLDER))) for mount in mounts) + " && echo ready && sleep 100000"
+        )
+        self._keeper = subprocess.Popen(
+            ["unshare", "-m", "--propagation", "private", "bash", "-c", f"{script}"], stdout=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+        assert self._keeper.stdout is not None and self._keeper.stdout.readline() == b"ready\n", (
+            "the folder was not mounted"
+        )
+        number = self.root / "display"
+        number.unlink(missing_ok=True)
+        screen = f"{WIDTH}x{HEIGHT}x24"
+        self._screen = subprocess.Popen(
+            self._inside(f"Xvfb -displayfd 9 -screen 0 {screen} +extension GLX -nolisten tcp 9>{number} 2>/dev/null"),
+            start_new_session=True,
+        )
+        until(lambda: number.exists() and number.read_text().strip(), 30, "the virtual screen")
+        self.display = f":{number.read_text().strip()}"
+
+    def start(self, *arguments: str) -> None:
+        """Start Blender and wait until it answers."""
+        line = shlex.join(
+            ["--window-geometry", "0", "0", str(WIDTH), str(HEIGHT), "--no-window-focus", *arguments, "--python-exit-code",
+             "1", "--python", str(HERE / "remote.py"), "--", str(self.box)]
+        )  # fmt: skip
+        self.log = self.root / "blender.log"
+        self._blender = subprocess.Popen(
+            self._inside(f"blender {line}"),
+            stdout=self.log.open("wb"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.ask("result = len(bpy.context.window_manager.windows)", 180)
+
+    # Asking Blender
+
+    def ask(self, code: str, timeout: float = 60) -> Any:
+        """Run Python inside Blender; what it assigns to `result`."""
+        number = next(self._numbers)
+        question = self.box / f"{number}.in"
+        part = self.box / f"{number}.new"
+        part.write_text(textwrap.dedent(code))
+        part.replace(question)
+        answer, error = question.with_suffix(".out"), question.with_suffix(".err")
+        until(lambda: answer.exists() or error.exists() or not self.alive, timeout, f"an answer to {code!r}")
+        assert self.alive, f"Blender ended: {self.log.read_text()[-2000:]}"
+        assert answer.exists(), error.read_text()
+        return json.loads(answer.read_text())
+
+    @property
+    def alive(self) -> bool:
+        return self._blender is not None and self._blender.poll() is None
+
+    @property
+    def process(self) -> int:
+        """The process number of Blender."""
+        return self.ask("import os; result = os.getpid()")
+
+    # Mouse, keys, pictures
+
+    def move(self, x: int, y: int) -> None:
+        """Put the mouse at a place of the screen, counted from its top left."""
+        self.tool(f"xdotool mousemove {x} {y}")
+        time.sleep(0.05)
+
+    def click(self, name: str, times: int = 1) -> None:
+        """Click on the button of an operator ("generate_object") or property in the sidebar, wherever it is."""
+        self.find(name)
+        for _ in range(times):
+            self.tool("xdotool click 1")
+            time.sleep(0.1)
+
+    def find(self, name: str) -> tuple[int, int]:
+        """Where a button is: the sidebar is searched with the mouse, top to bottom. The mouse stays on it."""
+        left, bottom, width, height = self.ask(
+            "place = region()[2]; result = [place.x, place.y, place.width, place.height]"
+        )
+        for part in (0.4, 0.75, 0.9, 0.15):
+            x = left + int(part * (width - 20))
+            for y in range(HEIGHT - bottom - height + 6, HEIGHT - bottom - 4, 11):
+                self.move(x, y)
+                found = self.ask("result = hovered()")
+                if found == name or found.startswith(f"bpy.ops.pullback.{name}("):
+                    return x, y
+        raise AssertionError(f"{name} is not to be found in the sidebar")
+
+    def viewport(self) -> tuple[int, int]:
+        """Put the mouse into the 3D viewport."""
+        x, y, width, height = self.ask("p = region('WINDOW')[2]; result = [p.x, p.y, p.width, p.height]")
+        place = x + width // 3, HEIGHT - y - height // 2
+        self.move(*place)
+        return place
+
+    def key(self, *keys: str) -> None:
+        """Press keys, such as ctrl+z."""
+        self.tool(f"xdotool key {shlex.join(keys)}")
+        time.sleep(0.2)
+
+    def type(self, text: str) -> None:
+        """Type text."""
+        self.tool(f"xdotool type --delay 20 {shlex.quote(text)}")
+
+    def picture(self, path: Path, crop: str = "") -> Path:
+        """A picture of the screen, or of WxH+X+Y of it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        inside = self.root / "shot.png"
+        self.tool(f"import -window root {f'-crop {crop} +repage' if crop else ''} {inside}")
+        shutil.copy(inside, path)
+        return path
+
+    # The end
+
+    def quit(self) -> None:
+        """End Blender as its menu does."""
+        if self.alive:
+            with contextlib.suppress(AssertionError):
+                self.ask("bpy.app.timers.register(lambda: bpy.ops.wm.quit_blender() and None, first_interval=0.1)")
+            assert self._blender is not None
+            self._blender.wait(30)
+
+    def close(self) -> None:
+        """End everything that was started, and with the keeper the mounts."""
+        for process in (self._blender, getattr(self, "_screen", None), self._keeper):
+            if process is not None and process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait(30)
+
+
+@contextlib.contextmanager
+def desktop(root: Path) -> Iterator[Desktop]:
+    """A screen without Blender yet; all is gone at the end."""
+    made = Desktop(root)
+    try:
+        made.open()
+        yield made
+    finally:
+        made.close()
+
+
+def until(condition: Any, seconds: float, what: str) -> Any:
+    """Wait for something; AssertionError where it does not come in time."""
+    end = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < end, f"{what} did not come within {seconds} s"
+        time.sleep(0.05)
