@@ -74,7 +74,7 @@ def graph(job: Message, field_file: str = "") -> dict[str, Any]:
         field: list[Any] = [node("field", "PullbackLoadField", file=field_file), 0]
     else:
         field = _sampled(node, kind, settings, options, loader, vae)
-        node("save field", "PullbackSaveField", field=field, filename_prefix="pullback/blender")
+        node("save_field", "PullbackSaveField", field=field, filename_prefix="pullback/blender")
     if kind in ("object", "mesh"):
         mesh = node("mesh", "PullbackFieldToMesh", field=field, resolution=options.get("resolution", 128), level=10.0,
                     faces=options["faces"], texture=options["texture"], views=24, vae=vae)  # fmt: skip
@@ -324,7 +324,10 @@ class _Talk(threading.Thread):
 
 
 def _files(tree: Any) -> list[dict[str, Any]]:
-    """Everything in the outputs that names a file of the server."""
+    """Everything in the outputs that names a file of the server: ComfyUI's way, or Save Field's with a path as text."""
+    if isinstance(tree, str) and tree.endswith(".safetensors"):
+        folder, _, name = tree.rpartition("/")
+        return [{"filename": name, "subfolder": folder, "type": "output"}]
     if isinstance(tree, dict):
         if isinstance(tree.get("filename"), str):
             return [tree]

@@ -139,7 +139,7 @@ def test_type_click_see_undo_redo(blender):
 
 
 def test_escape_cancels_and_resume_goes_on(blender):
-    prompt(blender, "a slow blue ball")
+    prompt(blender, "a waiting blue ball")
     blender.click("generate_object")
     until(lambda: blender.ask(STATES)[0][1] >= 2, 30, "two moves")
     blender.viewport()
@@ -147,11 +147,11 @@ def test_escape_cancels_and_resume_goes_on(blender):
     state = until_state(blender, "CANCELLED", seconds=5)
     assert state[6] and blender.ask(OBJECTS) == SCENE
     blender.click("resume")
-    until_object(blender, "a slow blue ball")
+    until_object(blender, "a waiting blue ball")
 
 
 def test_a_killed_worker_is_said_and_resumed(blender):
-    prompt(blender, "a slow green tree")
+    prompt(blender, "a waiting green tree")
     blender.click("generate_object")
     until(lambda: blender.ask(STATES)[0][1] >= 2, 30, "two moves")
     (worker,) = workers(blender)
@@ -163,7 +163,7 @@ def test_a_killed_worker_is_said_and_resumed(blender):
     assert blender.ask(OBJECTS) == SCENE
     photograph(blender, "killed", SIDEBAR)
     blender.click("resume")
-    until_object(blender, "a slow green tree")
+    until_object(blender, "a waiting green tree")
 
 
 @pytest.mark.parametrize("fault", ["rubbish", "exit"])
@@ -266,7 +266,7 @@ def test_fifty_times_generate_and_undo_leave_nothing(blender):
 
 
 def test_loading_a_file_ends_the_worker_and_keeps_the_run(blender):
-    prompt(blender, "a slow ball")
+    prompt(blender, "a waiting ball")
     blender.click("generate_object")
     until(lambda: blender.ask(STATES)[0][1] >= 2, 30, "two moves")
     assert workers(blender)
@@ -277,7 +277,7 @@ def test_loading_a_file_ends_the_worker_and_keeps_the_run(blender):
 
 
 def test_disabling_leaves_nothing(blender):
-    prompt(blender, "a slow ball")
+    prompt(blender, "a waiting ball")
     blender.click("generate_object")
     until(lambda: blender.ask(STATES)[0][1] >= 2, 30, "two moves")
     left = blender.ask(
@@ -299,7 +299,7 @@ def test_quitting_ends_the_worker(blender, tmp_path_factory):
     with desktop(root) as other:
         other.start("--offline-mode")
         use(other, f"{blender.stand_in}")
-        prompt(other, "a slow ball")
+        prompt(other, "a waiting ball")
         other.ask("bpy.ops.pullback.generate_object()")
         until(lambda: other.ask(STATES)[0][1] >= 2, 60, "two moves")
         running = workers(other)

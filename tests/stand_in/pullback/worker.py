@@ -1,7 +1,8 @@
 """A stand-in for `python -m pullback.worker`: the same protocol, no torch, and every way to fail, chosen by the prompt.
 
 "die at 3": killed once, at move 3 of 6 (a resumed run goes on). "hang": says nothing more. "deaf": cannot be cancelled.
-"rubbish", "exit", "print". A prompt with "unicorn" in it is refused. Anything else is made: a cube, or a 4 x 2 picture.
+"waiting": stays at move 2 for a minute, or until it is cancelled. "rubbish", "exit", "print". A prompt with "unicorn" in
+it is refused. Anything else is made: a cube, or a 4 x 2 picture.
 """
 
 from __future__ import annotations
@@ -105,6 +106,9 @@ def work(job):
         if move == 3:
             misbehave(prompt, first)
         time.sleep(0.02 if not {"slow", "deaf"} & set(prompt.split()) else 0.5)
+        if move == 2 and "waiting" in prompt and not first:  # long enough for a person, or xdotool, to do something
+            for _ in range(600):
+                time.sleep(0.1 if id not in cancelled else 0)
     finish(job, settings, path)
     run.unlink()
 
