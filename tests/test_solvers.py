@@ -33,6 +33,15 @@ def test_gauss_newton_solves_a_nonlinear_problem():
     assert abs(params["a"].item() - 1.5) < 1e-6 and abs(params["k"].item() - 0.8) < 1e-6
 
 
+def test_gauss_newton_takes_parameters_in_any_order():
+    """Fields name theirs w0, b0, ..., not by the alphabet."""
+    a, b = _problem(12, 5)
+    solver = GaussNewton(iterations=1, cg_steps=40, damping=0.0)
+    start = {"z": torch.zeros(3, dtype=F64), "a": torch.zeros(2, dtype=F64)}
+    params, _, _ = solver(lambda p: a[:, :3] @ p["z"] + a[:, 3:] @ p["a"] - b, start, {}, False)
+    assert (torch.cat([params["z"], params["a"]]) - torch.linalg.pinv(a) @ b).abs().max() < 1e-9
+
+
 def test_conjugate_gradients_solve_in_as_many_steps_as_unknowns():
     a, b = _problem(7, 7)
     spd = a @ a.T + torch.eye(7, dtype=F64)

@@ -108,8 +108,8 @@ class GaussNewton:
         return params, state, passes
 
     def _iterate(self, residual: Residual, params: Params) -> tuple[Params, int]:
-        params = {k: p.detach() for k, p in params.items()}
         names = sorted(params)  # one order, whatever file the parameters came from: sums must not change
+        params = {k: params[k].detach() for k in names}  # and jvp wants primals and tangents in the same one
         shapes, sizes = [params[k].shape for k in names], [params[k].numel() for k in names]
         made = 2
 
