@@ -8,7 +8,7 @@ import folder_paths
 import numpy as np
 import torch
 from comfy.model_management import throw_exception_if_processing_interrupted as tick
-from comfy_api.latest import io
+from comfy_api.latest import Types, io
 from torch import Tensor
 
 from . import schema
@@ -16,10 +16,9 @@ from .paths import fresh_path
 from .signals import decoder
 from .sockets import FieldValue, MeshValue, VoxelValue, flipped, to_gltf, to_world
 
-try:  # the newest classes, where ComfyUI has them
-    from comfy_api.latest._util.geometry_types import MESH, VOXEL
-except ImportError:
-    MESH, VOXEL = MeshValue, VoxelValue
+MESH = getattr(Types, "MESH", MeshValue)
+VOXEL = getattr(Types, "VOXEL", VoxelValue)
+"""The newest classes where ComfyUI has them; older nodes ask for the attributes only."""
 
 
 def _texture() -> list[io.Input]:

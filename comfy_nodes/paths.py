@@ -22,13 +22,13 @@ class Target:
 
 def within(folder: str | Path, name: str) -> Path:
     """The path of `name` in `folder`. ValueError where it would leave the folder."""
-    root = Path(folder).resolve()
-    clean = name.replace("\\", "/")
-    path = (root / clean).resolve()
-    odd = not clean.strip("/. ") or "\0" in clean or ":" in clean
-    if odd or clean.startswith("/") or ".." in clean.split("/") or not path.is_relative_to(root):
-        raise ValueError(f"{name!r} is not the name of a file in {root.name}/: use letters, digits and / only")
-    return path
+    root, clean = Path(folder).resolve(), name.replace("\\", "/")
+    odd = not clean.strip("/. ") or any(character in clean for character in ":\0")
+    if not odd and not clean.startswith("/") and ".." not in clean.split("/"):
+        path = (root / clean).resolve()
+        if path.is_relative_to(root):
+            return path
+    raise ValueError(f"{name!r} is not the name of a file in {root.name}/: use letters, digits and / only")
 
 
 def fresh_path(folder: str | Path, prefix: str, suffix: str) -> Target:

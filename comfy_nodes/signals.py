@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.latent_formats
+import comfy.model_management
 import torch
 from torch import Tensor
 
@@ -68,8 +69,10 @@ class Signal:
             return ToyboxModel().decode(signal)
         if self.vae is None:
             raise ValueError("this field is made of latents: connect the VAE of the model that sampled it")
-        latents = self.format.process_out(signal)
-        pictures = [self.vae.decode(latent).float().cpu().movedim(-1, 1) for latent in latents.split(1)]
+        pictures = []
+        for latent in self.format.process_out(signal).split(1):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            pictures.append(self.vae.decode(latent).float().cpu().movedim(-1, 1))
         return torch.cat(pictures)[:, :3].clamp(0, 1)
 
 

@@ -1,0 +1,78 @@
+"""Overhead: what Field Sampler on a SIREN costs beside SamplerCustomAdvanced, for the same evaluations of one MODEL.
+
+Needs ComfyUI (COMFYUI_PATH or ~/ComfyUI). The model is toybox, each of whose evaluations waits until `--seconds` have
+passed: a stand-in for a large one. Both samplers run in turn, in one process; the figure is the ratio of their times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from comfy_pack import REASON, comfyui, part
+
+
+def slowed(model: Any, seconds: float) -> Any:
+    """The model, none of whose evaluations takes less."""
+
+    def wait(apply: Callable[..., Any], args: dict[str, Any]) -> Any:
+        until = time.perf_counter() + seconds
+        out = apply(args["input"], args["timestep"], **args["c"])
+        time.sleep(max(0.0, until - time.perf_counter()))
+        return out
+
+    model.set_model_unet_function_wrapper(wait)
+    return model
+
+
+def compared(seconds: float, neurons: int, steps: int) -> tuple[float, float]:
+    """Seconds of SamplerCustomAdvanced's work, and of Field Sampler's, on a MODEL that takes `seconds` to evaluate."""
+    import comfy.samplers
+
+    host, plans, sockets = (part(f"comfy_nodes.{name}") for name in ("host", "plans", "sockets"))
+    model, clip, _ = part("comfy_nodes.builtin").load()
+    words = clip.encode_from_tokens_scheduled(clip.tokenize("a red mushroom"))
+    guider = comfy.samplers.CFGGuider(slowed(model, seconds))
+    guider.set_conds(words, words)  # at cfg 1: one evaluation per step
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "karras", steps)
+    noise, latent, euler = host.Seeded(0), torch.zeros(1, 4, 64, 64), comfy.samplers.sampler_object("euler")
+    field = sockets.FieldValue(plans.Image(neurons=neurons))
+    theirs = timed(lambda: guider.sample(noise.generate_noise({"samples": latent}), latent, euler, sigmas, seed=0))
+    ours = timed(lambda: host.run(host.Sampling(), noise, guider, sigmas, field, 0, True, {}, None))
+    return theirs, ours
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, nargs="+", default=[0.5, 2.0])
+    parser.add_argument("--neurons", type=int, nargs="+", default=[256, 128])
+    parser.add_argument("--steps", type=int, default=30)
+    asked = parser.parse_args()
+    if comfyui() is None:
+        sys.exit(REASON)
+    print("| seconds per evaluation | neurons | SamplerCustomAdvanced | Field Sampler | ratio |")
+    print("| --- | --- | --- | --- | --- |")
+    for seconds in asked.seconds:
+        for neurons in asked.neurons:
+            theirs, ours = compared(seconds, neurons, asked.steps)
+            print(f"| {seconds:g} | {neurons} | {theirs:.1f} s | {ours:.1f} s | {ours / theirs:.2f} |", flush=True)
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds that `work` takes, in the mode that nodes run in."""
+    start = time.perf_counter()
+    with torch.inference_mode():
+        work()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""With the identity field, Field Sampler is SamplerCustomAdvanced: real ComfyUI objects, every kind of model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from comfy_pack import REASON, comfyui, part
+
+if comfyui() is None:
+    pytest.skip(REASON, allow_module_level=True)
+
+import comfy.samplers
+import comfy_models
+
+host, plans, sockets, sampling = (part(f"comfy_nodes.{name}") for name in ("host", "plans", "sockets", "sampling"))
+
+
+@pytest.fixture(scope="module")
+def toybox():
+    model, clip, _ = part("comfy_nodes.builtin").load()
+    positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(t)) for t in ("a red mushroom", ""))
+    return model, positive, negative, 4, 64
+
+
+@pytest.fixture(scope="module", params=["eps", "v", "flow", "toybox"])
+def kind(request):
+    """(model, positive, negative, channels, size) of each kind."""
+    if request.param == "toybox":
+        return request.getfixturevalue("toybox")
+    model = {
+        "eps": lambda: comfy_models.unet("EPS"), "v": lambda: comfy_models.unet("V_PREDICTION"), "flow": comfy_models.mmdit,
+    }[request.param]()  # fmt: skip
+    channels = 16 if request.param == "flow" else 4
+    return model, comfy_models.conditioning(1), comfy_models.conditioning(2), channels, 16
+
+
+def guider(model, positive, negative, cfg=3.0):
+    made = comfy.samplers.CFGGuider(model)
+    made.set_conds(positive, negative)
+    made.set_cfg(cfg)
+    return made
+
+
+def theirs(made, noise, sigmas, sampler, shape):
+    """What SamplerCustomAdvanced does."""
+    latent = torch.zeros(shape)
+    drawn = noise.generate_noise({"samples": latent})
+    return made.sample(
+        drawn, latent, comfy.samplers.sampler_object(sampler), sigmas, disable_pbar=True, seed=noise.seed
+    )
+
+
+def ours(made, noise, sigmas, size, **job):
+    field = sockets.FieldValue(plans.Pixels(size, size))
+    _, latents, _ = host.run(host.Sampling(**job), noise, made, sigmas, field, 0, True, {}, None)
+    return latents["samples"]
+
+
+@pytest.mark.parametrize("sampler", ["euler", "ddim"])
+@pytest.mark.parametrize("scheduler", ["simple", "normal"])
+def test_the_identity_field_is_comfyui_s_own_sampler(kind, sampler, scheduler):
+    model, positive, negative, channels, size = kind
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, 6)
+    noise = host.Seeded(3)
+    scale = 1 if size == 64 else 8
+    with torch.inference_mode():
+        expected = theirs(guider(model, positive, negative), noise, sigmas, sampler, (1, channels, size, size))
+        got = ours(guider(model, positive, negative), noise, sigmas, scale * size)
+    assert expected.std() > 0.05 and expected.isfinite().all()  # or the comparison says nothing
+    assert (got - expected).abs().max() < 1e-4 * max(1.0, float(expected.abs().max()))
+
+
+def test_every_part_of_the_guider_takes_part(kind):
+    """Another negative or another cfg changes the result, as it must."""
+    model, positive, negative, _, size = kind
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 2)
+    scale = 1 if size == 64 else 8
+    with torch.inference_mode():
+        first = ours(guider(model, positive, negative), host.Seeded(3), sigmas, scale * size)
+        for other in (guider(model, negative, positive), guider(model, positive, negative, 1.0)):
+            assert (ours(other, host.Seeded(3), sigmas, scale * size) - first).abs().max() > 1e-3
+
+
+def test_toybox_in_comfyui_is_the_core_s_toybox(toybox):
+    """One denoising step through the guider equals the core's denoiser, with and without a camera."""
+    model, positive, negative, *_ = toybox
+    core = part("core.pullback.generative.toybox.model").ToyboxModel().denoiser("a red mushroom", "", 2.0)
+    cameras = part("core.pullback.geometry.cameras").turntable(3)
+    x = torch.randn(3, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    seen = {}
+
+    class Once(comfy.samplers.Sampler):
+        def sample(self, model_wrap, sigmas, extra_args, callback, noise, *_, **__):
+            rungs = host.ladder(model_wrap.inner_model.model_sampling, sigmas)
+            denoise = host.Denoiser(model_wrap, extra_args, rungs, True, set(), 2)
+            for sigma in (2.0, 0.5):  # lit and bare
+                for name, view in (("none", None), ("cameras", cameras)):
+                    seen[sigma, name] = denoise(sigma * x, torch.tensor(sigma), view)
+            return noise
+
+    sigmas = torch.tensor([2.0, 0.5, 0.0])
+    made = guider(model, positive, negative, 2.0)
+    made.sample(torch.zeros(2, 4, 64, 64), torch.zeros(2, 4, 64, 64), Once(), sigmas, disable_pbar=True, seed=0)
+    for (sigma, name), got in seen.items():
+        view = cameras if name == "cameras" else None
+        assert torch.allclose(got, core(sigma * x, torch.tensor(sigma), view), atol=2e-5), (sigma, name)
+    assert (seen[2.0, "none"] - seen[2.0, "cameras"]).abs().max() > 0.05
+
+
+def test_each_side_is_told_its_own_words():
+    """With one conditioning per side, a view's estimate is what its side's conditioning alone would give."""
+    model = comfy_models.unet("EPS")
+    positive, negative, front, back = (comfy_models.conditioning(i) for i in range(4))
+    cameras = part("core.pullback.geometry.cameras").turntable(4)  # front, side, back, side
+    x = torch.randn(4, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    def once(words, sides, told=True):
+        seen = []
+
+        class Once(comfy.samplers.Sampler):
+            def sample(self, model_wrap, sigmas, extra_args, callback, noise, *_, **__):
+                rungs = host.ladder(model_wrap.inner_model.model_sampling, sigmas)
+                denoise = host.Denoiser(model_wrap, extra_args, rungs, told, set(sides), 4)
+                seen.append(denoise(x, torch.tensor(1.0), cameras))
+                return noise
+
+        made = host._sided(guider(model, words, negative), sides)
+        zeros = torch.zeros(4, 4, 16, 16)
+        made.sample(zeros, zeros, Once(), torch.tensor([1.0, 0.0]), disable_pbar=True, seed=0)
+        return seen[0]
+
+    plain, fronts, backs = (once(words, {}) for words in (positive, front, back))
+    told = once(positive, {"front": front, "back": back})
+    expected = torch.stack([fronts[0], plain[1], backs[2], plain[3]])
+    assert torch.allclose(told, expected, atol=1e-5)
+    assert (fronts[0] - plain[0]).abs().max() > 1e-3  # or there was nothing to tell
+    assert torch.allclose(once(positive, {"front": front}, told=False), plain, atol=1e-5)
+
+
+def test_an_unfinished_graph_says_what_is_missing(toybox):
+    model, positive, negative, *_ = toybox
+    sigmas = torch.tensor([2.0, 1.0, 0.0])
+    run = lambda job, value, **more: host.run(
+        job, host.Seeded(0), guider(model, positive, negative), more.get("sigmas", sigmas), value, 0, True, {}, None
+    )
+    fresh = sockets.FieldValue(plans.Image())
+    for job, value, more, says in (
+        (host.Sampling(repaint=(1, 2)), fresh, {}, "repaint needs fresh noise"),
+        (host.Sampling(), fresh, {"sigmas": torch.tensor([1.0, 2.0, 0.0])}, "fall"),
+        (host.Sampling(solver="gauss-newton"), sockets.FieldValue(plans.Nerf()), {}, "gauss-newton needs"),
+        (host.Sampling(), sockets.FieldValue(plans.Image(128, 128)), {}, "64 x 64"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            run(job, value, **more)
+
+
+def test_models_that_draw_no_pictures_are_refused(toybox):
+    import comfy.latent_formats
+
+    signals = part("comfy_nodes.signals")
+
+    class Patcher:
+        def __init__(self, fmt):
+            self.fmt = fmt
+
+        def get_model_object(self, name):
+            return self.fmt if name == "latent_format" else toybox[0].get_model_object(name)
+
+    for name in ("Wan21", "StableAudio1", "ACEAudio"):
+        with pytest.raises(ValueError, match="image models only"):
+            signals.signal_of(Patcher(getattr(comfy.latent_formats, name)()), None)
+
+    class Vae:
+        latent_channels = 16
+
+    with pytest.raises(ValueError, match="connect the VAE of the model"):
+        signals.signal_of(Patcher(comfy.latent_formats.SD15()), Vae())
+
+
+def test_a_model_that_returns_nan_is_named():
+    model = comfy_models.unet("EPS")
+    model.set_model_sampler_post_cfg_function(lambda args: args["denoised"] * float("nan"))
+    made = guider(model, comfy_models.conditioning(1), comfy_models.conditioning(2))
+    with pytest.raises(ValueError, match="not finite"), torch.inference_mode():
+        ours(made, host.Seeded(0), torch.tensor([2.0, 1.0, 0.0]), 128)

@@ -1,0 +1,411 @@
+"""The nodes in ComfyUI's own process: schemas, toybox as genuine objects, every node once, cancel, files, meshes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from comfy_pack import REASON, ROOT, comfyui, part
+
+if comfyui() is None:
+    pytest.skip(REASON, allow_module_level=True)
+
+import comfy.model_management
+import comfy_snapshot
+import folder_paths
+import nodes as core_nodes
+import trimesh
+
+
+@pytest.fixture(scope="module")
+def call():
+    """call("VoxelNerf", ...) runs a node as ComfyUI does, and fills in the defaults of its widgets."""
+    classes = {node.GET_SCHEMA().node_id.removeprefix("Pullback"): node for node in comfy_snapshot.nodes()}
+    info = comfy_snapshot.current()
+
+    def run(name, **inputs):
+        known = info[f"Pullback{name}"]["inputs"]
+        defaults = {each["name"]: each.get("default") for each in known if "default" in each and not each["optional"]}
+        defaults |= {
+            each["name"]: 0 for each in known if each["type"] in ("INT", "FLOAT") and each["name"] not in defaults
+        }
+        with torch.inference_mode():
+            return classes[name].EXECUTE_NORMALIZED(**{**defaults, **inputs}).args
+
+    return run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folders(tmp_path_factory):
+    old = folder_paths.get_output_directory(), folder_paths.get_input_directory()
+    root = tmp_path_factory.mktemp("comfy")
+    for name in ("output", "input"):
+        (root / name).mkdir()
+    folder_paths.set_output_directory(str(root / "output"))
+    folder_paths.set_input_directory(str(root / "input"))
+    yield root
+    folder_paths.set_output_directory(old[0])
+    folder_paths.set_input_directory(old[1])
+
+
+@pytest.fixture(scope="module")
+def toybox(call):
+    """(model, clip, vae, positive, negative)."""
+    model, clip, vae = call("ToyboxLoader")
+    return model, clip, vae, encoded(clip, "a red mushroom"), encoded(clip, "")
+
+
+def encoded(clip, text):
+    with torch.inference_mode():
+        return core_nodes.CLIPTextEncode().encode(clip, text)[0]
+
+
+@pytest.fixture(scope="module")
+def ball(call):
+    """A Voxel NeRF that looks like a red ball, without any sampling."""
+    (value,) = call("VoxelNerf", resolution=24)
+    storage, sockets = part("core.pullback.storage"), part("comfy_nodes.sockets")
+    model = part("core.pullback.generative.toybox.model").ToyboxModel()
+    diffrep = value.plan.recipe(model, 0).diffrep
+    params = diffrep.init(torch.Generator())
+    params["features"][:, 0], params["features"][:, 1:] = 2.0, -2.0
+    params["density"] = params["density"] * 3
+    return sockets.FieldValue(value.plan, storage.Field(diffrep, params, "a red ball"))
+
+
+# Schemas.
+
+
+def test_schemas_are_those_that_saved_graphs_rely_on():
+    """After appending an input: python tests/comfy_snapshot.py."""
+    assert comfy_snapshot.current() == json.loads(comfy_snapshot.SNAPSHOT.read_text(encoding="utf-8"))
+
+
+def test_english_is_what_the_schemas_say():
+    words = json.loads(comfy_snapshot.ENGLISH.read_text(encoding="utf-8"))
+    assert words == comfy_snapshot.english(comfy_snapshot.current())
+
+
+def test_the_pack_loads_from_any_folder_and_quickly(tmp_path):
+    """As ComfyUI loads it, in a process of its own, from a copy without .git and without an installed core."""
+    home = tmp_path / "any name v1.2"
+    home.mkdir()
+    shutil.copy(ROOT / "__init__.py", home)
+    for name in ("comfy_nodes", "core"):
+        shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
+    code = """
+import asyncio, importlib.util, sys, time
+sys.path.append(sys.argv[1])
+import comfy.cli_args; comfy.cli_args.args.cpu = True
+import nodes, comfy_api.latest, comfy.latent_formats
+sys.modules["pullback"] = None  # an installed core must not be asked
+before = set(sys.modules)
+def load():
+    name = sys.argv[2].replace(".", "_x_")
+    spec = importlib.util.spec_from_file_location(name, sys.argv[2] + "/__init__.py")
+    module = importlib.util.module_from_spec(spec); sys.modules[name] = module; spec.loader.exec_module(module)
+    return asyncio.run(asyncio.run(module.comfy_entrypoint()).get_node_list())
+start = time.process_time(); found = load(); taken = time.process_time() - start
+heavy = {m.split(".")[0] for m in set(sys.modules) - before} & {"trimesh", "skimage", "xatlas", "diffusers", "transformers"}
+print(len(found), sorted(heavy), taken < 1)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(comfyui()), str(home)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.splitlines()[-1:] == [f"{len(comfy_snapshot.nodes())} [] True"], done.stderr[-2000:]
+
+
+# Toybox as genuine objects.
+
+
+def test_ksampler_draws_with_toybox(call, toybox):
+    model, _, vae, positive, negative = toybox
+    (latent,) = call("EmptyToyboxLatent", batch_size=2)
+    with torch.inference_mode():
+        for sampler in ("euler", "dpmpp_2m_sde"):
+            samples = core_nodes.KSampler().sample(model, 1, 6, 3.0, sampler, "karras", positive, negative, latent)[0]
+            image = core_nodes.VAEDecode().decode(vae, samples)[0]
+            assert image.shape == (2, 64, 64, 3) and image.min() >= 0 and image.max() <= 1
+            red, green, blue = image[image.sum(-1) < 2.5].mean(0)  # what is not background
+            assert red > green + 0.1 and red > blue + 0.1
+            assert image[:, 0, 0].min() > 0.9  # on white
+
+
+def test_its_vae_goes_there_and_back(toybox):
+    image = torch.rand(2, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.allclose(toybox[2].decode(toybox[2].encode(image)), image, atol=1e-6)
+
+
+def test_loras_of_ordinary_names_reach_it(toybox):
+    model, clip, _, positive, _ = toybox
+    weight = "diffusion_model.toybox.blocks.0.qkv"
+    rows, columns = model.model.state_dict()[f"{weight}.weight"].shape
+    lora = {f"{weight}.lora_up.weight": torch.ones(rows, 1), f"{weight}.lora_down.weight": torch.ones(1, columns)}
+    import comfy.sd
+
+    patched, _ = comfy.sd.load_lora_for_models(model, clip, lora, 0.5, 0.0)
+    assert list(patched.patches) == [f"{weight}.weight"]
+    with torch.inference_mode():
+        draw = lambda m: core_nodes.KSampler().sample(
+            m, 1, 2, 1.0, "euler", "simple", positive, positive, {"samples": torch.zeros(1, 4, 64, 64)}
+        )[0]["samples"]
+        plain = draw(model)
+        assert (draw(patched) - plain).abs().max() > 1e-3
+        assert torch.equal(draw(model), plain)  # and it is gone afterwards
+
+
+def test_words_are_weighed_and_unknown_ones_named(toybox):
+    clip = toybox[1]
+    assert torch.equal(encoded(clip, "a red mushroom")[0][0], encoded(clip, "red mushroom")[0][0])
+    heavy, plain = encoded(clip, "(red:2.0) mushroom")[0][0], encoded(clip, "red mushroom")[0][0]
+    assert torch.allclose(heavy[:, 1], 2 * plain[:, 1]) and torch.equal(heavy[:, 2], plain[:, 2])
+    assert encoded(clip, "mountains at sunset")[0][1]["pooled_output"].item() == 1
+    assert encoded(clip, "a red mushroom")[0][1]["pooled_output"].item() == 0
+    with pytest.raises(ValueError, match="toybox cannot draw this: it does not know 'dragon'"):
+        encoded(clip, "a dragon")
+
+
+# Sampling.
+
+
+def test_a_siren_image_is_sampled_the_same_twice(call, toybox):
+    model, _, vae, positive, negative = toybox
+    (fresh,) = call("SirenImage", neurons=64, depth=2)
+    inputs = {
+        "model": model,
+        "positive": positive,
+        "negative": negative,
+        "field": fresh,
+        "seed": 3,
+        "steps": 3,
+        "cfg": 2.0,
+    }
+    (field, latent, image), (again, *_) = call("FieldSamplerSimple", **inputs), call("FieldSamplerSimple", **inputs)
+    assert all(torch.equal(field.field.params[k], again.field.params[k]) for k in field.field.params)
+    assert latent["samples"].shape == (1, 4, 64, 64) and image.shape == (1, 64, 64, 3)
+    other, *_ = call("FieldSamplerSimple", **inputs | {"seed": 4})
+    assert not torch.equal(other.field.params["out"], field.field.params["out"])
+    whole, mask = call("ResolutionFreeDecode", field=field, width=200)
+    assert whole.shape == (1, 200, 200, 3) and mask.shape == (1, 200, 200)
+    part_, _ = call(
+        "ResolutionFreeDecode", field=field, width=200, left=30, top=50, crop_width=70, crop_height=20, tile=64
+    )
+    assert torch.allclose(part_, whole[:, 50:70, 30:100], atol=1e-5)
+    with pytest.raises(ValueError, match="does not lie within"):
+        call("ResolutionFreeDecode", field=field, width=200, left=150, crop_width=70)
+    decoded = core_nodes.VAEDecode().decode(vae, latent)[0]
+    assert torch.allclose(decoded, image, atol=1e-5)
+
+
+def test_the_full_sampler_and_the_simple_one_agree(call, toybox):
+    """Given the same noise levels; and RePaint, solvers and views take effect."""
+    import comfy.samplers
+
+    model, _, _, positive, negative = toybox
+    host, schedules = part("comfy_nodes.host"), part("core.pullback.schedules")
+    (fresh,) = call("SirenImage", neurons=32, depth=1)
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(2.0)
+    sigmas = schedules.log_linear(3, 0.03, 20.0).float()
+    full = {"noise": host.Seeded(5), "guider": guider, "sigmas": sigmas, "field": fresh}
+    simple, *_ = call(
+        "FieldSamplerSimple", model=model, positive=positive, negative=negative, field=fresh, seed=5, steps=3, cfg=2.0
+    )
+    plain, *_ = call("FieldSampler", **full)
+    assert torch.allclose(plain.field.params["out"], simple.field.params["out"], atol=1e-6)
+    for change in ({"eta": 0.75, "repeats": 2}, {"solver": "gauss-newton"}):
+        other, *_ = call("FieldSampler", **full, **change)
+        assert not torch.allclose(other.field.params["out"], plain.field.params["out"], atol=1e-3)
+    climbed, _, image = call("Optimise", **full, iterations=3)
+    assert image.shape == (1, 64, 64, 3) and climbed.field.params["out"].abs().max() > 0
+    onward, *_ = call(
+        "FieldSampler", **full | {"field": plain, "sigmas": sigmas[1:]}
+    )  # a sampled field is gone on from
+    assert not torch.equal(onward.field.params["out"], plain.field.params["out"])
+
+
+def test_a_panorama_closes(call, toybox):
+    model, clip, vae, _, negative = toybox
+    words = encoded(clip, "mountains at sunset")
+    for projection, shape in (("sphere", (1, 64, 128, 3)), ("cylinder", (1, 16, 128, 3))):
+        field, image = call(
+            "PanoramaSiren", model=model, positive=words, negative=negative, vae=vae, seed=0, steps=1, projection=projection,
+            width=128, views=1,
+        )  # fmt: skip
+        assert image.shape == shape
+        wide, _ = call("ResolutionFreeDecode", field=field, width=4096, height=64)
+        across, beside = ((wide[:, :, a] - wide[:, :, b]).abs().max() for a, b in ((0, -1), (0, 1)))
+        assert across <= 2 * beside + 1e-3, projection
+
+
+def test_an_object_is_sampled_and_stopped(call, toybox, monkeypatch):
+    model, _, _, positive, negative = toybox
+    (fresh,) = call("VoxelNerf", resolution=16, views=1)
+    inputs = {"model": model, "positive": positive, "negative": negative, "field": fresh, "seed": 0, "cfg": 1.0}
+    field, latent, image = call("FieldSamplerSimple", **inputs, steps=1)
+    assert latent["samples"].shape == (4, 4, 64, 64) and image.shape == (4, 64, 64, 3)
+    ticks = []
+
+    def stop_in_the_midst():
+        ticks.append(time.monotonic())
+        if len(ticks) == 8:  # within the fit of the first step: it has 20 passes
+            raise comfy.model_management.InterruptProcessingException
+
+    monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", stop_in_the_midst)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        call("FieldSamplerSimple", **inputs, steps=3)
+    assert len(ticks) == 8
+    monkeypatch.undo()
+    again, *_ = call("FieldSamplerSimple", **inputs, steps=1)  # nothing is left of it
+    assert torch.equal(again.field.params["density"], field.field.params["density"])
+
+
+def test_view_prompts_are_the_text_with_its_side(call, toybox):
+    class Clip:
+        def tokenize(self, text):
+            return text
+
+        def encode_from_tokens_scheduled(self, tokens):
+            return tokens
+
+    assert call("ViewPrompts", clip=Clip(), text=" a chair ") == tuple(
+        f"a chair, {side} view" for side in ("front", "side", "back", "overhead")
+    )
+    with pytest.raises(ValueError, match="text is empty"):
+        call("ViewPrompts", clip=Clip(), text=" ")
+
+
+# Fields of latents.
+
+
+def test_a_field_of_latents_needs_its_vae(call):
+    import comfy_models
+
+    model = comfy_models.unet("EPS")
+    (fresh,) = call("SirenImage", width=128, height=64, neurons=32, depth=1)
+    inputs = {"model": model, "positive": comfy_models.conditioning(1), "negative": comfy_models.conditioning(2)}
+    field, latent, image = call("FieldSamplerSimple", **inputs, field=fresh, seed=0, steps=1, cfg=1.0)
+    assert latent["samples"].shape == (1, 4, 8, 16) and image.shape == (1, 8, 16, 3)  # rough colours
+    assert field.field.model == "comfyui:SD15"
+    with pytest.raises(ValueError, match="connect the VAE"):
+        call("ResolutionFreeDecode", field=field, width=64)
+
+    class Vae:
+        latent_channels = 4
+        seen = ()
+
+        def spacial_compression_decode(self):
+            return 8
+
+        def decode(self, latents):
+            Vae.seen = (*Vae.seen, latents.shape)
+            up = latents[:, :3].repeat_interleave(8, 2).repeat_interleave(8, 3)
+            return up.movedim(1, -1)
+
+    image, mask = call("ResolutionFreeDecode", field=field, width=512, height=256, tile=128, vae=Vae())
+    assert image.shape == (1, 256, 512, 3) and mask.min() == 1
+    assert max(max(shape[2:]) for shape in Vae.seen) <= 16 + 2 * 8  # a tile and its margins, whatever the picture
+
+
+# Objects, meshes, files.
+
+
+def test_views_show_the_object_where_it_is(call, ball):
+    image, mask, depth = call("RenderFieldViews", field=ball, count=3, size=64)
+    assert image.shape == depth.shape == (3, 64, 64, 3) and mask.shape == (3, 64, 64)
+    assert mask[:, 32, 32].min() > 0.9 and mask[:, 0, 0].max() == 0
+    assert image[0, 32, 32, 0] > 0.8 and image[0, 32, 32, 1] < 0.2 and image[0, 0, 0].min() == 1
+    assert depth[0, 32, 32, 0] > 0.9 and depth[0, 0, 0].max() == 0
+    listed, *_ = call("RenderFieldViews", field=ball, path="list", views="0,20", size=64)
+    assert torch.allclose(listed[0], image[0], atol=1e-5)
+    camera = {"position": {"x": 0, "y": 0, "z": 8.0}, "target": {"x": 0, "y": 0, "z": 0}, "zoom": 1}
+    viewed, *_ = call("RenderFieldViews", field=ball, path="camera", camera=camera, size=64)
+    level, *_ = call("RenderFieldViews", field=ball, path="list", views="0,0", size=64)
+    assert torch.allclose(viewed, level, atol=1e-4)
+    with pytest.raises(ValueError, match="no camera is connected"):
+        call("RenderFieldViews", field=ball, path="camera")
+    with pytest.raises(ValueError, match="Render Field Views"):
+        call("ResolutionFreeDecode", field=ball)
+
+
+def test_a_mesh_goes_to_a_textured_file_and_comes_back(call, ball, folders):
+    (mesh,) = call("FieldToMesh", field=ball, resolution=32, faces=500, texture=64, views=6)
+    assert mesh.vertices.shape[::2] == (1, 3) and mesh.faces.shape[1] <= 500 and mesh.texture.shape == (1, 64, 64, 3)
+    assert mesh.uvs.shape == (1, mesh.vertices.shape[1], 2) and mesh.faces.dtype == torch.int64
+    assert mesh.texture[..., 0].mean() > 0.8 and mesh.texture[..., 1].mean() < 0.2
+    (path,) = call("SaveTexturedGlb", mesh=mesh, filename_prefix="3d/ball")
+    assert path == "3d/ball_00001_.glb"
+    scene = trimesh.load(folders / "output" / path)
+    (loaded,) = scene.geometry.values()
+    assert loaded.is_volume and len(loaded.faces) == mesh.faces.shape[1]
+    assert np.allclose(np.sort(loaded.vertices, 0), np.sort(mesh.vertices[0].numpy(), 0), atol=1e-5)
+    colours = np.asarray(loaded.visual.material.baseColorTexture)
+    assert colours[..., 0].mean() > 200 and colours[..., 1].mean() < 60
+    with pytest.raises(ValueError, match="not the name of a file"):
+        call("SaveTexturedGlb", mesh=mesh, filename_prefix="../ball")
+
+
+def test_plain_meshes_are_unwrapped_and_baked(call, ball):
+    sockets = part("comfy_nodes.sockets")
+    (mesh,) = call("FieldToMesh", field=ball, resolution=24, faces=300, texture=0)
+    assert getattr(mesh, "texture", None) is None
+    bare = sockets.MeshValue(mesh.vertices, mesh.faces)
+    textured, picture = call("BakeTexture", field=ball, mesh=bare, texture=32, views=6)
+    assert picture.shape == (1, 32, 32, 3) and picture[..., 0].mean() > 0.7
+    assert textured.uvs.min() >= 0 and textured.uvs.max() <= 1
+    (path,) = call("SaveTexturedGlb", mesh=bare)
+    assert path.endswith(".glb")
+    with pytest.raises(ValueError, match="another pack"):
+        call("SaveTexturedGlb", mesh=object())
+
+
+def test_voxels_lie_where_core_s_nodes_expect_them(call, ball):
+    """A field moved along +X is found along the last axis of VOXEL.data; its surface passes 0.5."""
+    sockets, storage = part("comfy_nodes.sockets"), part("core.pullback.storage")
+    core = ball.field
+    params = {k: v.clone() for k, v in core.params.items()}
+    line = torch.linspace(-1, 1, 24)
+    z, y, x = torch.meshgrid(line, line, line, indexing="ij")
+    at = torch.tensor([0.5, -0.3, 0.2])  # world
+    params["density"] = (3 * (1 - torch.stack([x - at[0], y - at[1], z - at[2]]).norm(dim=0) / 0.3))[None, None]
+    moved = sockets.FieldValue(ball.plan, storage.Field(core.diffrep, params))
+    (voxel,) = call("FieldToVoxel", field=moved, resolution=32)
+    assert voxel.data.shape == (1, 32, 32, 32) and voxel.data.max() <= 1
+    depth, height, width = (voxel.data[0] > 0.5).nonzero().float().mean(0) / 31 * 2 - 1
+    assert torch.allclose(torch.stack([width, height, depth]), sockets.to_gltf(at), atol=0.08)
+    (mesh,) = call("FieldToMesh", field=moved, resolution=32, faces=500, texture=0)
+    assert torch.allclose(mesh.vertices[0].mean(0), sockets.to_gltf(at), atol=0.08)
+
+
+def test_fields_are_saved_and_loaded(call, ball, folders):
+    (path,) = call("SaveField", field=ball, filename_prefix="fields/ball")
+    load = next(node for node in comfy_snapshot.nodes() if node.GET_SCHEMA().node_id == "PullbackLoadField")
+    name = f"{path} [output]"
+    assert name in load.GET_SCHEMA().inputs[0].options and load.validate_inputs(file=name) is True
+    (loaded,) = call("LoadField", file=name)
+    assert all(torch.equal(loaded.field.params[k], ball.field.params[k]) for k in ball.field.params)
+    print_ = load.fingerprint_inputs(file=name)
+    assert print_ == load.fingerprint_inputs(file=name)
+    file = folders / "output" / path
+    file.write_bytes(file.read_bytes() + b"x")
+    assert print_ != load.fingerprint_inputs(file=name)
+    with pytest.raises(ValueError, match="truncated or not"):
+        call("LoadField", file=name)
+    for wrong in ("../x.safetensors", "nothing.safetensors", "x.pt", "/etc/passwd"):
+        said = load.validate_inputs(file=wrong)
+        assert isinstance(said, str) and repr(wrong) in said
+
+
+def test_a_fresh_field_cannot_be_shown(call):
+    (fresh,) = call("VoxelNerf")
+    for node in ("SaveField", "RenderFieldViews", "FieldToMesh", "FieldToVoxel", "ResolutionFreeDecode"):
+        with pytest.raises(ValueError, match="has not been sampled yet"):
+            call(node, field=fresh)
