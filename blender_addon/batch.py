@@ -41,7 +41,7 @@ SETTINGS: dict[str, type] = {
 }  # fmt: skip
 OPTIONS: dict[str, dict[str, type]] = {
     "object": {"faces": int, "texture": int, "resolution": int, "bake_views": int, "bake_size": int},
-    "panorama": {"width": int, "projection": str},
+    "panorama": {"width": int},
     "image": {"size": int},
 }
 PLACES = {"prompt", "seed", "kind", "index"}
@@ -267,9 +267,8 @@ def _there(item: Item) -> bool:
     if not item.made.is_file():
         return False
     told = _field_texts(Path(item.files["field"]))
-    model = told.get("model")
-    same = model == item.options["model"] or model == Path(item.options["model"]).name
-    return same and (told.get("prompt"), told.get("seed")) == (item.prompt, str(item.seed))
+    asked = {"prompt": item.prompt, "seed": str(item.seed), "model": item.options["model"]}
+    return all(told.get(name) == value for name, value in asked.items())
 
 
 def _files(item: Item) -> dict[str, str]:

@@ -75,11 +75,12 @@ def set_world(
 ) -> bpy.types.World:
     """A world that shows the equirectangular panorama at `path`, set as the scene's."""
     scene = scene or bpy.context.scene
+    image = load_image(path, name, pack)
     world = bpy.data.worlds.new(name)
     tree = _tree(world)
     tree.nodes.clear()
     surroundings = tree.nodes.new("ShaderNodeTexEnvironment")
-    surroundings.image = load_image(path, name, pack)
+    surroundings.image = image
     background, output = tree.nodes.new("ShaderNodeBackground"), tree.nodes.new("ShaderNodeOutputWorld")
     _in_a_row(surroundings, background, output)
     tree.links.new(surroundings.outputs["Color"], background.inputs["Color"])

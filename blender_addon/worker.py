@@ -146,10 +146,10 @@ class Worker:
             return self._lost(message.get("text", ""), TEST)
         if kind not in ENDS:
             return [message]
-        job = self.jobs.pop(str(id))
+        self.jobs.pop(str(id))
         self._cancelled_at = None
         if kind == "error":
-            message |= {"hint": RESUME if _unfinished(job) else "", "log": self.log_tail()}
+            message |= {"hint": RESUME if message["resumable"] else "", "log": self.log_tail()}
         self._send_first()
         return [message]
 

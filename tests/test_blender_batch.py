@@ -169,8 +169,8 @@ def test_no_interpreter(here, capfd, monkeypatch):
 def test_as_a_script_and_as_a_module(here):
     """Both ways in, from another folder, with the codes that a farm sees."""
     script = str(ROOT / "blender_addon" / "batch.py")
-    as_script = [sys.executable, "-c", "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[1], run_name='__main__')",
-                 script, "-b", "--python", script, "--"]  # fmt: skip
+    blender = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    as_script = [sys.executable, "-c", blender, script, "-b", "--python", script, "--"]
     as_module = [sys.executable, "-m", "blender_addon.batch"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], str(ROOT)])}
     for number, command in enumerate((as_script, as_module)):

@@ -20,7 +20,8 @@ const author = { Task: (name, type) => ({ name, type, commands: [], addCommand(c
                  Command: (name, parameters) => ({ name, parameters }) };
 const path = require("path");
 const given = JSON.parse(process.argv[1]), tasks = [];
-const { JOB_TYPE, compileJob } = new Function("author", "path", process.argv[2] + "; return { JOB_TYPE, compileJob };")(author, path);
+const source = process.argv[2] + "; return { JOB_TYPE, compileJob };";
+const { JOB_TYPE, compileJob } = new Function("author", "path", source)(author, path);
 const settings = {};
 for (const s of JOB_TYPE.settings) {
     settings[s.key] = s.key in given ? given[s.key] : s.default;
