@@ -78,7 +78,8 @@ class Job:
     def title(self) -> str:
         """What the panel and the undo history call it."""
         name = {"object": said("Object"), "panorama": said("World"), "image": said("Image"), "mesh": said("Mesh")}
-        return f"{name[self.kind]}: {self.prompt}"
+        seed = f" ({self.seed})" if self.place.get("several") else ""
+        return f"{name[self.kind]}: {self.prompt}{seed}"
 
     @property
     def fraction(self) -> float:
@@ -295,7 +296,7 @@ def _take(job: Job, message: protocol.Message, backend: "worker.Worker | server.
     elif kind == "cancelled":
         _end(job, "CANCELLED", said("Cancelled"), resumable=message["resumable"])
     elif kind == "error":
-        _paused = not backend.ready  # the next job would fail in the same way
+        _paused = job.wants_preferences = not backend.ready  # the next job would fail in the same way
         _end(job, "FAILED", message["text"], message["hint"], message["log"], message["resumable"])
 
 

@@ -94,7 +94,11 @@ class PULLBACK_OT_generate_variants(Generate):
         return [
             (
                 request | {"settings": request["settings"] | {"seed": (settings.seed + i) % 2**31}},
-                {"scene": context.scene.name, "location": (cursor.x + i * SPACING, cursor.y, cursor.z)},
+                {
+                    "scene": context.scene.name,
+                    "location": (cursor.x + i * SPACING, cursor.y, cursor.z),
+                    "several": True,
+                },
             )
             for i in range(settings.variants)
         ]

@@ -38,7 +38,7 @@ class PULLBACK_PT_main(Sidebar, bpy.types.Panel):
         row = column.row(align=True)
         row.scale_y = 1.6
         row.operator("pullback.generate_object", icon="MESH_ICOSPHERE")
-        row = column.row(align=True)
+        row = column.split(factor=0.72, align=True)
         row.operator("pullback.generate_variants", icon="MOD_ARRAY")
         row.prop(settings, "variants", text="")
 
@@ -81,7 +81,8 @@ def _job(column: bpy.types.UILayout, job: jobs.Job, width: int) -> None:
     elif job.status == "READY":
         _lines(column, said("Ready: it is placed once you are in Object Mode"), width)
     for text in (job.message, *(job.notes if job.status in jobs.ALIVE else ()), job.hint):
-        _lines(column, text, width)
+        if text:
+            _lines(column, text, width)
     if job.log:
         log = column.box().column(align=True)
         log.scale_y = 0.7
@@ -110,9 +111,10 @@ def _scale() -> float:
 
 def _lines(column: bpy.types.UILayout, text: str, width: int) -> None:
     """Text broken to the sidebar's width: labels do not wrap by themselves."""
+    column.separator(factor=0.3)
     narrow = column.column(align=True)
     narrow.scale_y = 0.8
-    for line in textwrap.wrap(text, max(16, int((width - 50) / (6.6 * _scale())))):
+    for line in textwrap.wrap(text[:1].upper() + text[1:], max(16, int((width - 50) / (6.6 * _scale())))):
         narrow.label(text=line, translate=False)
 
 

@@ -54,11 +54,16 @@ class PullbackSettings(bpy.types.PropertyGroup):
         name="Quality",
         description="How much work to spend; sets the values under Advanced",
         items=QUALITIES,
+        translation_context="Pullback",  # else Blender's own words for Normal and Fine would win
         get=_quality,
         set=_set_quality,
     )
     variants: IntProperty(
-        name="Seeds", description="How many objects to lay out in a row, each with its own seed", default=4, min=2, max=64
+        name="Seeds",
+        description="How many objects to lay out in a row, each with its own seed",
+        default=4,
+        min=2,
+        max=64,
     )
 
     model: EnumProperty(
@@ -95,7 +100,11 @@ class PullbackSettings(bpy.types.PropertyGroup):
         min=1, max=1000, soft_max=100,
     )  # fmt: skip
     views: IntProperty(
-        name="Views", description="Sides of an object that are looked at per step", default=NORMAL["views"], min=1, max=64
+        name="Views",
+        description="Sides of an object that are looked at per step",
+        default=NORMAL["views"],
+        min=1,
+        max=64,
     )
     panorama_views: IntProperty(
         name="Panorama Views", description="Directions of a panorama that are looked at per step",
@@ -118,7 +127,11 @@ class PullbackSettings(bpy.types.PropertyGroup):
         soft_max=15.0,
     )
     eta: FloatProperty(
-        name="Eta", description="Fresh noise per step: 0 none, 1 as much as was taken away", default=0.0, min=0.0, max=1.0
+        name="Eta",
+        description="Fresh noise per step: 0 none, 1 as much as was taken away",
+        default=0.0,
+        min=0.0,
+        max=1.0,
     )
     repaint: BoolProperty(
         name="RePaint",

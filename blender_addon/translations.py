@@ -208,11 +208,12 @@ GERMAN = {
     "{done}, {minutes}:{seconds:02} left": "{done}, noch {minutes}:{seconds:02}",
     "{prompt}, seed {seed}": "{prompt}, Startwert {seed}",
 }
+CONTEXTS = ("*", "Operator", "Pullback")
 
 
 def register() -> None:
-    """Labels of operators have a context of their own in Blender; the rest has none."""
-    texts = {(context, english): german for english, german in GERMAN.items() for context in ("*", "Operator")}
+    """Labels of operators have a context of their own in Blender, the qualities have ours, the rest has none."""
+    texts = {(context, english): german for english, german in GERMAN.items() for context in CONTEXTS}
     bpy.app.translations.register(__package__, {"de": texts, "de_DE": texts})
 
 
