@@ -1,0 +1,335 @@
+"""The pack in a real ComfyUI server on the processor: it loads quietly, every workflow runs, mistakes are explained."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import comfyui
+import numpy as np
+import pytest
+import trimesh
+from comfy_lint import reduced
+from PIL import Image
+
+pytestmark = pytest.mark.skipif(bool(comfyui.missing()), reason=comfyui.missing() or "it is here")
+WORKFLOWS = sorted((comfyui.ROOT / "workflows" / "api").glob("*.json"))
+SAVED = Path("output/fields/pullback_00001_.safetensors")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    base = tmp_path_factory.mktemp("comfyui")
+    comfyui.saved_field(base / SAVED)
+    with comfyui.Server(base, odd=True) as running:
+        yield running
+
+
+def workflow(name: str) -> dict:
+    return comfyui.quick(json.loads((comfyui.ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def only(graph: dict, kind: str) -> dict:
+    """The inputs of the one node of a kind."""
+    (node,) = [node for node in graph.values() if node["class_type"] == kind]
+    return node["inputs"]
+
+
+def number(graph: dict, kind: str) -> str:
+    return next(key for key, node in graph.items() if node["class_type"] == kind)
+
+
+def image(server, run, node: str, index: int = 0) -> np.ndarray:
+    shown = run.outputs[node]["images"][index]
+    return np.asarray(Image.open(server.base / shown["type"] / shown["subfolder"] / shown["filename"]).convert("RGB"))
+
+
+def test_it_loads_without_a_warning(server):
+    lines = [line for line in server.text().splitlines() if comfyui.PACK in line or "pullback" in line.lower()]
+    assert any("seconds" in line for line in lines), "the pack is not among the import times"
+    assert not [line for line in lines if re.search("warn|error|fail|except|consider", line, re.I)], lines
+    assert "Traceback" not in server.text()
+
+
+def test_it_imports_in_under_a_second(tmp_path):
+    """In time of the processor, beyond what ComfyUI has imported anyway."""
+    code = f"""
+import importlib.util, sys, time
+import comfy.options; comfy.options.enable_args_parsing()
+import nodes, comfy.samplers, comfy_api.latest
+start = time.process_time()
+spec = importlib.util.spec_from_file_location("pack", {str(comfyui.ROOT / "__init__.py")!r}, submodule_search_locations=[{str(comfyui.ROOT)!r}])
+pack = importlib.util.module_from_spec(spec); sys.modules["pack"] = pack; spec.loader.exec_module(pack)
+import asyncio
+found = asyncio.run(asyncio.run(pack.comfy_entrypoint()).get_node_list())
+print("took", time.process_time() - start, len(found))
+"""
+    done = subprocess.run(
+        [comfyui.PYTHON, "-c", code, "--cpu", "--base-directory", str(tmp_path)], cwd=comfyui.HOME, capture_output=True,
+        text=True, timeout=600, env=comfyui.environment(),
+    )  # fmt: skip
+    seconds, count = re.search(r"took ([\d.e-]+) (\d+)", done.stdout).groups()
+    assert int(count) > 10 and float(seconds) < 1.0
+
+
+def test_object_info_is_what_the_snapshot_says(server):
+    stored = json.loads((comfyui.ROOT / "tests" / "snapshots" / "object_info.json").read_text(encoding="utf-8"))
+    assert reduced(server.get("/object_info")) == stored
+
+
+def test_the_page_finds_templates_thumbnails_help_and_words(server):
+    assert sorted(server.get("/workflow_templates")[comfyui.PACK]) == [path.stem for path in WORKFLOWS]
+    folder = comfyui.PACK.replace(" ", "%20")
+    for path in WORKFLOWS:
+        thumbnail = server.bytes(f"/api/workflow_templates/{folder}/{path.stem.replace(' ', '%20')}.jpg")
+        assert thumbnail[:2] == b"\xff\xd8"
+    nodes = [name for name in server.get("/object_info") if name.startswith("Pullback")]
+    words = server.get("/i18n")
+    for node in nodes:
+        assert server.bytes(f"/extensions/{folder}/docs/{node}.md")[:1] == b"#"
+        assert all(node in words[language]["nodeDefs"] for language in words if language == "en")
+    assert len([language for language in words if "PullbackFieldSampler" in words[language].get("nodeDefs", {})]) >= 2
+
+
+@pytest.mark.parametrize("name", [path.stem for path in WORKFLOWS])
+def test_every_workflow_runs(server, name):
+    graph = workflow(name)
+    run = server.run(graph)
+    assert run.ok, run.error
+    shown = {
+        key for key, node in graph.items() if node["class_type"] in ("SaveImage", "PreviewImage", "SaveAnimatedWEBP")
+    }
+    assert shown and all(run.outputs[key]["images"] for key in shown)
+    for key, node in graph.items():
+        if node["class_type"] == "PullbackSaveTexturedGlb":
+            glb = run.outputs[key]["3d"][0]
+            assert_textured(server.base / "output" / glb["subfolder"] / glb["filename"])
+        if node["class_type"] == "Preview3D":
+            assert (server.base / "output" / run.outputs[key]["result"][0]).is_file()
+    again = server.run(graph)
+    assert again.ok and not again.executed, "an unchanged graph ran again"
+
+
+def assert_textured(path: Path) -> None:
+    mesh = trimesh.load(path, force="mesh")
+    assert mesh.is_watertight or len(mesh.faces) > 0
+    assert len(mesh.faces) > 50 and len(mesh.visual.uv) == len(mesh.vertices)
+    assert np.abs(mesh.vertices).max() <= 1.01 and np.isfinite(mesh.vertices).all()
+    texture = np.asarray(mesh.visual.material.baseColorTexture.convert("RGB"))
+    assert texture.shape == (128, 128, 3) and texture.std() > 0
+
+
+def test_a_panorama_closes(server):
+    graph = workflow("Panorama")
+    picture = image(server, server.run(graph), number(graph, "SaveImage")).astype(float)
+    assert picture.shape == (128, 256, 3)
+    seam = np.abs(picture[:, 0] - picture[:, -1]).mean()
+    inside = np.abs(np.diff(picture, axis=1)).mean((0, 2))
+    assert inside.max() > 0 and seam <= inside.max(), "the seam shows"
+
+
+def test_the_same_noise_gives_the_same_picture(server):
+    graph = workflow("Same noise in KSampler and Field Sampler")
+    run = server.run(graph)
+    shown = {
+        node["_meta"]["title"]: image(server, run, key)
+        for key, node in graph.items()
+        if node["class_type"] == "PreviewImage"
+    }
+    assert shown["KSampler"].std() > 5
+    assert np.abs(shown["KSampler"].astype(int) - shown["Pixel Grid"]).max() <= 1
+    assert shown["SIREN Image"].shape == shown["KSampler"].shape
+
+
+def test_sizes_are_what_was_asked_for(server):
+    graph = workflow("SIREN image at 8K")
+    run = server.run(graph)
+    assert image(server, run, number(graph, "SaveImage")).shape == (256, 256, 3)
+    part = image(server, run, number(graph, "PreviewImage"))
+    assert part.shape == (32, 32, 3)
+    graph = workflow("Turntable of a saved field")
+    run = server.run(graph)
+    shown = run.outputs[number(graph, "SaveAnimatedWEBP")]["images"][0]
+    film = Image.open(server.base / "output" / shown["subfolder"] / shown["filename"])
+    assert film.n_frames == 4 and film.size == (32, 32)
+
+
+def test_a_turntable_of_the_red_ball_is_red(server):
+    graph = workflow("Turntable of a saved field")
+    sides = next(
+        key for key, node in graph.items() if node["class_type"] == "PreviewImage" and node["_meta"]["title"] == "Sides"
+    )
+    seen = image(server, server.run(graph), sides)
+    assert seen.shape == (32, 32, 3)
+    assert (seen[16, 16] > [180, -1, -1]).all() and seen[16, 16, 1:].max() < 80 and seen[0, 0].min() > 240
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(server):
+    graph = workflow("Text to NeRF")
+    node = number(graph, "PreviewImage")
+
+    def bytes_of(seed: int) -> bytes:
+        server.post("/free", {"unload_models": True, "free_memory": True})
+        only(graph, "PullbackFieldSamplerSimple")["seed"] = seed
+        run = server.run(graph)
+        assert number(graph, "PullbackFieldSamplerSimple") in run.executed
+        return image(server, run, node).tobytes()
+
+    first = bytes_of(11)
+    assert bytes_of(11) == first
+    assert bytes_of(12) != first
+
+
+def test_a_field_is_seen_while_it_is_sampled(server):
+    graph = workflow("Text to NeRF")
+    only(graph, "PullbackFieldSamplerSimple").update(seed=21, steps=4)
+    run = server.run(graph)
+    steps = [event["data"] for event in run.events if event["type"] == "progress"]
+    sampler = number(graph, "PullbackFieldSamplerSimple")
+    values = [each["value"] for each in steps if str(each.get("node")) == sampler]
+    assert len(set(values)) >= 4 and values == sorted(values)
+    pictures = [raw for raw in run.previews if b"\xff\xd8\xff" in raw[:64]]
+    assert len(pictures) >= 4 and len(set(pictures)) >= 4, "the preview does not change"
+
+
+@pytest.mark.parametrize("kind", ["toybox", "slow model"])
+def test_cancel_works_within_a_second_and_the_next_prompt_runs(server, kind):
+    graph = workflow("Text to NeRF")
+    sampler = only(graph, "PullbackFieldSamplerSimple")
+    sampler.update(seed=31, steps=500)
+    if kind == "slow model":
+        graph["odd"] = {"class_type": "TestOddModel", "inputs": {"model": sampler["model"], "kind": "slow"}}
+        sampler["model"] = ["odd", 0]
+    asked = []
+
+    def cancel(event):
+        if event["type"] == "progress" and not asked:
+            asked.append(time.monotonic())
+            server.post("/interrupt")
+
+    run = server.run(graph, watch=cancel)
+    assert run.interrupted and run.error is None
+    assert time.monotonic() - asked[0] < 1.5  # a second, and half of one for two busy cores
+    sampler.update(seed=32, steps=2)
+    assert server.run(graph).ok
+
+
+# name: (workflow, what to change, words of the one sentence)
+def _odd(kind):
+    def change(graph):
+        sampler = only(graph, "PullbackFieldSamplerSimple")
+        graph["odd"] = {"class_type": "TestOddModel", "inputs": {"model": sampler["model"], "kind": kind}}
+        sampler["model"] = ["odd", 0]
+
+    return change
+
+
+def _latent(kind, **inputs):
+    def change(graph):
+        graph["odd"] = {"class_type": kind, "inputs": {"batch_size": 1, **inputs}}
+        only(graph, "KSampler")["latent_image"] = ["odd", 0]
+
+    return change
+
+
+def _other_conditioning(graph):
+    loader = {"class_type": "TestSmallCheckpoint", "inputs": {"ckpt_name": ""}}
+    graph["other"] = loader
+    for node in graph.values():
+        if node["class_type"] == "CLIPTextEncode":
+            node["inputs"]["clip"] = ["other", 1]
+
+
+def _no_vae(graph):
+    for node in graph.values():
+        node["inputs"].pop("vae", None)
+
+
+def _set(kind, **values):
+    return lambda graph: only(graph, kind).update(values)
+
+
+def _fresh_field(graph):
+    sampler = next(node for node in graph.values() if node["class_type"] == "PullbackFieldSamplerSimple")
+    only(graph, "PullbackFieldToMesh")["field"] = sampler["inputs"]["field"]
+
+
+def _panorama_as_mesh(graph):
+    graph["fresh"] = {
+        "class_type": "PullbackSirenImage",
+        "inputs": {"width": 0, "height": 0, "neurons": 64, "depth": 2, "detail": 10.0, "seed": 0},
+    }
+    only(graph, "PullbackFieldSamplerSimple")["field"] = ["fresh", 0]
+
+
+MISTAKES = {
+    "a model that returns NaN": ("Text to NeRF", _odd("nan"), "not finite"),
+    "a video model": ("Text to NeRF", _odd("video"), "fields are sampled from image models only"),
+    "an audio model": ("Text to NeRF", _odd("audio"), "fields are sampled from image models only"),
+    "a latent of another size": (
+        "Same noise in KSampler and Field Sampler", _latent("EmptyLatentImage", width=1024, height=1024), "Empty Toybox Latent",
+    ),
+    "a video latent": (
+        "Same noise in KSampler and Field Sampler",
+        _latent("EmptyHunyuanLatentVideo", width=512, height=512, length=5), "Empty Toybox Latent",
+    ),
+    "an audio latent": (
+        "Same noise in KSampler and Field Sampler", _latent("EmptyLatentAudio", seconds=2.0), "Empty Toybox Latent",
+    ),
+    "another model's words": ("Text to NeRF", _other_conditioning, "Toybox Loader's CLIP"),
+    "words that toybox does not know": ("Text to NeRF", lambda g: [n["inputs"].update(text="xyzzy") for n in g.values() if n["class_type"] == "CLIPTextEncode" and n["inputs"]["text"]], "xyzzy"),
+    "latents without a VAE": ("Text to NeRF with your checkpoint", _no_vae, "connect the VAE"),
+    "a field that was not sampled": ("Text to NeRF", _fresh_field, "put a Field Sampler between"),
+    "a mesh of an image": ("Text to NeRF", _panorama_as_mesh, "Voxel NeRF"),
+    "elevations upside down": ("Text to NeRF", _set("PullbackVoxelNerf", lowest=40.0, highest=10.0), "must be below"),
+    "a part outside the picture": ("SIREN image at 8K", lambda g: [n["inputs"].update(left=9000) for n in g.values() if n["class_type"] == "PullbackResolutionFreeDecode"], "does not lie within"),
+    "a name that leaves the folder": ("Text to NeRF", _set("PullbackSaveField", filename_prefix="../../evil"), "is not the name of a file in"),
+    "a camera that is not there": ("Turntable of a saved field", lambda g: [n["inputs"].update(path="camera") for n in g.values() if n["class_type"] == "PullbackRenderFieldViews"], "connect one from a Load 3D node"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_sentence_on_the_node(server, name):
+    where, change, words = MISTAKES[name]
+    graph = workflow(where)
+    change(graph)
+    run = server.run(graph)
+    assert run.error is not None, "it ran"
+    message = run.error["exception_message"].strip()
+    assert words in message and "\n" not in message and len(message) < 300, message
+    assert graph[str(run.error["node_id"])]["class_type"].startswith(("Pullback", "CLIPTextEncode", "KSampler"))
+    sound = workflow("Turntable of a saved field")
+    assert server.run(sound).ok, "the next prompt does not run"
+
+
+def test_wrong_sockets_and_missing_files_are_refused_before_anything_runs(server):
+    graph = workflow("Text to NeRF")
+    only(graph, "PullbackFieldToMesh")["field"] = [number(graph, "PullbackToyboxLoader"), 0]
+    with pytest.raises(comfyui.Refused) as refused:
+        server.run(graph)
+    assert "PULLBACK_FIELD" in str(refused.value.errors[number(graph, "PullbackFieldToMesh")])
+    graph = workflow("Turntable of a saved field")
+    for file, words in (
+        ("gone.safetensors", "there is no field file"),
+        ("../log.txt", "is not the name of a file"),
+        ("a.ckpt", "not a field file"),
+    ):
+        only(graph, "PullbackLoadField")["file"] = file
+        with pytest.raises(comfyui.Refused) as refused:
+            server.run(graph)
+        (said,) = refused.value.errors[number(graph, "PullbackLoadField")]
+        assert words in said
+
+
+def test_a_file_of_rubbish_is_said_to_be_one(server):
+    rubbish = server.base / "input" / "rubbish.safetensors"
+    rubbish.parent.mkdir(exist_ok=True)
+    rubbish.write_bytes(b"\x80\x04\x95" + bytes(100))
+    graph = workflow("Turntable of a saved field")
+    only(graph, "PullbackLoadField")["file"] = "rubbish.safetensors"
+    run = server.run(graph)
+    message = run.error["exception_message"].strip()
+    assert "rubbish.safetensors" in message and "\n" not in message
