@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUFFIX = ".safetensors"
-TAG = re.compile(r"^(.*?)(?: \[(input|output)\])?$")
+TAG = re.compile(r"(.*?)(?: \[(input|output)\])?", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -175,6 +175,14 @@ def test_a_ball_looks_like_a_ball():
     assert picture[0, 2, 26, 32] > picture[0, 2, 38, 32] + 0.3  # blue grows upwards, with z
 
 
+def test_depth_is_the_distance_to_the_ball():
+    diffrep, params = _ball()
+    depth = diffrep.depth(params, turntable(2), 65, 65)
+    assert torch.allclose(depth[:, 0, 32, 32], torch.tensor(3.2 - 0.5), atol=0.04)  # a piece of a chord is 0.03
+    assert depth[:, 0, 32, 24].min() > depth[:, 0, 32, 32].max()  # it is round
+    assert torch.equal(depth.isfinite(), diffrep.opacity(params, turntable(2), 65, 65) > 0.5)
+
+
 def test_skipping_empty_space_changes_almost_nothing():
     diffrep, params = _ball()
     everything = VoxelRadiance(voxels=diffrep.voxels, steps=64, threshold=-1.0)

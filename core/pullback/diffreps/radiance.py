@@ -75,7 +75,7 @@ class VoxelRadiance:
 
     @torch.no_grad()
     def depth(self, params: Params, cameras: Cameras, height: int, width: int) -> Tensor:
-        """Mean distance from the eye to what hides each pixel, (B, 1, height, width); infinite where nothing does."""
+        """Mean distance from the eye to what hides each pixel, (B, 1, height, width); infinite where less than half is hidden."""
         origins, directions = rays(cameras, height, width)
         shape = origins.shape[:3]
         origins, directions = origins.reshape(-1, 3), directions.reshape(-1, 3)
@@ -93,7 +93,7 @@ class VoxelRadiance:
         w = weights(torch.zeros(full.shape, dtype=density.dtype).index_put((ray, piece), density * length[ray]))
         far = (points - o[:, None]).norm(dim=-1)
         opacity = w.sum(-1)
-        return torch.where(opacity > UNSEEN, (w * far).sum(-1) / opacity.clamp(min=UNSEEN), torch.inf)
+        return torch.where(opacity > 0.5, (w * far).sum(-1) / opacity.clamp(min=0.5), torch.inf)
 
     def _marched(
         self, params: Params, cameras: Cameras, height: int, width: int, crop: tuple[int, int, int, int] | None
