@@ -15,7 +15,7 @@ import torch
 import trimesh
 from filelock import FileLock
 from PIL import Image
-from pullback import cli, files, storage, tasks
+from pullback import cli, errors, files, storage, tasks
 from pullback.generative.toybox.model import ToyboxModel
 
 
@@ -144,6 +144,14 @@ def test_nan_from_a_model(here, monkeypatch, capsys):
     monkeypatch.setattr(ToyboxModel, "denoiser", lambda *a: lambda x, sigma, cond: x * float("nan"))
     code, err = _run(monkeypatch, capsys, "image", "red car", "-o", "a.png", "--steps", 2)
     assert code == 1 and "not finite" in err and not Path("a.png").exists()
+
+
+def test_memory_that_torch_does_not_get():
+    """Its allocator on the processor complains in a bare RuntimeError."""
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(1 << 60)
+    assert str(errors.sentence(refused.value)).startswith("out of memory")
+    assert errors.sentence(RuntimeError("shapes do not match")) is None
 
 
 def test_a_full_disk(here, monkeypatch, capsys):

@@ -13,6 +13,7 @@ from pullback.diffreps.panorama import SirenCylinder, SirenSphere
 from pullback.diffreps.radiance import VoxelRadiance
 from pullback.fields.voxels import Voxels
 from pullback.pull import State
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 TINY = {"width": 8, "depth": 1, "embedding": 4}
@@ -54,6 +55,16 @@ def _rewritten(tmp_path, **changes):
         ({"config": '{"colour": 3}'}, "in a way that this version does not know"),
         ({"config": "{"}, "in a way that this version does not know"),
         ({"config": json.dumps({"width": 9})}, "does not hold the tensors"),
+        (
+            {"config": json.dumps({"width": 1 << 20})},
+            "does not hold the tensors",
+        ),  # and four terabytes are not asked for
+        ({"config": "[1]"}, "in a way that this version does not know"),
+        ({"config": json.dumps({"width": "8"})}, "width is '8'"),
+        ({"config": json.dumps({"width": -8})}, "width is -8"),
+        ({"config": json.dumps({"size": 3})}, "size is 3"),
+        ({"config": '{"bandwidth": NaN}'}, "bandwidth is nan"),
+        ({"seed": "x"}, "seed 'x'"),
     ],
 )
 def test_other_versions_are_refused(tmp_path, changes, said):
@@ -72,10 +83,40 @@ def test_damage_is_named(tmp_path):
         storage.load_field(tmp_path)
 
 
+@pytest.mark.parametrize("damage", [lambda p: p.double(), lambda p: p / 0], ids=["float64", "nan"])
+def test_values_are_checked(tmp_path, damage):
+    field = _field(DIFFREPS[0])
+    storage.save_field(
+        tmp_path / "f.safetensors", replace(field, params=field.params | {"bias": damage(field.params["bias"])})
+    )
+    with pytest.raises(ValueError, match="bias"):
+        storage.load_field(tmp_path / "f.safetensors")
+
+
+def _state():
+    return State({"a": torch.randn(3)}, {"m.a": torch.randn(3), "count": torch.tensor(5.0)}, torch.randn(2, 2), torch.zeros(0),
+                 4, storage.generator(3).get_state(), 77, 0.125)  # fmt: skip
+
+
+@pytest.mark.parametrize("gone", ["noise", "random", "settings", "numbers"])
+def test_a_run_file_with_a_hole_is_named(tmp_path, gone):
+    path = tmp_path / "r.run"
+    storage.save_run(path, _state(), {})
+    tensors, texts = storage.read(path, storage.RUN_FORMAT)
+    storage.write(path, *({k: v for k, v in part.items() if k != gone} for part in (tensors, texts)))
+    with pytest.raises(ValueError, match=r"r\.run is not a whole run.*without --resume"):
+        storage.load_run(path, {})
+
+
+def test_a_run_of_another_version_is_not_continued(tmp_path, monkeypatch):
+    storage.save_run(tmp_path / "r.run", _state(), {})
+    monkeypatch.setattr(storage, "version", lambda: "9.9")
+    with pytest.raises(ValueError, match=r"\(now '9.9'\)"):
+        storage.load_run(tmp_path / "r.run", {})
+
+
 def test_runs_come_back_bit_for_bit(tmp_path):
-    random = storage.generator(3)
-    state = State({"a": torch.randn(3)}, {"m.a": torch.randn(3), "count": torch.tensor(5.0)}, torch.randn(2, 2), torch.zeros(0),
-                  4, random.get_state(), 77, 0.125)  # fmt: skip
+    state = _state()
     storage.save_run(tmp_path / "r.run", state, {"prompt": "x", "repaint": (1, 2)})
     back = storage.load_run(tmp_path / "r.run", {"prompt": "x", "repaint": (1, 2)})
     assert (back.move, back.passes, back.residual) == (4, 77, 0.125)
@@ -83,6 +124,16 @@ def test_runs_come_back_bit_for_bit(tmp_path):
     assert torch.equal(back.params["a"], state.params["a"]) and torch.equal(back.solver["m.a"], state.solver["m.a"])
     with pytest.raises(ValueError, match=r"other settings: prompt 'x' \(now 'y'\)"):
         storage.load_run(tmp_path / "r.run", {"prompt": "y", "repaint": (1, 2)})
+
+
+def test_a_full_disk_is_told_of_the_file_that_did_not_fit(tmp_path, monkeypatch):
+    def full(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(storage, "save_file", full)
+    with pytest.raises(OSError) as told:
+        storage.save_field(tmp_path / "f.safetensors", _field(DIFFREPS[0]))
+    assert (told.value.errno, told.value.filename) == (28, str(tmp_path / "f.safetensors"))
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 
@@ -9,8 +11,15 @@ def sentence(error: BaseException) -> str | None:
     """What went wrong and what to do, for errors that a user or a machine causes; None for a mistake of ours."""
     if isinstance(error, OSError):
         return f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}"
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if _out_of_memory(error):
         return "out of memory: choose a smaller size, fewer views or another device"
     if isinstance(error, (ValueError, ImportError)):  # ImportError names the extra to install
         return " ".join(str(error).split())
     return None
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """torch has a class of its own for CUDA only; other devices' allocators complain in a RuntimeError."""
+    if isinstance(error, RuntimeError) and re.search("can't allocate memory|out of memory", str(error)):
+        return True
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError))

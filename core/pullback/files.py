@@ -26,6 +26,10 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         _flush(temporary)
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):  # a full disk does not say whose file did not fit
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -8,6 +8,9 @@ settings, so that it can be taken up after any interruption. Both appear by atom
 from __future__ import annotations
 
 import json
+import math
+import os
+import re
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata as packages
 from pathlib import Path
@@ -31,6 +34,9 @@ RUN_FORMAT = "pullback-run-1"
 KINDS: dict[str, type] = {
     "siren-image": SirenImage, "siren-cylinder": SirenCylinder, "siren-sphere": SirenSphere, "voxel-radiance": VoxelRadiance,
 }  # fmt: skip
+
+LARGEST = 1 << 20
+"""Greatest whole number in a field's configuration."""
 
 Diffrep = SirenImage | SirenCylinder | SirenSphere | VoxelRadiance
 
@@ -67,14 +73,32 @@ def _diffrep(kind: str, config: str, path: Path) -> Diffrep:
     if kind not in KINDS:
         raise ValueError(f"{path} holds a field of the unknown kind {kind!r}; this version knows {', '.join(KINDS)}")
     try:
-        values = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(config).items()
-        }  # tuples become lists in JSON
-        if "voxels" in values:
-            values["voxels"] = Voxels(**dict(values["voxels"]))
-        return KINDS[kind](**values)
+        return _built(KINDS[kind], json.loads(config))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} describes its {kind} in a way that this version does not know ({error})") from error
+
+
+def _built(kind: type, values: Any) -> Any:
+    """A diffrep, or a part of one, from its configuration; every value must be of its default's type."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{values!r} is no configuration")
+    default = kind()
+    return kind(**{name: _alike(name, value, getattr(default, name, None)) for name, value in values.items()})
+
+
+def _alike(name: str, value: Any, default: Any) -> Any:
+    if isinstance(default, Voxels):
+        return _built(Voxels, value)
+    if isinstance(default, tuple) and isinstance(value, list) and len(value) == len(default):  # JSON has no tuples
+        return tuple(_alike(name, each, like) for each, like in zip(value, default, strict=True))
+    if isinstance(default, str) and isinstance(value, str):
+        return value
+    least = 0 if name == "seed" else 1
+    if type(default) is int and type(value) is int and least <= value <= LARGEST:
+        return value
+    if isinstance(default, float) and type(value) in (int, float) and math.isfinite(value):
+        return value
+    raise ValueError(f"{name} is {value!r}")
 
 
 def read(path: Path, expected: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -98,7 +122,8 @@ def write(path: Path, tensors: dict[str, Tensor], texts: dict[str, str]) -> None
         try:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, texts)
         except SafetensorError as error:  # it wraps the system's error, disk full among them
-            raise OSError(str(error)) from error
+            code = re.search(r"os error (\d+)", str(error))
+            raise (OSError(int(code[1]), os.strerror(int(code[1]))) if code else OSError(str(error))) from error
 
 
 def save_field(path: Path, field: Field) -> None:
@@ -111,12 +136,21 @@ def load_field(path: Path) -> Field:
     """Read a field file. ValueError names what is wrong: the file, its format, its kind or its tensors."""
     tensors, texts = read(path, FIELD_FORMAT)
     diffrep = _diffrep(texts.get("kind", ""), texts.get("config", "{}"), path)
-    wanted = {k: v.shape for k, v in diffrep.init(Generator().manual_seed(0)).items()}
-    found = {k: v.shape for k, v in tensors.items()}
+    with torch.device("meta"):  # shapes alone: a file may claim any size
+        wanted = {k: (v.shape, v.dtype) for k, v in diffrep.init(Generator()).items()}
+    found = {k: (v.shape, v.dtype) for k, v in tensors.items()}
     if wanted != found:
         wrong = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
         raise ValueError(f"{path} does not hold the tensors that its {texts['kind']} needs: {', '.join(wrong)}")
-    return Field(diffrep, tensors, texts.get("prompt", ""), texts.get("model", ""), int(texts.get("seed", 0)))
+    broken = sorted(k for k, v in tensors.items() if not torch.isfinite(v).all())
+    if broken:
+        raise ValueError(
+            f"{path} holds values that are not finite (NaN or infinite) in {', '.join(broken)}: sample it again"
+        )
+    seed = texts.get("seed", "0")
+    if not seed.isdecimal():
+        raise ValueError(f"{path} has the seed {seed!r}; it must be a whole number: sample it again")
+    return Field(diffrep, tensors, texts.get("prompt", ""), texts.get("model", ""), int(seed))
 
 
 def save_run(path: Path, state: State, settings: dict[str, Any]) -> None:
@@ -124,14 +158,19 @@ def save_run(path: Path, state: State, settings: dict[str, Any]) -> None:
     tensors = {f"params.{k}": v for k, v in state.params.items()} | {f"solver.{k}": v for k, v in state.solver.items()}
     tensors |= {"noise": state.noise, "carry": state.carry, "random": state.random}
     numbers = {"move": state.move, "passes": state.passes, "residual": state.residual}
-    write(path, tensors, {"format": RUN_FORMAT, "settings": json.dumps(settings), "numbers": json.dumps(numbers)})
+    texts = {"settings": json.dumps(settings | {"pullback": version()}), "numbers": json.dumps(numbers)}
+    write(path, tensors, {"format": RUN_FORMAT} | texts)
 
 
 def load_run(path: Path, settings: dict[str, Any]) -> State:
-    """Read the state of a run. ValueError where it was started with other settings, naming them."""
+    """Read the state of a run. ValueError where it was started with other settings or another version, naming them."""
     tensors, texts = read(path, RUN_FORMAT)
-    before = json.loads(texts["settings"])
-    now = json.loads(json.dumps(settings))
+    try:
+        before, numbers = dict(json.loads(texts["settings"])), json.loads(texts["numbers"])
+        state = _state(tensors, numbers)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} is not a whole run ({error}): start anew, without --resume") from error
+    now = json.loads(json.dumps(settings | {"pullback": version()}))
     if before != now:
         changed = [
             f"{k} {before.get(k)!r} (now {now.get(k)!r})"
@@ -141,21 +180,25 @@ def load_run(path: Path, settings: dict[str, Any]) -> State:
         raise ValueError(
             f"the unfinished run {path} was started with other settings: {', '.join(changed)}; use those, or leave out --resume"
         )
+    return state
+
+
+def _state(tensors: dict[str, Tensor], numbers: dict[str, Any]) -> State:
+    Generator().set_state(tensors["random"])  # raises where it is none
     parts: dict[str, Params] = {"params": {}, "solver": {}}
     for key, value in tensors.items():
         head, _, name = key.partition(".")
         if name:
             parts[head][name] = value
-    numbers = json.loads(texts["numbers"])
     return State(
         parts["params"],
         parts["solver"],
         tensors["noise"],
         tensors["carry"],
-        numbers["move"],
+        int(numbers["move"]),
         tensors["random"],
-        numbers["passes"],
-        numbers["residual"],
+        int(numbers["passes"]),
+        float(numbers["residual"]),
     )
 
 
