@@ -38,6 +38,19 @@ def test_commands_parse(line):
     command.make_context(words[0], words[1:], resilient_parsing=False).close()
 
 
+def _scripts():
+    for page in PAGES:
+        for script, options in re.findall(r"python (benchmarks/\w+\.py)([^`|\n]*)", page.read_text(encoding="utf-8")):
+            yield script, tuple(re.findall(r"--[a-z-]+", options))
+
+
+@pytest.mark.parametrize(("script", "options"), sorted(set(_scripts())))
+def test_benchmarks_are_there_and_know_their_options(script, options):
+    source = (ROOT / script).read_text(encoding="utf-8")
+    for option in options:  # as text, or as a parameter that typer makes an option of
+        assert f'"{option}"' in source or re.search(rf"\b{option[2:].replace('-', '_')}: \w+ =", source), option
+
+
 def test_the_readme_s_example_runs(capsys):
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
     assert code and len(code[1].strip().splitlines()) <= 20

@@ -8,10 +8,10 @@ import pytest
 import torch
 from conftest import mixture, picture
 from pullback.denoisers import gaussian_mixture
-from pullback.noise import FixedViews
+from pullback.noise import FixedViews, FreshViews
 from pullback.pull import Pull, start
 from pullback.samplers import ddim
-from pullback.schedules import evaluations, karras, repaint
+from pullback.schedules import evaluations, karras, log_linear, repaint
 from pullback.solvers import Adam, GaussNewton
 from torch.func import vjp
 
@@ -40,6 +40,17 @@ class Lazy:
 
     def __call__(self, residual, params, state, last):
         return GaussNewton(2, 40, 0.0)(residual, params, state, last) if last else (params, state, 0)
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Solves the inner problem of the identity in one step."""
+
+    def init(self, params):
+        return {}
+
+    def __call__(self, residual, params, state, last):
+        return {"x": params["x"] - residual(params)}, state, 1
 
 
 def _linear(matrix):
@@ -134,6 +145,24 @@ def test_without_the_metric_it_does_not():
     weight, left, right = _statistics(x, axis)
     assert weight > 0.40, weight
     assert max(abs(left - 0.25), abs(right - 0.25)) > 0.05, (left, right)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_fresh_noise_at_every_step_narrows_the_sample(eta):
+    """What objects and spheres do today (docs/mathematics.md, section 5): the mean is right, the spread is lost, the more
+    so the more steps there are."""
+    one, shape = torch.ones(1), (2000, 1, 1, 1)
+    denoise = gaussian_mixture(one, 1.5 * one[:, None], 0.7 * one[:, None, None])
+
+    def sampled(views, steps):
+        random = torch.Generator().manual_seed(0)
+        pull = Pull(lambda p, v: p["x"], denoise, views, Exact(), log_linear(steps, 0.01, 20), repaint(steps), eta, 0.0)
+        return pull(start({"x": torch.zeros(shape)}, views, Exact(), random), random).params["x"]
+
+    fixed, (few, many) = FixedViews(None, shape), (sampled(FreshViews(lambda g: None, shape), n) for n in (30, 120))
+    assert abs(sampled(fixed, 120).std().item() - 0.7) < 0.04
+    assert abs(many.mean().item() - 1.5) < 0.1
+    assert few.std() < 0.4 * 0.7 and many.std() < 0.7 * few.std()
 
 
 def test_repaint_samples_the_distribution_too():
