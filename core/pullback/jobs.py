@@ -107,7 +107,16 @@ def _derived(options: dict[str, Any], out: Path, say: Say) -> dict[str, str]:
 
 
 def _finishing(say: Say, stage: str, total: int) -> None:
-    say("progress", stage=stage, move=total, total=total, seconds_left=None, residual=0.0)
+    # The library that lays out the texture lets no other thread run, the heartbeat's neither: said beforehand.
+    say(
+        "progress",
+        stage=stage,
+        move=total,
+        total=total,
+        seconds_left=None,
+        residual=0.0,
+        quiet=stage.startswith("mesh"),
+    )
 
 
 def _shape(options: dict[str, Any]) -> dict[str, int]:
