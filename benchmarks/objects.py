@@ -1,9 +1,10 @@
 """Do generated objects look like what was asked for? A classifier trained on the renderer's own pictures judges.
 
 `python benchmarks/objects.py judge JUDGE.safetensors` trains the judge (a few minutes).
-`python benchmarks/objects.py sample FOLDER [--colours 3] [--part 0 --parts 2]` generates every noun in some colours as GLBs,
-skipping those that are there, so that it can be interrupted; `score FOLDER JUDGE` renders each *mesh* from 8 unseen
-cameras, lets the judge name noun and colour from all 8 together, and prints the table of docs/benchmarks.md.
+`python benchmarks/objects.py sample FOLDER [--colours 3] [--part 0 --parts 2]` generates every noun in some colours, as
+fields and then as GLBs, skipping those that are there, so that it can be interrupted; `score FOLDER JUDGE` renders each
+*mesh* from 8 unseen cameras, lets the judge name noun and colour from all 8 together, and prints the table of
+docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pullback.generative.toybox.pictures import photograph
 from pullback.generative.toybox.words import COLOURS, NOUNS
 from pullback.geometry.cameras import orbit
 from pullback.mesh.glb import write_glb
+from pullback.storage import load_field, save_field
 from pullback.tasks import Settings
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -105,19 +107,20 @@ def wishes(nouns: int, colours: int) -> list[tuple[str, str]]:
 def sample(
     folder: Path, nouns: int = 24, colours: int = 3, seed: int = 0, steps: int = 30, part: int = 0, parts: int = 1
 ) -> None:
-    """Generate the objects that are not there yet: all, or the share `part` of `parts` processes."""
+    """Sample the fields that are not there yet, then mesh them: all, or the share `part` of `parts` processes."""
     folder.mkdir(parents=True, exist_ok=True)
-    model = tasks.load_model()
-    for noun, colour in wishes(nouns, colours)[part::parts]:
-        path = folder / f"{colour}-{noun}.glb"
-        if path.exists():
-            continue
-        settings = Settings(f"{colour} {noun}", seed=seed, guidance=2.0, steps=steps)
-        recipe = tasks.object_recipe(model, settings)
-        state = tasks.sample(tasks.prepare(model, recipe, settings), settings.seed)
-        field = tasks.field_of(recipe, settings, model, state)
-        mesh, texture = tasks.textured_mesh(field, model)
-        write_glb(path, mesh, texture, f"{colour} {noun}")
+    model, mine = tasks.load_model(), wishes(nouns, colours)[part::parts]
+    fields = {f"{colour}-{noun}": folder / f"{colour}-{noun}.field.safetensors" for noun, colour in mine}
+    for name, path in fields.items():
+        if not path.exists():
+            settings = Settings(name.replace("-", " "), seed=seed, guidance=2.0, steps=steps)
+            recipe = tasks.object_recipe(model, settings)
+            state = tasks.sample(tasks.prepare(model, recipe, settings), settings.seed)
+            save_field(path, tasks.field_of(recipe, settings, model, state))
+    for name, path in fields.items():
+        out = folder / f"{name}.glb"
+        if not out.exists():
+            write_glb(out, *tasks.textured_mesh(load_field(path), model), name)
 
 
 def seen(path: Path) -> Tensor:

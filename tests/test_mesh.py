@@ -26,8 +26,18 @@ RADIUS = 0.6
 
 
 def ball(points):
-    """Density that grows e-fold in 0.05 towards the inside and is 10, the default level, on the sphere."""
-    return 10 * torch.exp((RADIUS - points.norm(dim=-1)) / 0.05)
+    """Density that grows e-fold in 0.025 towards the inside and is 10, the default level, on the sphere.
+
+    The depth there, 0.25, hides nothing yet: the level alone decides.
+    """
+    return 10 * torch.exp((RADIUS - points.norm(dim=-1)) / 0.025)
+
+
+def fog(points):
+    """A ball with a hollow in it, dark enough to look solid, though its density is a third of the level, and noisy."""
+    noise = 1 + 0.8 * torch.sin(40 * points).prod(dim=-1)
+    radius = points.norm(dim=-1)
+    return 3.5 * noise * ((radius < RADIUS) & (radius > RADIUS - 0.25))
 
 
 def cameras_around(count=16):
@@ -122,6 +132,38 @@ def test_a_ball_gives_its_sphere():
 def test_the_face_budget_holds_and_costs_little(sphere):
     assert len(sphere.faces) <= 1500 and sphere.is_watertight
     assert sphere.volume == pytest.approx(4 / 3 * math.pi * RADIUS**3, rel=0.01)
+
+
+def test_fog_that_looks_solid_is_solid():
+    mesh = extract(fog, resolution=64)
+    assert mesh.is_watertight and mesh.euler_number == 2
+    depth = -math.log(1 - surface.HIDDEN) / 3.5
+    assert mesh.volume == pytest.approx(4 / 3 * math.pi * (RADIUS - depth) ** 3, rel=0.15)
+
+
+def test_what_light_reaches_stays_open():
+    def cup(points):
+        side = points[:, :2].norm(dim=-1)
+        hollow = (side < 0.4) & (points[:, 2] > -0.4)
+        return 40.0 * ((side < 0.5) & (points[:, 2].abs() < 0.5) & ~hollow)
+
+    volume = math.pi * (0.5**2 * 1.0 - 0.4**2 * 0.9)
+    assert extract(cup, resolution=80).volume == pytest.approx(volume, rel=0.05)
+
+
+def test_depth_is_the_least_sum_along_26_directions():
+    sigma = np.random.default_rng(0).exponential(1.0, (6, 6, 6)).astype(np.float32)
+    least = np.full(sigma.shape, np.inf)
+    for cell in np.ndindex(sigma.shape):
+        for step in np.ndindex(3, 3, 3):
+            step = np.array(step) - 1
+            at, depth = np.array(cell), 0.0
+            while step.any() and (at >= 0).all() and (at < sigma.shape).all():
+                depth += sigma[tuple(at)] * (0.5 if tuple(at) == cell else 1.0)
+                at = at + step
+            if step.any():
+                least[cell] = min(least[cell], 0.1 * depth * np.linalg.norm(step))
+    np.testing.assert_allclose(surface._depth(sigma, 0.1), least, rtol=1e-5)
 
 
 def test_world_axes_and_position_are_kept():

@@ -1,12 +1,15 @@
-"""Surface: the closed triangle mesh on which a density field reaches a level.
+"""Surface: the closed triangle mesh around what a density field shows.
 
 A density sigma is in 1/length, as in volume rendering: light that crosses a length d keeps exp(-sigma d) of itself.
+A sampled field looks solid where it may be fog: deep, thin everywhere, full of holes that no view sees. So inside is
+not only where the density reaches a level, but also where little light arrives from any direction.
 Meshes are in the field's world coordinates (right-handed, Z up), closed, wound so that normals point outward.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import fast_simplification
 import numpy as np
@@ -18,6 +21,9 @@ from torch import Tensor
 
 LEVEL = 10.0
 """Half of the light is lost within log(2)/LEVEL = 0.07, a thirtieth of the cube in which an object lives."""
+
+HIDDEN = 0.3
+"""Part of the light that is lost, from the clearest direction, on the way to what counts as hidden."""
 
 CHUNK = 1 << 16
 BLUR = 0.7
@@ -32,7 +38,7 @@ def extract(
     bound: float = 1.0,
     device: torch.device | str = "cpu",
 ) -> trimesh.Trimesh:
-    """The outer surface of the largest body in [-bound, bound]^3 with density above `level`.
+    """The outer surface of the largest body in [-bound, bound]^3 with density above `level`, or hidden by density.
 
     `density` maps world points (N, 3) float32 on `device` to (N,) in 1/length; negative counts as empty, +inf as
     opaque. It is read without gradients at the centres of resolution^3 cells, about 65 thousand at a time. Smaller
@@ -47,17 +53,12 @@ def extract(
             f"got {resolution}, {faces}, {level} and {bound}"
         )
     sigma = _sample(density, resolution, bound, device)
-    if not sigma.max() > level:
-        raise ValueError(
-            f"the field is empty: its density reaches only {sigma.max():.3g} in [-{bound:g}, {bound:g}]^3 and the "
-            f"surface is where it is {level:g}; sample with more steps or another seed"
-        )
-    signed = _signed(sigma, level)
+    signed = _signed(sigma, level, 2 * bound / resolution)
     if not signed.max() > 0:
-        raise ValueError(
-            f"the field is empty: its density exceeds {level:g} only in specks smaller than a cell of the grid; "
-            "sample with more steps or another seed"
-        )
+        reached = f"exceeds {level:g} only in specks smaller than a cell of the grid"
+        if sigma.max() <= level:
+            reached = f"reaches only {sigma.max():.3g} in [-{bound:g}, {bound:g}]^3, and nothing is hidden by it"
+        raise ValueError(f"the field is empty: its density {reached}; sample with more steps or another seed")
     vertices, triangles, _, _ = marching_cubes(signed, 0.0, gradient_direction="ascent")
     cells = vertices - 1.5  # two layers of padding, and the first cell's centre is half a cell inside
     mesh = _largest(trimesh.Trimesh((2 * cells / resolution - 1) * bound, triangles, process=False))
@@ -88,15 +89,43 @@ def _sample(
     return sigma
 
 
-def _signed(sigma: np.ndarray, level: float) -> np.ndarray:
-    """A bounded function of density whose zero is the surface, with empty layers around it that close the surface."""
+def _signed(sigma: np.ndarray, level: float, cell: float) -> np.ndarray:
+    """A bounded function whose zero is the surface, with empty layers around it that close the surface."""
     # Marching on opacity, not density: a density of 1000 beside 0 would drag the crossing to the empty side.
-    opacity = np.pad(1 - np.exp2(-np.maximum(sigma, 0.0) / level), 2)
-    # Saturated fields are nearly binary and would come out as stairs. A blur of 0.7 cells halves their normals'
-    # error and still keeps a sheet one cell thick above one half.
-    signed = ndimage.gaussian_filter(opacity.astype(np.float64), BLUR, mode="constant") - 0.5
+    sigma = np.maximum(sigma, 0.0)
+    opaque = _smoothed(sigma / level)
+    hidden = _smoothed(_depth(sigma, cell) / -np.log(1 - HIDDEN))
+    signed = np.maximum(opaque, hidden)
     # Crossings kept off the grid's corners: there several vertices would coincide and triangles would collapse.
     return np.where(np.abs(signed) < NUDGE, np.copysign(NUDGE, signed), signed)
+
+
+def _smoothed(halvings: np.ndarray) -> np.ndarray:
+    """1/2 - 2^-halvings, padded and smoothed.
+
+    Saturated fields are nearly binary and would come out as stairs. A blur of 0.7 cells halves their normals' error and
+    still keeps a sheet one cell thick above zero.
+    """
+    opacity = np.pad(1 - np.exp2(-halvings.astype(np.float64)), 2)
+    return ndimage.gaussian_filter(opacity, BLUR, mode="constant") - 0.5
+
+
+def _depth(sigma: np.ndarray, cell: float) -> np.ndarray:
+    """(R, R, R) optical depth between a cell's centre and the outside, in the clearest of the grid's 26 directions."""
+    least = np.full_like(sigma, np.inf)
+    for direction in product((-1, 0, 1), repeat=3):
+        if any(direction):
+            axis = next(i for i in range(3) if direction[i])
+            flipped = slice(None, None, direction[axis])
+            half = 0.5 * cell * np.sqrt(np.abs(direction).sum())
+            a, b = (direction[i] for i in range(3) if i != axis)
+            slabs, nearest = (np.moveaxis(grid, axis, 0)[flipped] for grid in (sigma, least))
+            depth = np.zeros_like(slabs[0])  # up to the farther side of the slab before
+            for slab, shallowest in zip(slabs, nearest, strict=True):
+                depth = np.pad(depth, 1)[1 - a : len(depth) + 1 - a, 1 - b : len(depth) + 1 - b] + half * slab
+                np.minimum(shallowest, depth, out=shallowest)
+                depth = depth + half * slab
+    return least
 
 
 def _largest(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
