@@ -7,6 +7,7 @@ in Object Mode with no tool running, so that it is one undo step.
 
 import atexit
 import contextlib
+import json
 import time
 from array import array
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ PREVIEWS = 1.5
 """Least seconds between two preview pictures."""
 STAGES = ("Asking the server", "Loading the model", "Sampling", "Mesh and texture", "Writing", "Stopping")
 """What worker and server say of themselves; here so that it can be translated."""
+RUN, PREVIEW, NOTE = ".run", ".preview.png", ".job.json"
+"""What the names of an unfinished run, of its picture, and of what was asked for add to the output's."""
 ALIVE = ("WAITING", "RUNNING", "READY")
 
 
@@ -52,6 +55,7 @@ class Job:
     log: list[str] = field(default_factory=list)
     can_resume: bool = False
     resuming: bool = False
+    tries: int = 0
     sent: bool = False
     wants_preferences: bool = False
     notes: list[str] = field(default_factory=list)
@@ -60,7 +64,8 @@ class Job:
 
     @property
     def id(self) -> str:
-        return str(self.number)
+        """Its name towards worker and server: another one every time that it is sent."""
+        return f"{self.number}.{self.tries}"
 
     @property
     def kind(self) -> str:
@@ -158,8 +163,8 @@ def dismiss(number: int) -> None:
     if job is None or job.status in ALIVE:
         return
     queue.remove(job)
-    for end in (".run", ".preview.png"):
-        job.out.with_name(job.out.name + end).unlink(missing_ok=True)
+    for end in (RUN, PREVIEW, NOTE):
+        _beside(job.out, end).unlink(missing_ok=True)
     _redraw()
 
 
@@ -207,7 +212,7 @@ def _output(request: dict[str, Any], place: dict[str, Any]) -> Path:
     taken = {job.out for job in queue}
     for number in range(1, 10_000):
         out = folder / f"{stem}{'' if number == 1 else f'-{number}'}{suffix}"
-        if out not in taken and not out.exists() and not out.with_name(out.name + ".run").exists():
+        if out not in taken and not out.exists() and not _beside(out, RUN).exists():
             return out
     raise ValueError(said("The folder {folder} is full").format(folder=folder))
 
@@ -223,6 +228,10 @@ def results() -> Path:
         return preferences.user_folder("results")
     except OSError as error:
         raise ValueError(said("Cannot keep files: {error}").format(error=error)) from error
+
+
+def _beside(out: Path, end: str) -> Path:
+    return out.with_name(out.name + end)
 
 
 def packed() -> bool:
@@ -252,7 +261,7 @@ def _advance() -> None:
     if job is None and not _paused:
         job = next((job for job in queue if job.status == "WAITING"), None)
         if job is not None:
-            job.status, job.stage, job.heard, job.sent = "RUNNING", "", 0.0, False
+            job.status, job.stage, job.sent, job.tries = "RUNNING", "", False, job.tries + 1
     if job is None:
         return
     if job.status == "RUNNING":
@@ -307,6 +316,8 @@ def _end(
     job.preview_icon = 0
     if _previews is not None:
         _previews.clear()
+    if resumable:
+        _remember(job)
 
 
 def _show(job: Job, path: str) -> None:
@@ -399,6 +410,7 @@ def _place(job: Job) -> None:
         _end(job, "FAILED", str(error))
         return
     _end(job, "DONE", " ".join(job.notes))
+    _beside(job.out, NOTE).unlink(missing_ok=True)
     if not job.notes:
         queue.remove(job)
 
@@ -461,6 +473,29 @@ def _redraw() -> None:
 # Coming and going
 
 
+def _remember(job: Job) -> None:
+    """Write down what an unfinished run is of, so that it can be resumed after Blender was closed."""
+    with contextlib.suppress(OSError):  # then it can be resumed until Blender is closed
+        _beside(job.out, NOTE).write_text(json.dumps({"request": job.request, "place": job.place}), encoding="utf-8")
+
+
+def _recall() -> None:
+    """Take up the unfinished runs of earlier sessions, as stopped jobs."""
+    global _number
+    for note in sorted(preferences.user_folder("results").glob(f"*{NOTE}")):
+        out = note.with_name(note.name.removesuffix(NOTE))
+        try:
+            told = json.loads(note.read_text(encoding="utf-8"))
+            job = Job(_number + 1, dict(told["request"]), dict(told["place"]), out)
+            _ = job.title, job.started()  # all that it takes to show it and to start it is there
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            continue
+        if _beside(out, RUN).exists():
+            _number += 1
+            job.status, job.message, job.can_resume = "CANCELLED", said("Stopped, because Blender was closed"), True
+            queue.append(job)
+
+
 def _stop(why: str) -> None:
     """End the worker and let go of the server; what ran or waited can be resumed."""
     global _worker, _server
@@ -470,7 +505,7 @@ def _stop(why: str) -> None:
     _worker = _server = None
     for job in queue:
         if job.status in ALIVE:
-            _end(job, "CANCELLED", why, resumable=job.out.with_name(job.out.name + ".run").exists())
+            _end(job, "CANCELLED", why, resumable=_beside(job.out, RUN).exists())
 
 
 @persistent
@@ -481,6 +516,8 @@ def _before_load(*_: object) -> None:
 def register() -> None:
     global _previews
     _previews = bpy.utils.previews.new()
+    if not bpy.app.background:
+        _recall()
     bpy.app.handlers.load_pre.append(_before_load)
     atexit.register(_stop, "")
 

@@ -159,6 +159,7 @@ GERMAN = {
     "Stop this job. What it has done is kept, so that it can be resumed": "Diesen Auftrag anhalten. Was er getan hat, "
     "bleibt, damit er fortgesetzt werden kann",
     "Stopping": "Wird angehalten",
+    "Stopped, because Blender was closed": "Angehalten, weil Blender geschlossen wurde",
     "Stopped, because another file was opened": "Angehalten, weil eine andere Datei geöffnet wurde",
     "Test": "Prüfen",
     "Texture": "Textur",

@@ -54,17 +54,24 @@ def blender(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def tidy(blender):
-    """Every test starts with the default scene, no jobs, and the stand-in."""
+def tidy(blender, request):
+    """Every test starts with the default scene, no jobs, and the stand-in; one that fails leaves a picture."""
+    failed = request.session.testsfailed
     use(blender, blender.stand_in)
     blender.ask(
         JOBS
         + "while jobs.queue:\n    jobs.cancel(jobs.queue[0].number); jobs._stop(''); jobs.dismiss(jobs.queue[0].number)\n"
+        "active = bpy.context.view_layer.objects.active\nif active and active.mode != 'OBJECT':\n"
+        "    with bpy.context.temp_override(window=region()[0], area=region()[1]): bpy.ops.object.mode_set(mode='OBJECT')\n"
         "for o in list(bpy.data.objects):\n"
         f"    if o.name not in {SCENE}: bpy.data.objects.remove(o)\n"
         "bpy.ops.ed.undo_push(message='tidy')\n"
         "s = bpy.context.scene.pullback\ns.quality = 'NORMAL'\ns.seed = 7\ns.prompt = ''"
     )
+    yield
+    if request.session.testsfailed > failed and blender.alive:
+        screen = blender.picture(blender.root / f"{request.node.name}.png")
+        request.node.add_report_section("teardown", "screen", f"{screen} {blender.ask(STATES)}")
 
 
 def open_tab(blender: Desktop) -> None:
@@ -293,7 +300,7 @@ def test_disabling_leaves_nothing(blender):
     blender.ask(f"import addon_utils; addon_utils.enable({NAME!r}, default_set=True)")
 
 
-def test_quitting_ends_the_worker(blender, tmp_path_factory):
+def test_quitting_ends_the_worker_and_the_next_session_goes_on(blender, tmp_path_factory):
     root = tmp_path_factory.mktemp("quit")
     shutil.copytree(blender.home, root / "home")
     with desktop(root) as other:
@@ -306,6 +313,11 @@ def test_quitting_ends_the_worker(blender, tmp_path_factory):
         assert running
         other.quit()
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in running), 5, "the end of the worker")
+        other.start("--offline-mode")
+        state = until_state(other, "CANCELLED", seconds=5)
+        assert "closed" in state[3] and state[6]
+        other.ask(JOBS + "jobs.resume(jobs.queue[0].number)")
+        until_object(other, "a waiting ball")
 
 
 def test_toybox_draws_a_mushroom(blender):

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(os.environ.get("PULLBACK_BLENDER_WINDOW", "/var/lib/pullback-blender"))
+FOLDER = Path(os.environ.get("PULLBACK_BLENDER_WINDOW", ""))
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 WIDTH, HEIGHT = 1280, 800
@@ -30,8 +30,10 @@ def missing() -> str:
     """Why the window tests cannot run here, or nothing."""
     if not hasattr(os, "getuid") or os.getuid() != 0:
         return "needs root, to enter the folder with Blender in it"
+    if not os.environ.get("PULLBACK_BLENDER_WINDOW"):
+        return "set PULLBACK_BLENDER_WINDOW to a folder that tests/window/setup.sh has made (1.4 GB, some minutes)"
     if not (FOLDER / ".ready").exists():
-        return f"no Blender with a window in {FOLDER}: run tests/window/setup.sh (1.8 GB, some minutes)"
+        return f"no Blender with a window in {FOLDER}: run tests/window/setup.sh {FOLDER}"
     return ""
 
 
@@ -155,12 +157,18 @@ class Desktop:
         )
         for part in (0.4, 0.75, 0.9, 0.15):
             x = left + int(part * (width - 20))
-            for y in range(HEIGHT - bottom - height + 6, HEIGHT - bottom - 4, 11):
+            for y in range(HEIGHT - bottom - height + 24, HEIGHT - bottom - 4, 11):
                 self.move(x, y)
-                found = self.ask("result = hovered()")
-                if found == name or found.startswith(f"bpy.ops.pullback.{name}("):
-                    return x, y
+                # Blender may not have seen the mouse yet, and mean where it was: what is found has to stay.
+                if self._under(name):
+                    time.sleep(0.3)
+                    if self._under(name):
+                        return x, y
         raise AssertionError(f"{name} is not to be found in the sidebar")
+
+    def _under(self, name: str) -> bool:
+        found = self.ask("result = hovered()")
+        return found == name or found.startswith(f"bpy.ops.pullback.{name}(")
 
     def viewport(self) -> tuple[int, int]:
         """Put the mouse into the 3D viewport."""

@@ -24,3 +24,4 @@ if [ ! -e "$folder/.ready" ]; then
   touch "$folder/.ready"
 fi
 chroot "$folder" blender --version | head -n 1
+echo "now: PULLBACK_BLENDER_WINDOW=$folder python -m pytest tests/test_blender_window.py"
