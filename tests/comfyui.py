@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import queue
@@ -177,7 +178,7 @@ class Server:
         return json.loads(text) if text.strip() else None
 
     def run(
-        self, graph: dict[str, Any], timeout: float = 600, watch: Callable[[dict[str, Any]], None] | None = None
+        self, graph: dict[str, Any], timeout: float = 1200, watch: Callable[[dict[str, Any]], None] | None = None
     ) -> Run:
         """Queue a prompt in API form and wait for its end. `watch` sees each event as it comes."""
         while not self._events.empty():
@@ -279,19 +280,33 @@ def quick(graph: dict[str, Any]) -> dict[str, Any]:
     return graph
 
 
+def quick_widgets() -> dict[str, dict[str, Any]]:
+    """The same for the page: widgets by node type."""
+    decoder = {"width": 256, "left": 0, "top": 0, "crop_width": 0, "crop_height": 0}
+    return {**QUICK, "PullbackResolutionFreeDecode": decoder}
+
+
 def saved_field(path: Path) -> None:
-    """A field file: the soft ball that a radiance field starts from, red."""
+    """A field file: the soft ball that a radiance field starts from, one side red and the other blue."""
     import torch
     from pullback.diffreps.radiance import VoxelRadiance
     from pullback.fields.voxels import Voxels
     from pullback.storage import Field, save_field
 
-    ball = VoxelRadiance(voxels=Voxels(resolution=24))
+    ball = VoxelRadiance(voxels=Voxels(resolution=24))  # features (1, 3, Z, Y, X)
     params = ball.init(torch.Generator())
-    params["features"][:, 0] = 3.0
-    params["features"][:, 1:] = -3.0
+    red, blue = params["features"][..., :12], params["features"][..., 12:]
+    red[:], blue[:] = -3.0, -3.0
+    red[:, 0], blue[:, 2] = 3.0, 3.0
     path.parent.mkdir(parents=True, exist_ok=True)
     save_field(path, Field(ball, params, "", "toybox", 0))
+
+
+KNOWN = (
+    "net::ERR_NAME_NOT_RESOLVED", "ComfyApp graph accessed before initialization", "/userdata/", "/user.css",
+    "/i18n", "/templates/", "/api/customnode", "/api/hub", "/api/subgraph",
+)  # fmt: skip
+"""Parts of the messages that an empty ComfyUI without any pack puts into the console as well."""
 
 
 class Page:
@@ -300,7 +315,7 @@ class Page:
     def __init__(self, page: Any):
         self.page = page
         self.console: list[str] = []
-        page.on("console", lambda m: self.console.append(f"{m.type}: {m.text}"))
+        page.on("console", lambda m: self.console.append(f"{m.type}: {m.text} ({m.location.get('url', '')})"))
         page.on("pageerror", lambda e: self.console.append(f"exception: {e}"))
 
     def open(self, server: Server) -> None:
@@ -346,6 +361,67 @@ class Page:
             "() => app.graph._nodes.filter(n => !(n.type in LiteGraph.registered_node_types) || n.has_errors).map(n => n.type)"
         )
 
+    def set(self, values: dict[str, dict[str, Any]]) -> None:
+        """Set widgets by node type and name."""
+        self.page.evaluate(
+            """values => {
+                 for (const node of app.graph._nodes)
+                   for (const [name, value] of Object.entries(values[node.type] ?? {}))
+                     node.widgets.find(w => w.name === name).value = value;
+               }""",
+            values,
+        )
+
+    def run(self, timeout: float = 1200) -> dict[str, Any]:
+        """Press Run and wait for the end: the event that ended it, {"type", "detail"}."""
+        self.page.evaluate(
+            """() => {
+                 window.ended = null;
+                 for (const type of ["execution_success", "execution_error", "execution_interrupted"])
+                   app.api.addEventListener(type, e => { window.ended = {type, detail: e.detail} }, {once: true});
+               }"""
+        )
+        self.page.get_by_role("button", name="Run", exact=True).first.click()
+        self.page.wait_for_function("() => window.ended", timeout=1000 * timeout)
+        self.page.wait_for_timeout(2000)  # pictures and viewers load what they show
+        return self.page.evaluate("() => window.ended")
+
+    def shown(self) -> dict[str, int]:
+        """How many pictures each output node of the page shows."""
+        return self.page.evaluate(
+            """() => {
+                 const kinds = ["SaveImage", "PreviewImage", "SaveAnimatedWEBP"];
+                 return Object.fromEntries(app.graph._nodes.filter(n => kinds.includes(n.type)).map(
+                   n => [`${n.id} ${n.title}`, (n.imgs ?? []).filter(i => i.naturalWidth > 0).length]));
+               }"""
+        )
+
+    def errors(self) -> list[str]:
+        """What went wrong in the page. Left out: what the page itself asks of hosts and files that need not be there."""
+        wrong = [line for line in self.console if line.startswith(("error", "exception"))]
+        return [line for line in wrong if not any(known in line for known in KNOWN)]
+
+    def results(self, server: Server, number: int) -> list[Any]:
+        """The pictures that an output node shows, as PIL images."""
+        from PIL import Image
+
+        shown = self.page.evaluate("number => app.nodeOutputs[number]?.images ?? []", number)
+        paths = [server.base / each["type"] / each["subfolder"] / each["filename"] for each in shown]
+        return [Image.open(path).convert("RGB") for path in paths]
+
+    def picture(self, **clip: float) -> Any:
+        """A screenshot, or its part x, y, width, height, as a PIL image."""
+        from PIL import Image
+
+        taken = self.page.screenshot(**({"clip": clip} if clip else {}))
+        return Image.open(io.BytesIO(taken)).convert("RGB")
+
+    def node(self, number: int, margin: int = 60) -> Any:
+        """A screenshot of one node with what is next to it."""
+        box = self.page.evaluate(NODE, [number, margin])
+        self.page.wait_for_timeout(500)
+        return self.picture(**box)
+
     def fit(self) -> None:
         """Show the whole graph."""
         self.page.evaluate(FIT)
@@ -361,6 +437,18 @@ FIT = """() => {
   view.offset[0] = 80 / view.scale - left;
   view.offset[1] = 110 / view.scale - top;
   app.canvas.setDirty(true, true);
+}"""
+
+
+NODE = """([number, margin]) => {
+  const node = app.graph.getNodeById(number), view = app.canvas.ds;
+  const canvas = app.canvas.canvas.getBoundingClientRect();
+  const height = node.size[1] + 30 + 2 * margin, width = node.size[0] + 2 * margin;
+  view.scale = Math.min(1, (canvas.height - 150) / height);
+  view.offset[0] = 120 / view.scale + margin - node.pos[0];
+  view.offset[1] = 90 / view.scale + margin + 30 - node.pos[1];
+  app.canvas.setDirty(true, true);
+  return {x: canvas.x + 120, y: canvas.y + 90, width: width * view.scale, height: height * view.scale};
 }"""
 
 

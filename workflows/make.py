@@ -1,8 +1,11 @@
 # ruff: noqa: E501  (notes are Markdown: a paragraph is a line)
 """Makes the saved workflows: built and saved by ComfyUI's own page, run for real, thumbnails from what came out.
 
-    PYTHONPATH=tests python workflows/make.py                   all of them: NAME.json and api/NAME.json
-    PYTHONPATH=tests python workflows/make.py --run "Panorama"  this one, and its thumbnail NAME.jpg from a run (minutes)
+    PYTHONPATH=tests python workflows/make.py         all of them: NAME.json and api/NAME.json
+    PYTHONPATH=tests python workflows/make.py --run   runs them in the page as they are (minutes each), and keeps what is seen:
+                                                      thumbnails NAME.jpg, screenshots in docs/, pictures of the help pages
+
+Pictures of help pages that are there already are kept: delete one to renew it.
 
 A graph is columns of nodes; the page says how large each is, and they are put below and beside one another. Inputs are
 written as {"input": node} or {"input": (node, output slot)}, widgets as {"widget": value}.
@@ -18,10 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from comfyui import Page, Run, Server, browser
+from comfyui import ROOT, Page, Server, browser
 from PIL import Image
 
 HERE = Path(__file__).parent
+HELP = ROOT / "comfy_nodes" / "web" / "docs"
+PICTURES = ROOT / "docs" / "pictures" / "comfyui"
 SIDE = 512
 """Pixels of a thumbnail's side."""
 
@@ -38,10 +43,10 @@ class Node:
 
 
 class Graph:
-    """A workflow. after: the workflow whose file this one reads."""
+    """A workflow. needs: what it takes that is not here, so that it cannot be run where it is made."""
 
-    def __init__(self, name: str, *, after: str = ""):
-        self.name, self.after = name, after
+    def __init__(self, name: str, *, needs: str = ""):
+        self.name, self.needs = name, needs
         self.columns: list[list[Node]] = []
         self.thumbnail: list[Node] = []
 
@@ -165,7 +170,7 @@ Press **Run**. Four views of the object sharpen in *Field Sampler*, then the tex
 
 
 def text_to_nerf_checkpoint() -> Graph:
-    g = Graph("Text to NeRF with your checkpoint")
+    g = Graph("Text to NeRF with your checkpoint", needs="a checkpoint")
     g.column()
     g.note(
         """
@@ -178,7 +183,7 @@ The field lives in the model's latents, so its **VAE** is connected wherever pic
 """,
         330,
     )
-    loader = g.add("CheckpointLoaderSimple")
+    loader = g.add("CheckpointLoaderSimple", ckpt_name="v1-5-pruned-emaonly-fp16.safetensors")
     g.column()
     text = "a red mushroom with white spots, plain white background"
     sides = g.add("PullbackViewPrompts", clip=(loader, 1), text=text, box=(320, 140))
@@ -348,12 +353,50 @@ The same model, prompt and field, three times:
     return g
 
 
+def panorama_from_parts() -> Graph:
+    g = Graph("Panorama from parts")
+    g.column()
+    g.note(
+        """
+### A panorama, and parts of it
+What *PanoramaSIREN* does in one node, with every knob: **RePaint** (*eta*, *jump*, *repeats*) walks each stretch of noise levels twice, so that neighbouring views agree better.
+
+- For your own checkpoint, put *Load Checkpoint* in the place of *Toybox Loader*, connect its VAE to *Field Sampler* and to both decoders, and set *cfg* to 6 or so.
+- The field is sampled once. Change sizes and crops as often as you like: only the decoders run again.
+""",
+        290,
+    )
+    toybox = g.add("PullbackToyboxLoader")
+    sphere = g.add("PullbackSirenPanorama")
+    g.column()
+    positive = g.add("CLIPTextEncode", clip=(toybox, 1), text="desert at noon", title="What to draw", box=(320, 110))
+    negative = g.add("CLIPTextEncode", clip=(toybox, 1), text="", title="What to keep away from", box=(320, 90))
+    noise = g.add("RandomNoise", noise_seed=0)
+    guider = g.add("CFGGuider", model=toybox, positive=positive, negative=negative, cfg=2.0)
+    sigmas = g.add("BasicScheduler", model=toybox, scheduler="karras", steps=20, denoise=1.0)
+    g.column()
+    sampled = g.add(
+        "PullbackFieldSampler", noise=noise, guider=guider, sigmas=sigmas, field=sphere, eta=0.75, jump=2, repeats=2,
+        box=(340, 640),
+    )  # fmt: skip
+    g.column()
+    whole = g.add("PullbackResolutionFreeDecode", field=sampled, width=4096, title="The whole")
+    part = g.add(
+        "PullbackResolutionFreeDecode", field=sampled, width=8192, left=3584, top=1536, crop_width=1024,
+        crop_height=1024, title="A part of 8192 x 4096",
+    )  # fmt: skip
+    g.column()
+    g.thumbnail = [g.add("SaveImage", images=whole, filename_prefix="pullback/panorama", box=(620, 380))]
+    g.add("PreviewImage", images=part, title="1024 x 1024 pixels of 8192 x 4096", box=(620, 380))
+    return g
+
+
 SAVED = "fields/pullback_00001_.safetensors [output]"
 """The file that the first run of the first workflow writes."""
 
 
 def field_to_mesh() -> Graph:
-    g = Graph("Field to mesh and viewer", after="Text to NeRF")
+    g = Graph("Field to mesh and viewer")
     g.column()
     g.note(
         """
@@ -382,7 +425,7 @@ Choose a field file in *Load Field* (*Text to NeRF* saves one), press **Run**.
 
 
 def turntable() -> Graph:
-    g = Graph("Turntable of a saved field", after="Text to NeRF")
+    g = Graph("Turntable of a saved field")
     g.column()
     g.note(
         """
@@ -412,16 +455,9 @@ Choose a field file in *Load Field* (*Text to NeRF* saves one), press **Run**: a
 
 
 GRAPHS: list[Callable[[], Graph]] = [
-    text_to_nerf, text_to_nerf_checkpoint, panorama, siren_image, same_noise, compared, field_to_mesh, turntable,
+    text_to_nerf, text_to_nerf_checkpoint, panorama, panorama_from_parts, siren_image, same_noise, compared, field_to_mesh,
+    turntable,
 ]  # fmt: skip
-
-
-def pictures(server: Server, run: Run, node: str) -> list[Image.Image]:
-    """What a node showed."""
-    return [
-        Image.open(server.base / each["type"] / each["subfolder"] / each["filename"]).convert("RGB")
-        for each in run.outputs[node]["images"]
-    ]
 
 
 def tiled(images: list[Image.Image]) -> Image.Image:
@@ -437,45 +473,52 @@ def tiled(images: list[Image.Image]) -> Image.Image:
     return sheet
 
 
+def photographed(server: Server, page: Page, graph: Graph) -> None:
+    """Drop the saved workflow, run it as it is, and keep what is seen: page, thumbnail, and each of our nodes."""
+    page.open(server)
+    page.drop(HERE / f"{graph.name}.json")
+    page.loaded(len(graph.nodes))
+    if not graph.needs:
+        ended = page.run(timeout=3600)
+        if ended["type"] != "execution_success":
+            raise SystemExit(f"{graph.name}: {ended}")
+    page.fit()
+    whole = page.picture()
+    whole.save(PICTURES / f"{graph.name.lower().replace(' ', '-')}.jpg", quality=85)
+    if graph.needs:
+        tiled([whole]).save(HERE / f"{graph.name}.jpg", quality=88)
+    else:
+        numbers = {id(node): i + 1 for i, node in enumerate(graph.nodes)}  # the page counts from 1
+        tiled([each for node in graph.thumbnail for each in page.results(server, numbers[id(node)])]).save(
+            HERE / f"{graph.name}.jpg", quality=88
+        )
+    for number, node in enumerate(graph.nodes, 1):
+        target = HELP / f"{node.type}.jpg"
+        if node.type.startswith("Pullback") and not target.exists():
+            page.node(number).save(target, quality=85)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="workflows; all of them where none is named")
-    parser.add_argument("--run", action="store_true", help="run them as they are and make their thumbnails")
+    parser.add_argument("--run", action="store_true", help="run them as they are and photograph them")
     given = parser.parse_args()
     graphs = [graph for graph in (make() for make in GRAPHS) if not given.names or graph.name in given.names]
-    with tempfile.TemporaryDirectory() as base, Server(Path(base), pack="pullback") as server:
-        if given.run:
-            for graph in graphs:
-                thumbnail(server, graph)
-            return
-        with browser() as page:
-            for graph in graphs:
-                page.open(server)  # anew: the page keeps values of widgets by the numbers of nodes that are gone
-                ui, api = build(page, graph)
-                written(HERE / f"{graph.name}.json", ui)
-                written(HERE / "api" / f"{graph.name}.json", api)
+    with tempfile.TemporaryDirectory() as base, Server(Path(base), pack="pullback") as server, browser() as page:
+        for graph in graphs:
+            if given.run:
+                photographed(server, page, graph)
+                continue
+            page.open(server)  # anew: the page keeps values of widgets by the numbers of nodes that are gone
+            ui, api = build(page, graph)
+            written(HERE / f"{graph.name}.json", ui)
+            written(HERE / "api" / f"{graph.name}.json", api)
 
 
 def written(path: Path, form: dict[str, Any]) -> None:
     """A graph as JSON that can be read and compared."""
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(form, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def thumbnail(server: Server, graph: Graph) -> None:
-    """Run the saved workflow as it is; its thumbnail."""
-    if graph.after and not (server.base / "output" / SAVED.split(" ")[0]).exists():
-        server.run(_saved(graph.after), timeout=3600)
-    run = server.run(_saved(graph.name), timeout=3600)
-    if not run.ok:
-        raise SystemExit(f"{graph.name}: {run.error}")
-    numbers = {id(node): str(i + 1) for i, node in enumerate(graph.nodes)}  # the page counts from 1
-    shown = [image for node in graph.thumbnail for image in pictures(server, run, numbers[id(node)])]
-    tiled(shown).save(HERE / f"{graph.name}.jpg", quality=88)
-
-
-def _saved(name: str) -> dict[str, Any]:
-    return json.loads((HERE / "api" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
