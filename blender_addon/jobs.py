@@ -25,6 +25,8 @@ SERVER = "comfyui:"
 """What stands before the name of a model that the ComfyUI server has."""
 EVERY = 0.1
 """Seconds between two looks at the backend."""
+RARELY, KEPT = 5.0, 300.0
+"""Seconds between two looks when nothing is to do, and for which a worker without work is kept."""
 PREVIEWS = 1.5
 """Least seconds between two preview pictures."""
 STAGES = ("Asking the server", "Loading the model", "Sampling", "Mesh and texture", "Writing", "Stopping")
@@ -117,6 +119,7 @@ _worker: worker.Worker | None = None
 _server: server.Server | None = None
 _previews: bpy.utils.previews.ImagePreviewCollection | None = None
 _paused = False
+_idle = 0.0
 
 
 # What the buttons call
@@ -244,15 +247,25 @@ def packed() -> bool:
 
 
 def _start_timer() -> None:
-    if not bpy.app.background and not bpy.app.timers.is_registered(_tick):
+    if not bpy.app.background:
+        if bpy.app.timers.is_registered(_tick):  # it may be looking rarely
+            bpy.app.timers.unregister(_tick)
         bpy.app.timers.register(_tick, first_interval=EVERY, persistent=True)
     _redraw()
 
 
 def _tick() -> float | None:
-    """Look at what has come, once; never waits."""
+    """Look at what has come, once; never waits. A worker without work is kept for a while, as starting it takes long."""
+    global _idle, _worker
     _advance()
-    return EVERY if busy() else None
+    if busy():
+        _idle = 0.0
+        return EVERY
+    _idle += RARELY
+    if _worker is not None and _idle > KEPT:
+        _worker.stop()
+        _worker = None
+    return RARELY if _worker is not None else None
 
 
 def _advance() -> None:

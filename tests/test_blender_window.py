@@ -17,7 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "window"))
 
-from desktop import HEIGHT, REPOSITORY, WIDTH, Desktop, desktop, missing, until
+from desktop import HEIGHT, PYTHON, REPOSITORY, WIDTH, Desktop, desktop, missing, until
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "can run")
 
@@ -320,10 +320,23 @@ def test_quitting_ends_the_worker_and_the_next_session_goes_on(blender, tmp_path
         until_object(other, "a waiting ball")
 
 
+def test_the_test_button_says_what_the_python_has(blender):
+    pytest.importorskip("torch")
+    use(blender, PYTHON)
+    blender.ask(f"bpy.ops.pullback.test_worker(); bpy.ops.preferences.addon_show(module={NAME!r})")
+    told = f"from {NAME} import preferences\ntask = preferences.watched['test']\nresult = task.poll() and vars(task.report)"
+    report = until(lambda: blender.ask(told), 120, "the answer")
+    assert report["pullback"] and report["torch"] and report["missing"] == []
+    photograph(blender, "preferences", "512x290+231+276")
+    blender.ask(
+        "with bpy.context.temp_override(window=bpy.context.window_manager.windows[-1]): bpy.ops.wm.window_close()"
+    )
+
+
 def test_toybox_draws_a_mushroom(blender):
     """The real thing, few steps: bar and preview while it runs, a textured object afterwards."""
     pytest.importorskip("torch")
-    use(blender, sys.executable)
+    use(blender, PYTHON)
     prompt(blender, "a red mushroom")
     blender.ask(
         "s = bpy.context.scene.pullback; s.steps, s.views, s.faces, s.texture, s.resolution = "

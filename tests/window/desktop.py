@@ -24,6 +24,8 @@ FOLDER = Path(os.environ.get("PULLBACK_BLENDER_WINDOW", ""))
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 WIDTH, HEIGHT = 1280, 800
+PYTHON = "/opt/pullback-env/bin/python"
+"""What the Python that runs the tests is called inside."""
 
 
 def missing() -> str:
@@ -49,6 +51,7 @@ class Desktop:
         self._numbers = itertools.count(1)
         self._blender: subprocess.Popen[bytes] | None = None
         self._keeper: subprocess.Popen[bytes] | None = None
+        self._screen: subprocess.Popen[bytes] | None = None
         self.display = ""
 
     # The inside
@@ -87,6 +90,8 @@ class Desktop:
         assert self._keeper.stdout is not None and self._keeper.stdout.readline() == b"ready\n", (
             "the folder was not mounted"
         )
+        (FOLDER / PYTHON.strip("/")).parent.parent.unlink(missing_ok=True)
+        (FOLDER / PYTHON.strip("/")).parent.parent.symlink_to(sys.prefix)
         number = self.root / "display"
         number.unlink(missing_ok=True)
         screen = f"{WIDTH}x{HEIGHT}x24"
@@ -110,7 +115,7 @@ class Desktop:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self.ask("result = len(bpy.context.window_manager.windows)", 180)
+        self.ask("result = len(bpy.context.window_manager.windows)", 400)
 
     # Asking Blender
 
@@ -206,11 +211,12 @@ class Desktop:
 
     def close(self) -> None:
         """End everything that was started, and with the keeper the mounts."""
-        for process in (self._blender, getattr(self, "_screen", None), self._keeper):
-            if process is not None and process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait(30)
+        started = [p for p in (self._blender, self._screen, self._keeper) if p is not None]
+        for process in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        for process in started:
+            process.wait(120)
 
 
 @contextlib.contextmanager
