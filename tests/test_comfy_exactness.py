@@ -15,6 +15,11 @@ import comfy_models
 host, plans, sockets, sampling = (part(f"comfy_nodes.{name}") for name in ("host", "plans", "sockets", "sampling"))
 
 
+@pytest.fixture(autouse=True)
+def _threads():
+    torch.set_num_threads(1)  # for models as small as these, two threads mostly wait for each other
+
+
 @pytest.fixture(scope="module")
 def toybox():
     model, clip, _ = part("comfy_nodes.builtin").load()

@@ -23,6 +23,11 @@ import nodes as core_nodes
 import trimesh
 
 
+@pytest.fixture(autouse=True)
+def _threads():
+    torch.set_num_threads(1)  # for models as small as these, two threads mostly wait for each other
+
+
 @pytest.fixture(scope="module")
 def call():
     """call("VoxelNerf", ...) runs a node as ComfyUI does, and fills in the defaults of its widgets."""
