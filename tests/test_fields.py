@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from pullback.diffreps.image import PixelGrid, SirenImage
@@ -13,6 +14,7 @@ from pullback.fields.siren import Siren, fourier
 from pullback.fields.voxels import Voxels
 from pullback.geometry.cameras import look_at, orbit, rays, turntable
 from pullback.geometry.sphere import directions, equirectangular, headings
+from pullback.mesh.surface import extract
 from pullback.noise import Crops
 from pullback.render.march import chords, weights
 
@@ -173,6 +175,21 @@ def test_a_ball_looks_like_a_ball():
     # The camera in front (at -Y) sees the side where y is negative; red grows to the right, with x.
     assert picture[0, 1, 32, 32] < -0.5 and picture[0, 0, 32, 38] > picture[0, 0, 32, 26] + 0.3
     assert picture[0, 2, 26, 32] > picture[0, 2, 38, 32] + 0.3  # blue grows upwards, with z
+
+
+def test_the_surface_is_smoother_than_its_voxels():
+    """Neighbouring voxels of a sampled ball differ by powers of ten; its surface does not follow them."""
+    diffrep, params = _ball()
+    params["density"] = params["density"] * torch.exp(torch.randn(params["density"].shape, generator=_random()))
+    rough, smooth = (
+        np.linalg.norm(extract(density, 64).vertices, axis=1)
+        for density in (
+            lambda points: diffrep.voxels.density(params, points),
+            lambda points: diffrep.density(params, points),
+        )
+    )
+    assert smooth.std() < 0.6 * rough.std()
+    assert smooth.mean() == pytest.approx(0.5, abs=0.5 * 2 / 32)
 
 
 def test_depth_is_the_distance_to_the_ball():

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ..fields.voxels import Voxels
+from ..fields.voxels import Voxels, trilinear
 from ..geometry.cameras import Cameras, rays
 from ..render.march import samples, weights
 from ..render.occupancy import inside, occupied
@@ -23,6 +23,8 @@ from ..types import Params
 KINDS = ("rgba", "rgb", "latent")
 CHUNK = 8192
 """Rays rendered at a time: bounds memory where there is no gradient."""
+SATURATED = 15.0
+"""Density at which a surface cannot get any denser: half of the light is lost within a voxel."""
 UNSEEN = 1e-3
 """Weight below which a sample's colour is not looked up (SJC uses 1e-4)."""
 
@@ -136,8 +138,14 @@ class VoxelRadiance:
         return occupied(self.voxels.activate(params["density"][0, 0]), float(least))
 
     def density(self, params: Params, points: Tensor) -> Tensor:
-        """Density (N,) at points (N, 3): what a surface is extracted from. Zero outside the ball."""
-        return self.voxels.density(params, points) * (points.norm(dim=-1) <= 1)
+        """Density (N,) at points (N, 3): what a surface is extracted from. Zero outside the ball.
+
+        Smoothed over a voxel: views say what light crosses on its way, hardly which voxel took it, and single ones stick
+        out of a sampled surface. Cut at `SATURATED` before that, or the darkest would grow into their neighbours.
+        """
+        grid = self.voxels.activate(params["density"]).clamp(max=SATURATED)
+        smooth = F.avg_pool3d(F.avg_pool3d(grid, 2, 1, padding=1), 2, 1)
+        return trilinear(smooth, points)[:, 0] * (points.norm(dim=-1) <= 1)
 
     def _sampled(
         self, mask: Tensor, o: Tensor, d: Tensor, jitter: Tensor | None = None

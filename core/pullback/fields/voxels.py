@@ -39,18 +39,18 @@ class Voxels:
 
     def density(self, params: Params, points: Tensor) -> Tensor:
         """Density (N,) >= 0 at points (N, 3) of the box; differentiable in params."""
-        return self.activate(_trilinear(params["density"], points)[:, 0])
+        return self.activate(trilinear(params["density"], points)[:, 0])
 
     def feature(self, params: Params, points: Tensor) -> Tensor:
         """Raw features (N, features) at points (N, 3); differentiable in params."""
-        return _trilinear(params["features"], points)
+        return trilinear(params["features"], points)
 
     def activate(self, g: Tensor) -> Tensor:
         """Raw grid values to density per unit of length."""
         return self.sharpness * F.softplus(g + self.shift)
 
 
-def _trilinear(grid: Tensor, points: Tensor) -> Tensor:
+def trilinear(grid: Tensor, points: Tensor) -> Tensor:
     """Values (N, C) of a grid (1, C, Z, Y, X) at points (N, 3); outside the box those of its nearest face.
 
     `grid_sample` on the CPU uses one thread per batch entry, so the points are dealt to one entry per thread.
