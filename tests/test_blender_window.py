@@ -242,16 +242,29 @@ def test_panorama_and_image_and_remesh(blender):
 
 
 def test_the_window_is_never_held_up(blender):
-    """Every turn of the timer is short, also the one that places an object of 20,000 faces."""
+    """No turn of the timer takes 50 ms of the processor, also not the one that places 20,480 faces and 1024 pixels."""
+    pytest.importorskip("torch")
+    import numpy as np
+    import trimesh
+    from pullback.mesh.glb import write_glb
+
+    ball = trimesh.creation.icosphere(subdivisions=5)
+    flat = np.arctan2(ball.vertices[:, 1], ball.vertices[:, 0]) / 6.3 + 0.5, ball.vertices[:, 2] / 2 + 0.5
+    ball.visual = trimesh.visual.TextureVisuals(uv=np.stack(flat, 1))
+    path = blender.root / "ball.glb"
+    write_glb(path, ball, np.random.default_rng(0).integers(0, 255, (1024, 1024, 3), dtype=np.uint8))
     blender.ask(
-        JOBS + "import time\njobs.slow = []\nadvance = jobs._advance\n"
-        "def timed():\n    start = time.thread_time(); advance(); jobs.slow.append(time.thread_time() - start)\n"
-        "jobs._advance = timed; jobs.untimed = advance"
+        JOBS + "import time\njobs.slow = []\njobs.untimed = jobs._advance\n"
+        "def timed():\n    start = time.thread_time(); jobs.untimed(); jobs.slow.append(time.thread_time() - start)\n"
+        "jobs._advance = timed\n"
+        "request = {'kind': 'object', 'settings': {'prompt': 'a ball', 'seed': 1}, 'options': {'model': 'toybox'}}\n"
+        "job = jobs.add(request, {'scene': 'Scene', 'location': (0, 0, 0)})\n"
+        f"job.status, job.files = 'READY', {{'mesh': {str(path)!r}, 'field': {str(path)!r}}}"
     )
-    prompt(blender, "a ball")
-    blender.click("generate_object")
     until_object(blender, "a ball")
-    assert blender.ask(JOBS + "jobs._advance = jobs.untimed; result = max(jobs.slow)") < 0.05
+    slow = blender.ask(JOBS + "jobs._advance = jobs.untimed; result = sorted(jobs.slow)[-3:]")
+    assert max(slow) < 0.05, slow
+    assert blender.ask("result = len(bpy.data.objects['a ball'].data.polygons)") == 20480
 
 
 def test_fifty_times_generate_and_undo_leave_nothing(blender):
