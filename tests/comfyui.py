@@ -460,6 +460,8 @@ def browser(width: int = 1680, height: int = 1000) -> Iterator[Page]:
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         try:
-            yield Page(chromium.new_page(viewport={"width": width, "height": height}))
+            page = chromium.new_page(viewport={"width": width, "height": height})
+            page.set_default_timeout(300_000)
+            yield Page(page)
         finally:
             chromium.close()

@@ -326,8 +326,8 @@ def compared() -> Graph:
 ### Sampling against optimising
 The same model, prompt and field, three times:
 
-- **Field Sampler** *samples*: another seed is another object.
-- **SJC** and **SDS** *climb* to a likely object; they want more evaluations and much guidance, and lose variety.
+- **Field Sampler** walks down the noise levels once: another seed is another object.
+- **SJC** and **SDS** climb to a likely object at random noise levels; they want more evaluations and more guidance.
 
 30 steps of 8 views here cost 256 evaluations, 300 iterations of 8 views cost 2400. For equal cost, set *iterations* to 32.
 """,
@@ -475,13 +475,18 @@ def tiled(images: list[Image.Image]) -> Image.Image:
 
 def photographed(server: Server, page: Page, graph: Graph) -> None:
     """Drop the saved workflow, run it as it is, and keep what is seen: page, thumbnail, and each of our nodes."""
+    if (
+        not graph.needs
+    ):  # without the page at first, which would draw all the while; its own Run then has it all at once
+        page.page.goto("about:blank")
+        run = server.run(json.loads((HERE / "api" / f"{graph.name}.json").read_text(encoding="utf-8")), timeout=7200)
+        if not run.ok:
+            raise SystemExit(f"{graph.name}: {run.error}")
     page.open(server)
     page.drop(HERE / f"{graph.name}.json")
     page.loaded(len(graph.nodes))
     if not graph.needs:
-        ended = page.run(timeout=3600)
-        if ended["type"] != "execution_success":
-            raise SystemExit(f"{graph.name}: {ended}")
+        page.run()
     page.fit()
     whole = page.picture()
     whole.save(PICTURES / f"{graph.name.lower().replace(' ', '-')}.jpg", quality=85)

@@ -69,9 +69,12 @@ class SmallCheckpoint(io.ComfyNode):
     @classmethod
     def execute(cls, ckpt_name: str) -> io.NodeOutput:
         random = torch.Generator().manual_seed(0)
-        weights = TAESD(latent_channels=4).state_dict()
-        weights = {k: torch.randn(v.shape, generator=random) / max(1, v[:1].numel()) ** 0.5 for k, v in weights.items()}
-        weights["vae_scale"], weights["vae_shift"] = torch.tensor(1.0), torch.tensor(0.0)
+        weights = {
+            name: torch.randn(like.shape, generator=random) / max(1, like[:1].numel()) ** 0.5
+            if like.ndim
+            else torch.ones(())
+            for name, like in TAESD(latent_channels=4).state_dict().items()
+        }
         return io.NodeOutput(models.unet("EPS"), Clip(), comfy.sd.VAE(sd=weights))
 
 
