@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management
@@ -125,8 +125,8 @@ class Sampling:
     def __call__(self, run: Run) -> dict[str, Tensor]:
         from ..core.pullback.pull import Pull, start
 
-        recipe, views = run.recipe, run.recipe.views
-        settings, solver = self._pulled(recipe, len(run.ladder.sigmas) - 1)
+        views = run.recipe.views
+        recipe, settings, solver = self._pulled(run.recipe, len(run.ladder.sigmas) - 1)
         pull = Pull(
             recipe.diffrep, run.denoise, views, solver, run.ladder.sigmas, settings.walk, self.eta, recipe.gamma,
             recipe.fit, recipe.last_views, tick,
@@ -134,14 +134,16 @@ class Sampling:
         state = start(run.params, views, solver, run.random, run.store)
         return pull(state, run.random, lambda done, total, now: run.show(done, total, now.params)).params
 
-    def _pulled(self, recipe: Any, steps: int) -> tuple[Any, Any]:
-        from ..core.pullback.diffreps.image import PixelGrid
+    def _pulled(self, recipe: Any, steps: int) -> tuple[Any, Any, Any]:
+        from ..core.pullback.diffreps.image import PixelGrid, SirenImage
         from ..core.pullback.solvers import GaussNewton
         from ..core.pullback.tasks import Settings, solver_of
 
         settings = Settings("as conditioned", steps=steps, eta=self.eta, repaint=self.repaint, solver=self.solver)
+        if isinstance(recipe.diffrep, SirenImage) and self.solver != "adam":
+            recipe = replace(recipe, fit=None)  # the others want every pixel at every pass
         exact = isinstance(recipe.diffrep, PixelGrid)  # linear, so one step of Gauss-Newton is the solution
-        return settings, GaussNewton() if exact else solver_of(recipe, settings)
+        return recipe, settings, GaussNewton() if exact else solver_of(recipe, settings)
 
 
 @dataclass(frozen=True)

@@ -60,14 +60,17 @@ class Image(Plan):
     def recipe(self, model: Any, views: int) -> Recipe:
         from ..core.pullback.diffreps.image import SirenImage
         from ..core.pullback.noise import FixedViews
+        from ..core.pullback.solvers import Adam
         from ..core.pullback.tasks import image_recipe
 
         size = _signal(self.height, model), _signal(self.width, model)
         siren = SirenImage(
             model.channels, size, self.neurons, self.depth, bandwidth=self.detail, seed=_small(self.seed)
         )
+        only = FixedViews(None, (1, model.channels, *size))
+        # Beside a large model's step the fit should cost little, however large its latents are.
         return replace(
-            image_recipe(model, _settings()), diffrep=siren, views=FixedViews(None, (1, model.channels, *size))
+            image_recipe(model, _settings()), diffrep=siren, views=only, adam=Adam(6, 100, 4e-3), fit=siren.fit
         )
 
 
@@ -157,7 +160,7 @@ class Again(Plan):
         }  # fmt: skip
         like = plans[self.field.kind].recipe(_Sized(model, size if isinstance(size, int) else size[0]), views)
         if self.field.kind == "siren-image":
-            return replace(like, diffrep=diffrep, views=replace(like.views, shape=(1, diffrep.channels, *diffrep.size)))  # type: ignore[type-var]
+            like = replace(like, views=replace(like.views, shape=(1, diffrep.channels, *diffrep.size)))  # type: ignore[type-var]
         return replace(like, diffrep=diffrep, fit=diffrep.fit)
 
 

@@ -153,6 +153,17 @@ def test_plans_become_the_core_s_own_recipes():
         assert plan.recipe(TOYBOX, 0).diffrep == tasks.panorama_recipe(TOYBOX, settings, projection).diffrep
 
 
+def test_an_image_is_fitted_in_random_pixels_of_its_own_view():
+    recipe = plans.Image(32, 64).recipe(TOYBOX, 0)
+    diffrep, random_ = recipe.diffrep, torch.Generator().manual_seed(0)
+    params = diffrep.init(random_)
+    params["out"] = torch.randn(params["out"].shape, generator=random_)
+    with torch.no_grad():
+        assert diffrep.fit(params, None, diffrep(params), random_)(params).abs().max() < 1e-4
+        residual = diffrep.fit(params, None, diffrep(params) + 1, random_)(params)
+    assert residual.shape == (diffrep.pixels, 4) and torch.allclose(residual, torch.tensor(-1.0), atol=1e-4)
+
+
 def test_cameras_keep_to_the_plan():
     plan = plans.Nerf(lowest=10, highest=20, distance=4, fov=30)
     view = plan.recipe(TOYBOX, 6).views.draw(torch.Generator().manual_seed(0))

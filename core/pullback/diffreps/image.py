@@ -6,12 +6,15 @@ The short side of the picture spans [-1, 1]; pixel centres are half-integer. Sig
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from ..fields.siren import Sirened, fourier, gaussian_frequencies
+from ..solvers import Residual
 from ..types import Params
 
 Crop = tuple[int, int, int, int]
@@ -41,6 +44,19 @@ def pixel_centres(height: int, width: int, crop: Crop | None = None) -> Tensor:
     return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
 
 
+def random_pixels(
+    at: Callable[[Params, Tensor], Tensor], coordinates: Tensor, target: Tensor, count: int, generator: Generator
+) -> Residual:
+    """Compare `at`(theta, coordinates (B, H, W, D)) -> (..., C) with targets (B, C, H, W) in `count` new pixels a pass."""
+    places, wanted = coordinates.flatten(0, 2), target.permute(0, 2, 3, 1).flatten(0, 2)
+
+    def residual(theta: Params) -> Tensor:
+        pick = torch.randint(len(places), (min(count, len(places)),), generator=generator)
+        return at(theta, places[pick]) - wanted[pick]
+
+    return residual
+
+
 @dataclass(frozen=True)
 class SirenImage(Sirened):
     """A SIREN over the plane: an image without a resolution (DDRep, section 4.1).
@@ -56,6 +72,16 @@ class SirenImage(Sirened):
     embedding: int = 128
     bandwidth: float = 10.0
     seed: int = 0
+    pixels: ClassVar[int] = 1024
+
+    def at(self, params: Params, places: Tensor) -> Tensor:
+        """Values (..., C) at places (..., 2) as `pixel_centres` has them."""
+        frequencies = gaussian_frequencies(self.embedding // 2, 2, self.bandwidth, self.seed)
+        return self.siren(params, math.sqrt(2) * fourier(places, frequencies))
+
+    def fit(self, params: Params, view: object, target: Tensor, generator: Generator) -> Residual:
+        """Compare with a target (1, C, *size) in `pixels` random pixels a pass: a third of the time, 5 dB less exact."""
+        return random_pixels(self.at, pixel_centres(*self.size)[None], target, self.pixels, generator)
 
     def __call__(self, params: Params, view: object = None) -> Tensor:
         """The one view, (1, C, *size)."""
@@ -63,6 +89,4 @@ class SirenImage(Sirened):
 
     def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
         """(1, C, h, w) at any size, or a part of it: a part equals the same part of the whole."""
-        frequencies = gaussian_frequencies(self.embedding // 2, 2, self.bandwidth, self.seed)
-        embedded = math.sqrt(2) * fourier(pixel_centres(height, width, crop), frequencies)
-        return self.siren(params, embedded).permute(2, 0, 1)[None]
+        return self.at(params, pixel_centres(height, width, crop)).permute(2, 0, 1)[None]

@@ -9,7 +9,6 @@ perspective pictures from the centre.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,20 +20,7 @@ from ..geometry.sphere import Headings, equirectangular
 from ..noise import Crops
 from ..solvers import Residual
 from ..types import Params
-from .image import Crop
-
-
-def random_pixels(
-    at: Callable[[Params, Tensor], Tensor], coordinates: Tensor, target: Tensor, count: int, generator: Generator
-) -> Residual:
-    """Compare `at`(theta, coordinates (B, H, W, D)) -> (..., C) with targets (B, C, H, W) in `count` new pixels a pass."""
-    places, wanted = coordinates.flatten(0, 2), target.permute(0, 2, 3, 1).flatten(0, 2)
-
-    def residual(theta: Params) -> Tensor:
-        pick = torch.randint(len(places), (min(count, len(places)),), generator=generator)
-        return at(theta, places[pick]) - wanted[pick]
-
-    return residual
+from .image import Crop, random_pixels
 
 
 @dataclass(frozen=True)
