@@ -23,7 +23,7 @@ def render(path: Path, things: list[bpy.types.Object], samples: int = SAMPLES) -
     """
     scene = bpy.context.scene
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _lit(scene), _seen(scene, things), _set(scene, samples):
+    with _set(scene, samples), _lit(scene), _seen(scene, things):
         bpy.ops.render.render()
         bpy.data.images["Render Result"].save_render(str(path), scene=scene)
 

@@ -197,7 +197,7 @@ def test_a_real_object_and_a_real_world(here, capfd, monkeypatch):
     assert mesh.uv_layers.active is not None and 100 < len(mesh.polygons) <= 700
     shader = next(n for n in thing.active_material.node_tree.nodes if n.type == "BSDF_PRINCIPLED")
     image = shader.inputs["Base Color"].links[0].from_node.image
-    pixels = np.array(image.pixels).reshape(*image.size[::-1], 4)
+    pixels = np.array(image.pixels).reshape(*tuple(image.size)[::-1], 4)
     assert image.size[0] == 64 and pixels[..., :3].std() > 0.01
     uv = np.empty(2 * len(mesh.loops))
     mesh.uv_layers.active.data.foreach_get("uv", uv)
@@ -211,7 +211,7 @@ def test_a_real_object_and_a_real_world(here, capfd, monkeypatch):
             edges[key] = edges.get(key, 0) + 1
     assert volume > 0 and set(edges.values()) == {2}, "closed, its normals outward"
     node = next(n for n in scene.world.node_tree.nodes if n.type == "TEX_ENVIRONMENT")
-    world = np.array(node.image.pixels).reshape(*node.image.size[::-1], 4)[..., :3]
+    world = np.array(node.image.pixels).reshape(*tuple(node.image.size)[::-1], 4)[..., :3]
     assert world.shape == (64, 128, 3)
     steps = np.abs(world - np.roll(world, 1, axis=1)).mean((0, 2))
     assert steps[0] <= 1.5 * steps.max(initial=0, where=np.arange(128) > 0), "the seam is no step"
