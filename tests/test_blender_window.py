@@ -43,13 +43,9 @@ def blender(tmp_path_factory):
             f"install-file -r user_default --enable {archive}",
         ):
             made.tool(f"blender --command extension {command}", 300)
-        stand_in = root / "stand-in" / "python"
-        stand_in.parent.mkdir()
-        stand_in.write_text(f'#!/bin/sh\nPYTHONPATH={REPOSITORY}/tests/stand_in exec /usr/bin/python3 "$@"\n')
-        stand_in.chmod(0o755)
         made.start("--offline-mode")
         open_tab(made)
-        made.stand_in = str(stand_in)
+        made.stand_in = stand_in(root)
         yield made
 
 
@@ -74,6 +70,14 @@ def tidy(blender, request):
         request.node.add_report_section("teardown", "screen", f"{screen} {blender.ask(STATES)}")
 
 
+def stand_in(root: Path) -> str:
+    """A Python whose `pullback.worker` is the stand-in."""
+    python = root / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={REPOSITORY}/tests/stand_in exec /usr/bin/python3 "$@"\n')
+    python.chmod(0o755)
+    return str(python)
+
+
 def open_tab(blender: Desktop) -> None:
     blender.ask("region()[1].spaces[0].show_region_ui = True")
     time.sleep(1)
@@ -86,7 +90,11 @@ def use(blender: Desktop, python: str) -> None:
 
 
 def prompt(blender: Desktop, text: str) -> None:
-    blender.ask(f"bpy.context.scene.pullback.prompt = {text!r}")
+    """Set the prompt, as an undo step of its own like typing is."""
+    blender.ask(
+        f"bpy.context.scene.pullback.prompt = {text!r}\n"
+        "with bpy.context.temp_override(window=region()[0]): bpy.ops.ed.undo_push(message='Prompt')"
+    )
 
 
 def until_state(blender: Desktop, *wanted: str, seconds: float = 60) -> list:
@@ -105,7 +113,7 @@ def photograph(blender: Desktop, name: str, crop: str = "") -> None:
         blender.picture(PICTURES / f"blender-{name}.png", crop)
 
 
-SIDEBAR = f"300x640+{WIDTH - 516}+80"
+SIDEBAR = f"292x440+{WIDTH - 508}+84"
 
 
 def workers(blender: Desktop) -> list[int]:
@@ -158,7 +166,7 @@ def test_escape_cancels_and_resume_goes_on(blender):
 
 
 def test_a_killed_worker_is_said_and_resumed(blender):
-    prompt(blender, "a waiting green tree")
+    prompt(blender, "a tree waiting for rain")
     blender.click("generate_object")
     until(lambda: blender.ask(STATES)[0][1] >= 2, 30, "two moves")
     (worker,) = workers(blender)
@@ -170,7 +178,7 @@ def test_a_killed_worker_is_said_and_resumed(blender):
     assert blender.ask(OBJECTS) == SCENE
     photograph(blender, "killed", SIDEBAR)
     blender.click("resume")
-    until_object(blender, "a waiting green tree")
+    until_object(blender, "a tree waiting for rain")
 
 
 @pytest.mark.parametrize("fault", ["rubbish", "exit"])
@@ -318,7 +326,7 @@ def test_quitting_ends_the_worker_and_the_next_session_goes_on(blender, tmp_path
     shutil.copytree(blender.home, root / "home")
     with desktop(root) as other:
         other.start("--offline-mode")
-        use(other, f"{blender.stand_in}")
+        use(other, stand_in(root))
         prompt(other, "a waiting ball")
         other.ask("bpy.ops.pullback.generate_object()")
         until(lambda: other.ask(STATES)[0][1] >= 2, 60, "two moves")
@@ -340,7 +348,8 @@ def test_the_test_button_says_what_the_python_has(blender):
     told = f"from {NAME} import preferences\ntask = preferences.watched['test']\nresult = task.poll() and vars(task.report)"
     report = until(lambda: blender.ask(told), 120, "the answer")
     assert report["pullback"] and report["torch"] and report["missing"] == []
-    photograph(blender, "preferences", "512x290+231+276")
+    left, bottom, height = blender.ask("w = bpy.context.window_manager.windows[-1]; result = [w.x, w.y, w.height]")
+    photograph(blender, "preferences", f"500x292+{left + 178}+{HEIGHT - bottom - height + 238}")
     blender.ask(
         "with bpy.context.temp_override(window=bpy.context.window_manager.windows[-1]): bpy.ops.wm.window_close()"
     )

@@ -216,7 +216,10 @@ class Desktop:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         for process in started:
-            process.wait(120)
+            with contextlib.suppress(
+                subprocess.TimeoutExpired
+            ):  # a busy machine takes its time to free Blender's memory
+                process.wait(5)
 
 
 @contextlib.contextmanager
