@@ -139,7 +139,7 @@ def test_ksampler_draws_with_toybox(call, toybox):
             assert image.shape == (2, 64, 64, 3) and image.min() >= 0 and image.max() <= 1
             red, green, blue = image[image.sum(-1) < 2.5].mean(0)  # what is not background
             assert red > green + 0.1 and red > blue + 0.1
-            assert image[:, 0, 0].min() > 0.9  # on white
+            assert image[:, 0].mean() > 0.9  # on white
 
 
 def test_its_vae_goes_there_and_back(toybox):
