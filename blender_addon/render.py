@@ -10,6 +10,8 @@ from pathlib import Path
 import bpy
 from mathutils import Vector
 
+from .scene import tree_of
+
 SIZE = (960, 600)
 SAMPLES = 32
 GREY = (0.6, 0.6, 0.6, 1.0)
@@ -92,8 +94,7 @@ def _lit(scene: bpy.types.Scene) -> Iterator[None]:
         return
     before = scene.world
     scene.world = bpy.data.worlds.new("Pullback Preview")
-    scene.world.use_nodes = True
-    for node in scene.world.node_tree.nodes:
+    for node in tree_of(scene.world).nodes:
         if node.type == "BACKGROUND":
             node.inputs["Color"].default_value = GREY
     data = bpy.data.lights.new("Pullback Preview", "SUN")

@@ -77,7 +77,7 @@ def set_world(
     scene = scene or bpy.context.scene
     image = load_image(path, name, pack)
     world = bpy.data.worlds.new(name)
-    tree = _tree(world)
+    tree = tree_of(world)
     tree.nodes.clear()
     surroundings = tree.nodes.new("ShaderNodeTexEnvironment")
     surroundings.image = image
@@ -103,7 +103,7 @@ def add_image(
     if material is None:
         thing.active_material = _material(name, image)
         return image
-    tree = _tree(material)
+    tree = tree_of(material)
     node = _texture_node(material) or tree.nodes.new("ShaderNodeTexImage")
     node.image = image
     principled = _principled(tree)
@@ -161,7 +161,7 @@ def _beside(field: str, name: str) -> Path:
 def _material(name: str, image: bpy.types.Image) -> bpy.types.Material:
     """A rough Principled material with the image as its colour."""
     material = bpy.data.materials.new(name)
-    tree = _tree(material)
+    tree = tree_of(material)
     principled = _principled(tree)
     principled.inputs["Roughness"].default_value = ROUGHNESS
     node = tree.nodes.new("ShaderNodeTexImage")
@@ -171,7 +171,7 @@ def _material(name: str, image: bpy.types.Image) -> bpy.types.Material:
     return material
 
 
-def _tree(owner: bpy.types.Material | bpy.types.World) -> bpy.types.NodeTree:
+def tree_of(owner: bpy.types.Material | bpy.types.World) -> bpy.types.NodeTree:
     """The node tree of a material or world. Before 5.0 it has none until it is asked to use nodes."""
     if owner.node_tree is None:
         owner.use_nodes = True
