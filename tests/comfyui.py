@@ -303,8 +303,8 @@ def saved_field(path: Path) -> None:
 
 
 KNOWN = (
-    "net::ERR_NAME_NOT_RESOLVED", "ComfyApp graph accessed before initialization", "/userdata/", "/user.css",
-    "/i18n", "/templates/", "/api/customnode", "/api/hub", "/api/subgraph",
+    "net::ERR_NAME_NOT_RESOLVED", "ComfyApp graph accessed before initialization", "/api/userdata", "/user.css",
+    "/favicon.ico",
 )  # fmt: skip
 """Parts of the messages that an empty ComfyUI without any pack puts into the console as well."""
 
