@@ -19,7 +19,7 @@ from pullback.tasks import Recipe, Settings
 from torch import Tensor
 
 HERE = Path(__file__).with_name("pictures")
-OBJECTS = ("red mushroom", "blue car", "green chair", "pink duck")
+OBJECTS = ("purple mushroom", "red duck", "yellow lamp", "blue rocket", "pink flower", "purple mug")
 
 
 def save(name: str, picture: Tensor) -> None:
