@@ -109,11 +109,11 @@ def until_object(blender: Desktop, name: str, seconds: float = 60) -> None:
 def photograph(blender: Desktop, name: str, crop: str = "") -> None:
     """Keep a picture for the documentation, if asked to."""
     if PICTURES:
-        time.sleep(0.7)
+        time.sleep(3)  # panels move to their places
         blender.picture(PICTURES / f"blender-{name}.png", crop)
 
 
-SIDEBAR = f"292x440+{WIDTH - 508}+84"
+VIEW, SIDEBAR = "860x690+196+28", f"292x422+{WIDTH - 508}+84"
 
 
 def workers(blender: Desktop) -> list[int]:
@@ -365,16 +365,23 @@ def test_toybox_draws_a_mushroom(blender):
         + os.environ.get("PULLBACK_WINDOW_SETTINGS", "3, 4, 2000, 128, 48")
     )
     blender.click("generate_object")
-    seen = until(lambda: next((s for s in blender.ask(STATES) if s[1] and s[2]), None), 400, "a preview")
+    seen = until(lambda: next((s for s in blender.ask(STATES) if s[1] >= 2 and s[2]), None), 400, "a preview")
     assert seen[0] == "RUNNING"
-    photograph(blender, "running")
+    blender.viewport()
+    photograph(blender, "running", VIEW)
     until_object(blender, "a red mushroom", 400)
     faces = blender.ask("result = len(bpy.data.objects['a red mushroom'].data.polygons)")
     assert 100 < faces <= 20_000
+    blender.ask("bpy.data.objects['Cube'].hide_set(True)")  # it stands in the same place
+    blender.ask(
+        "w, a, r = region('WINDOW')\na.spaces[0].shading.color_type = 'TEXTURE'\n"
+        "with bpy.context.temp_override(window=w, area=a, region=r): bpy.ops.view3d.view_selected()"
+    )
+    time.sleep(1)
     path = blender.root / "mushroom.png"
     blender.picture(path)
     assert redness(path) > 0.005, "nothing red is to be seen in the viewport"
-    photograph(blender, "done")
+    photograph(blender, "done", VIEW)
 
 
 def redness(path: Path) -> float:
