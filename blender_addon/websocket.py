@@ -73,7 +73,9 @@ class Socket:
     def _send(self, opcode: int, payload: bytes) -> None:
         """A short frame; what clients send is masked."""
         mask = os.urandom(4)
-        self._socket.sendall(bytes([0x80 | opcode, 0x80 | min(125, len(payload))]) + mask + _masked(payload[:125], mask))
+        self._socket.sendall(
+            bytes([0x80 | opcode, 0x80 | min(125, len(payload))]) + mask + _masked(payload[:125], mask)
+        )
 
     def _fill(self, count: int) -> None:
         while len(self._buffer) < count:
