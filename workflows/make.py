@@ -281,7 +281,7 @@ def same_noise() -> Graph:
     g.note(
         """
 ### The same noise three times
-*KSampler* and *Field Sampler* start from the same noise and go through the same noise levels.
+Press **Run**: *KSampler* and *Field Sampler* start from the same noise and go through the same noise levels.
 
 - **Pixel Grid** is the field that is just its pixels: the result is KSampler's, to rounding.
 - **SIREN Image** is a network: the result is the same picture, seen through what a network can draw.
@@ -324,7 +324,7 @@ def compared() -> Graph:
     g.note(
         """
 ### Sampling against optimising
-The same model, prompt and field, three times:
+Press **Run**: the same model, prompt and field, three times:
 
 - **Field Sampler** walks down the noise levels once: another seed is another object.
 - **SJC** and **SDS** climb to a likely object at random noise levels; they want more evaluations and more guidance.
@@ -359,7 +359,7 @@ def panorama_from_parts() -> Graph:
     g.note(
         """
 ### A panorama, and parts of it
-What *PanoramaSIREN* does in one node, with every knob: **RePaint** (*eta*, *jump*, *repeats*) walks each stretch of noise levels twice, so that neighbouring views agree better.
+Press **Run**: what *PanoramaSIREN* does in one node, with every knob: **RePaint** (*eta*, *jump*, *repeats*) walks each stretch of noise levels twice, so that neighbouring views agree better.
 
 - For your own checkpoint, put *Load Checkpoint* in the place of *Toybox Loader*, connect its VAE to *Field Sampler* and to both decoders, and set *cfg* to 6 or so.
 - The field is sampled once. Change sizes and crops as often as you like: only the decoders run again.

@@ -1,0 +1,101 @@
+"""The saved workflows and help pages against the stored schemas: no ComfyUI needed. See comfy_lint.py for what is linted."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from comfy_lint import WIDGETS, problems
+from comfy_pack import ROOT
+from PIL import Image
+
+FOLDER = ROOT / "workflows"
+HELP = ROOT / "comfy_nodes" / "web" / "docs"
+INFO = json.loads((ROOT / "tests" / "snapshots" / "object_info.json").read_text(encoding="utf-8"))
+NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+RELEASED = sorted((ROOT / "tests" / "released").glob("*/*.json"))
+"""Copies of the workflows as users have them; a release adds a folder, and none is ever changed."""
+CORE = {
+    "BasicScheduler", "CFGGuider", "CLIPTextEncode", "CheckpointLoaderSimple", "KSampler", "MarkdownNote", "Preview3D",
+    "PreviewImage", "RandomNoise", "SaveAnimatedWEBP", "SaveImage", "VAEDecode", "VoxelToMesh",
+}  # fmt: skip
+"""ComfyUI's own nodes that may be used: those that 0.3.64 and 0.27.0 both have, with the same inputs."""
+
+
+def _read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_there_are_the_workflows_that_were_promised():
+    assert len(NAMES) >= 8 and sorted(path.stem for path in (FOLDER / "api").glob("*.json")) == NAMES
+
+
+@pytest.mark.parametrize("path", RELEASED, ids=lambda path: f"{path.parent.name} {path.stem}")
+def test_a_released_workflow_still_loads(path):
+    assert not problems(_read(path), INFO)
+
+
+def test_every_workflow_of_the_first_release_is_kept():
+    assert {path.stem for path in RELEASED} >= {"Text to NeRF", "Panorama", "SIREN image at 8K"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_is_sound_and_explains_itself(name):
+    page, api = _read(FOLDER / f"{name}.json"), _read(FOLDER / "api" / f"{name}.json")
+    assert not problems(page, INFO) and not problems(api, INFO)
+    assert {node["type"] for node in page["nodes"]} <= CORE | INFO.keys()
+    notes = [node["widgets_values"][0] for node in page["nodes"] if node["type"] == "MarkdownNote"]
+    assert notes and all(note.startswith("### ") and "**Run**" in notes[0] for note in notes)
+    with Image.open(FOLDER / f"{name}.jpg") as thumbnail:
+        assert thumbnail.size == (512, 512)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_api_twin_says_the_same(name):
+    page, api = _read(FOLDER / f"{name}.json"), _read(FOLDER / "api" / f"{name}.json")
+    nodes = {str(node["id"]): node for node in page["nodes"] if node["type"] != "MarkdownNote"}
+    assert {number: node["type"] for number, node in nodes.items()} == {k: n["class_type"] for k, n in api.items()}
+    links = {link[0]: link for link in page["links"]}
+    for number, node in nodes.items():
+        wired = {e["name"]: links[e["link"]] for e in node.get("inputs", []) if e.get("link") is not None}
+        assert {k: v for k, v in api[number]["inputs"].items() if isinstance(v, list)} == {
+            name: [str(link[1]), link[2]] for name, link in wired.items()
+        }
+        if node["type"] in INFO:
+            assert _widgets(node) == {k: v for k, v in api[number]["inputs"].items() if not isinstance(v, list)}
+
+
+def _widgets(node):
+    """{name: value} of one of our nodes, out of its positional values."""
+    values, found = list(node.get("widgets_values") or []), {}
+    for each in INFO[node["type"]]["inputs"]:
+        if each["type"] in WIDGETS:
+            found[each["name"]] = values.pop(0)
+            if each.get("control_after_generate"):
+                assert values.pop(0) == "fixed", "a saved workflow gives the same result twice"
+    return found
+
+
+def test_no_node_overlaps_another():
+    for name in NAMES:
+        boxes = [(*node["pos"], *node["size"]) for node in _read(FOLDER / f"{name}.json")["nodes"]]
+        for i, (x, y, w, h) in enumerate(boxes):
+            for a, b, c, d in boxes[i + 1 :]:
+                assert x + w <= a or a + c <= x or y + h + 30 <= b or b + d + 30 <= y, f"{name}: two nodes overlap"
+
+
+@pytest.mark.parametrize("node", sorted(INFO))
+def test_a_help_page_has_a_picture_and_names_every_socket(node):
+    text = (HELP / f"{node}.md").read_text(encoding="utf-8")
+    assert text.startswith(f"# {INFO[node]['display_name']}\n")
+    (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    with Image.open(HELP / picture) as shown:
+        assert shown.width >= 300
+    rows = set(re.findall(r"^\| ([\w]+) \|", text, re.M))
+    wanted = {each["name"] for kind in ("inputs", "outputs") for each in INFO[node][kind]}
+    assert wanted <= rows, f"the page of {node} does not name {sorted(wanted - rows)}"
+
+
+def test_there_is_no_help_page_of_a_node_that_is_gone():
+    assert {path.stem for path in HELP.glob("*.md")} == set(INFO)
