@@ -320,6 +320,7 @@ class Page:
     def __init__(self, page: Any):
         self.page = page
         self.console: list[str] = []
+        page.add_init_script("localStorage.clear(); sessionStorage.clear()")  # or it opens what it had open before
         page.on("console", lambda m: self.console.append(f"{m.type}: {m.text} ({m.location.get('url', '')})"))
         page.on("pageerror", lambda e: self.console.append(f"exception: {e}"))
 
@@ -348,9 +349,12 @@ class Page:
             [path.read_text(encoding="utf-8"), path.name],
         )
 
-    def loaded(self, count: int) -> None:
-        """Wait until the graph has so many nodes."""
-        self.page.wait_for_function("count => window.app.graph._nodes.length === count", arg=count, timeout=60_000)
+    def loaded(self, path: Path) -> None:
+        """Wait until the canvas has the nodes of a workflow file."""
+        nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+        same = "types => JSON.stringify(app.graph._nodes.map(n => n.type).sort()) === JSON.stringify(types)"
+        self.page.wait_for_function(same, arg=sorted(node["type"] for node in nodes), timeout=60_000)
+        self.page.wait_for_timeout(1000)
 
     def api(self) -> dict[str, Any]:
         """The graph in API form."""

@@ -30,9 +30,8 @@ def page(server):
 def test_a_dropped_workflow_is_whole_and_is_its_api_twin(server, page, path):
     page.open(server)
     page.console.clear()
-    saved = json.loads(path.read_text(encoding="utf-8"))
     page.drop(path)
-    page.loaded(len(saved["nodes"]))
+    page.loaded(path)
     assert not page.missing()
     twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
     found = page.api()
@@ -47,7 +46,7 @@ def test_run_shows_a_result(server, page, path, tmp_path):
     page.open(server)
     page.console.clear()
     page.drop(path)
-    page.loaded(len(json.loads(path.read_text(encoding="utf-8"))["nodes"]))
+    page.loaded(path)
     page.set(comfyui.quick_widgets())
     ended = page.run()
     assert ended["type"] == "execution_success", ended
@@ -62,7 +61,7 @@ def test_a_mistake_turns_the_node_red_and_says_why(server, page):
     page.open(server)
     path = comfyui.ROOT / "workflows" / "Text to NeRF.json"
     page.drop(path)
-    page.loaded(len(json.loads(path.read_text(encoding="utf-8"))["nodes"]))
+    page.loaded(path)
     page.set({**comfyui.QUICK, "PullbackVoxelNerf": {"lowest": 40.0, "highest": 10.0}})
     ended = page.run()
     assert ended["type"] == "execution_error"

@@ -501,7 +501,7 @@ def photographed(server: Server, page: Page, graph: Graph) -> None:
             raise SystemExit(f"{graph.name}: {run.error}")
     page.open(server)
     page.drop(HERE / f"{graph.name}.json")
-    page.loaded(len(graph.nodes))
+    page.loaded(HERE / f"{graph.name}.json")
     page.set(LIGHTER.get(graph.name, {}))
     if not graph.needs:
         page.run()
