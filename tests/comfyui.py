@@ -367,7 +367,7 @@ class Page:
     def missing(self) -> list[str]:
         """Types of nodes that the page does not know."""
         return self.page.evaluate(
-            "() => app.graph._nodes.filter(n => !(n.type in LiteGraph.registered_node_types) || n.has_errors).map(n => n.type)"
+            "() => app.graph._nodes.filter(n => !(n.type in LiteGraph.registered_node_types)).map(n => n.type)"
         )
 
     def set(self, values: dict[str, dict[str, Any]]) -> None:

@@ -69,12 +69,10 @@ def test_a_mistake_turns_the_node_red_and_says_why(server, page):
     page.page.get_by_text("must be below").first.wait_for(timeout=10_000)
 
 
-def test_the_template_browser_offers_them_and_the_help_page_opens(server, page):
+def test_the_template_browser_offers_them(server, page):
     page.open(server)
     page.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.page.get_by_text(comfyui.PACK, exact=True).first.click(timeout=30_000)
     page.page.get_by_text("Text to NeRF", exact=True).first.click(timeout=30_000)
-    page.loaded(
-        len(json.loads((comfyui.ROOT / "workflows" / "Text to NeRF.json").read_text(encoding="utf-8"))["nodes"])
-    )
+    page.loaded(comfyui.ROOT / "workflows" / "Text to NeRF.json")
     assert not page.missing()
