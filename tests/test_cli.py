@@ -175,7 +175,8 @@ def test_two_runs_on_one_output(here, monkeypatch, capsys):
     assert code == 1 and "another run is writing a.png" in err and not Path("a.png").exists()
 
 
-COMMAND = ("image", "red car", "--steps", "8", "--size", "48", "--eta", "0.5")
+STEPS = 20  # enough of them that a run is not over before a busy machine has interrupted it
+COMMAND = ("image", "red car", "--steps", str(STEPS), "--size", "48", "--eta", "0.5")
 
 
 def _start(out):
@@ -198,7 +199,7 @@ def _interrupt(out, how, after=2):
         time.sleep(0.01)
     process.send_signal(how)
     err = process.communicate()[1]
-    assert not Path(out).exists() and 2 <= _moves(run) < 8
+    assert not Path(out).exists() and 2 <= _moves(run) < STEPS
     return process.returncode, err
 
 
