@@ -67,12 +67,3 @@ def test_a_mistake_turns_the_node_red_and_says_why(server, page):
     assert ended["type"] == "execution_error"
     assert "must be below" in ended["detail"]["exception_message"]
     page.page.get_by_text("must be below").first.wait_for(timeout=10_000)
-
-
-def test_the_template_browser_offers_them(server, page):
-    page.open(server)
-    page.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    page.page.get_by_text(comfyui.PACK, exact=True).first.click(timeout=30_000)
-    page.page.get_by_text("Text to NeRF", exact=True).first.click(timeout=30_000)
-    page.loaded(comfyui.ROOT / "workflows" / "Text to NeRF.json")
-    assert not page.missing()
