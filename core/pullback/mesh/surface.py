@@ -45,7 +45,7 @@ def extract(
     bodies and enclosed cavities are dropped. The mesh is watertight, its normals point outward, and it has at most
     `faces` triangles (rarely a few more, where only that keeps a tangled body closed). Draws nothing at random.
 
-    Raises ValueError if nothing reaches the level, or if the density is NaN somewhere.
+    Raises ValueError if nothing reaches the level or is hidden, or if the density is NaN somewhere.
     """
     if resolution < 2 or faces < 4 or not level > 0 or not bound > 0:
         raise ValueError(
