@@ -21,7 +21,13 @@ from pullback.storage import generator
 from pullback.tasks import Settings
 
 PAPER = "200 Adam steps, fresh (the paper's)"
-SOLVERS = {"ours": (None, 1.0), "ours, nothing carried": (None, 0.0), PAPER: (paper_adam(1e-3), 0.0)}
+BRIEF = "brief, in random pixels (the ComfyUI nodes')"
+SOLVERS = {
+    "ours": (None, 1.0),
+    BRIEF: (tasks.BRIEF, 1.0),
+    "ours, nothing carried": (None, 0.0),
+    PAPER: (paper_adam(1e-3), 0.0),
+}
 
 
 def prompts(count: int) -> list[str]:
@@ -41,7 +47,8 @@ def run(prompt: str, steps: int, solver: Adam | None, gamma: float, guidance: fl
     solver = solver or recipe.adam
     sigmas = log_linear(steps, *recipe.sigma)
     denoise, random = model.denoiser(prompt, "", guidance), generator(0)
-    pull = Pull(recipe.diffrep, denoise, recipe.views, solver, sigmas, settings.walk, 0.0, gamma)
+    fit = recipe.diffrep.fit if solver is tasks.BRIEF else None
+    pull = Pull(recipe.diffrep, denoise, recipe.views, solver, sigmas, settings.walk, 0.0, gamma, fit)
     state = start(recipe.diffrep.init(random), recipe.views, solver, random)
     reference = ddim(denoise, state.noise, sigmas)
     final = pull(state, random)
@@ -55,13 +62,14 @@ def main() -> None:
     parser.add_argument("--paper", type=int, default=4)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--rows", nargs="+", default=[""])
     arguments = parser.parse_args()
     print("| inner solve | prompts | passes / step | PSNR to the image-space sample, mean | worst | time, ours = 1 |")
     print("| --- | --- | --- | --- | --- | --- |")
     unit = None
     for name, (solver, gamma) in SOLVERS.items():
         count = arguments.paper if name == PAPER else arguments.prompts
-        if count == 0:
+        if count == 0 or not name.startswith(tuple(arguments.rows)):
             continue
         begun = time.perf_counter()
         results = [run(p, arguments.steps, solver, gamma, arguments.guidance) for p in prompts(count)]

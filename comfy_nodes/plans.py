@@ -60,8 +60,7 @@ class Image(Plan):
     def recipe(self, model: Any, views: int) -> Recipe:
         from ..core.pullback.diffreps.image import SirenImage
         from ..core.pullback.noise import FixedViews
-        from ..core.pullback.solvers import Adam
-        from ..core.pullback.tasks import image_recipe
+        from ..core.pullback.tasks import BRIEF, image_recipe
 
         size = _signal(self.height, model), _signal(self.width, model)
         siren = SirenImage(
@@ -69,9 +68,7 @@ class Image(Plan):
         )
         only = FixedViews(None, (1, model.channels, *size))
         # Beside a large model's step the fit should cost little, however large its latents are.
-        return replace(
-            image_recipe(model, _settings()), diffrep=siren, views=only, adam=Adam(6, 100, 4e-3), fit=siren.fit
-        )
+        return replace(image_recipe(model, _settings()), diffrep=siren, views=only, adam=BRIEF, fit=siren.fit)
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,10 @@ def _available(device: str) -> bool:
         return False
 
 
+BRIEF = Adam(3, 100, 4e-3)
+"""For images beside a large model, with `SirenImage.fit`: what it costs is little beside one evaluation of the model."""
+
+
 def image_recipe(model: Model, settings: Settings) -> Recipe:
     """A SIREN over the plane, sampled through its one view."""
     shape = (1, model.channels, model.size, model.size)
