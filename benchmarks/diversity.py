@@ -2,16 +2,23 @@
 
 `python benchmarks/diversity.py [PROMPT ...]` prints, per prompt, the mean pairwise root-mean-square distance between
 the samples of 8 seeds: image-space DDIM, the pulled-back SIREN, and a SIREN optimised by SJC (same evaluations x 10).
+
+`--objects` prints the same of radiance fields instead, as seen from four cameras: by new cameras with new noise at every
+step (the default), and by a fixed bank of 8 cameras that keep their noise.
 """
 
 from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from pullback import tasks
 from pullback.baselines import ascend
+from pullback.geometry.cameras import turntable
+from pullback.noise import FixedViews
 from pullback.samplers import ddim
 from pullback.schedules import log_linear
 from pullback.storage import generator
@@ -50,15 +57,41 @@ def samples(prompt: str) -> dict[str, list[Tensor]]:
     return found
 
 
+def objects(prompt: str) -> dict[str, list[Tensor]]:
+    """The same of radiance fields: (4, C, H, W) views from four sides for every seed."""
+    model, sides = tasks.load_model(), turntable(4)
+    found: dict[str, list[Tensor]] = {"image space": [], "new noise": [], "kept noise": []}
+    for seed in range(SEEDS):
+        settings = Settings(prompt, seed=seed, steps=STEPS, guidance=GUIDANCE)
+        recipe = tasks.object_recipe(model, settings)
+        sigmas = log_linear(STEPS, *recipe.sigma)
+        denoise = model.denoiser(prompt, "", GUIDANCE)
+        noise = torch.randn(4, model.channels, model.size, model.size, generator=generator(1000 + seed))
+        found["image space"].append(ddim(denoise, noise, sigmas, sides))
+        bank = tasks.orbiting(settings.views, generator(seed))
+        kept = FixedViews(bank, (settings.views, model.channels, model.size, model.size))
+        for name, views in (("new noise", recipe.views), ("kept noise", kept)):
+            pull = tasks.prepare(model, replace(recipe, views=views, last_views=None), settings)
+            with torch.no_grad():
+                found[name].append(recipe.diffrep(tasks.sample(pull, seed).params, sides))
+    return found
+
+
+def table(prompts: list[str], kinds: list[str], sampled: Callable[[str], dict[str, list[Tensor]]]) -> None:
+    """One row per prompt: the spread in image space, then those of `kinds` and their parts of it."""
+    print(f"| prompt | image space |{''.join(f' {kind} | of image space |' for kind in kinds)}")
+    print("| --- " * (2 * len(kinds) + 2) + "|")
+    for prompt in prompts:
+        image, *others = (spread(s) for s in sampled(prompt).values())
+        print(f"| {prompt} | {image:.3f} |" + "".join(f" {s:.3f} | {s / image:.2f} |" for s in others), flush=True)
+
+
 def main() -> None:
-    print("| prompt | image space | pullback | of image space | SJC | of image space |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for prompt in sys.argv[1:] or PROMPTS:
-        image, pulled, sjc = (spread(s) for s in samples(prompt).values())
-        print(
-            f"| {prompt} | {image:.3f} | {pulled:.3f} | {pulled / image:.2f} | {sjc:.3f} | {sjc / image:.2f} |",
-            flush=True,
-        )
+    words = [word for word in sys.argv[1:] if word != "--objects"]
+    if "--objects" in sys.argv:
+        table(words or ["mushroom", "car"], ["new noise", "kept noise"], objects)
+    else:
+        table(words or list(PROMPTS), ["pullback", "SJC"], samples)
 
 
 if __name__ == "__main__":
