@@ -21,13 +21,15 @@ WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}
 @dataclass(frozen=True)
 class Parts:
     """A triangle mesh and its texture. positions: 3 floats a vertex, vertices of one place are one. corners: 3 vertex
-    numbers a face. uv: 2 floats a corner. texture: the bytes of a PNG file. name: what the file calls the mesh."""
+    numbers a face. uv: 2 floats a corner. texture: the bytes of a PNG file. name: what the file calls the mesh.
+    color: the surface's mean colour, linear; None in files of others than pullback."""
 
     positions: array[float]
     corners: array[int]
     uv: array[float]
     texture: bytes
     name: str
+    color: tuple[float, float, float] | None = None
 
 
 def read(path: str | Path) -> Parts:
@@ -41,7 +43,8 @@ def read(path: str | Path) -> Parts:
         uv = _accessor(description, blob, attributes["TEXCOORD_0"])
         index = _accessor(description, blob, primitive["indices"])
         texture = _texture(description, blob, primitive["material"])
-        return Parts(*_welded(positions, index), _per_corner(uv, index), texture, mesh.get("name", ""))
+        color = _color(description, primitive["material"])
+        return Parts(*_welded(positions, index), _per_corner(uv, index), texture, mesh.get("name", ""), color)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except (KeyError, IndexError, TypeError, struct.error, ValueError) as error:
@@ -85,6 +88,14 @@ def _texture(description: dict[str, Any], blob: bytes, material: int) -> bytes:
     texture = description["materials"][material]["pbrMetallicRoughness"]["baseColorTexture"]["index"]
     image = description["images"][description["textures"][texture]["source"]]
     return _view(description, blob, image["bufferView"])
+
+
+def _color(description: dict[str, Any], material: int) -> tuple[float, float, float] | None:
+    mean = description["materials"][material].get("extras", {}).get("mean_color")
+    if mean is None:
+        return None
+    red, green, blue = map(float, mean)
+    return red, green, blue
 
 
 def _welded(positions: array[float], index: array[int]) -> tuple[array[float], array[int]]:

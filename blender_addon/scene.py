@@ -34,7 +34,7 @@ def add_object(
     scene = scene or bpy.context.scene
     image = _texture(parts, name, None if pack else _beside(field, name))
     thing = bpy.data.objects.new(name, _mesh(parts, name))
-    thing.data.materials.append(_material(name, image))
+    thing.data.materials.append(_material(name, image, parts.color))
     thing.location = scene.cursor.location if location is None else location
     thing["pullback_field"], thing["pullback_prompt"] = field, prompt
     thing["pullback_seed"], thing["pullback_model"] = str(seed), model  # an ID property holds 32 bits, a seed 63
@@ -61,7 +61,7 @@ def replace_mesh(thing: bpy.types.Object, parts: Parts, pack: bool = True) -> No
         bpy.data.meshes.remove(old)
     thing.data.name = name
     if node is None:
-        thing.data.materials.append(_material(name, image))
+        thing.data.materials.append(_material(name, image, parts.color))
         return
     before, node.image = node.image, image
     if before is not None and before.users == 0:
@@ -158,9 +158,13 @@ def _beside(field: str, name: str) -> Path:
     return Path(bpy.path.abspath(field)).with_name(f"{bpy.path.clean_name(name)}.texture.png")
 
 
-def _material(name: str, image: bpy.types.Image) -> bpy.types.Material:
-    """A rough Principled material with the image as its colour."""
+def _material(
+    name: str, image: bpy.types.Image, color: tuple[float, float, float] | None = None
+) -> bpy.types.Material:
+    """A rough Principled material with the image as its colour. color: the one of Solid view, which shows no textures."""
     material = bpy.data.materials.new(name)
+    if color is not None:
+        material.diffuse_color = *color, 1.0
     tree = tree_of(material)
     principled = _principled(tree)
     principled.inputs["Roughness"].default_value = ROUGHNESS

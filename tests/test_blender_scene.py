@@ -118,6 +118,22 @@ def test_the_texture_is_packed_the_right_way_up_and_survives(egg, tmp_path):
     assert thing.data.uv_layers.active is not None and thing["pullback_prompt"] == ""
 
 
+def test_solid_view_has_the_mean_colour_of_the_texture(egg):
+    """`diffuse_color` is linear, as the mean of what Blender itself samples from the texture all over the egg."""
+    thing = scene.add_object(glb.read(egg), name="an egg")
+    pixels, areas, seen = _pixels(_image(thing))[..., :3], [], []
+    _, _, uv = _arrays(thing.data)
+    for polygon in thing.data.polygons:
+        column, row = uv[list(polygon.loop_indices)].mean(0) * 16
+        areas.append(polygon.area)
+        seen.append(pixels[min(int(row), 15), min(int(column), 15)])
+    shown = np.array(seen)
+    linear = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
+    mean = (linear * np.array(areas)[:, None]).sum(0) / sum(areas)
+    assert np.allclose(thing.active_material.diffuse_color, [*mean, 1], atol=0.01), mean
+    assert not np.allclose(mean, 0.8, atol=0.2), "and this is not Blender's default grey"
+
+
 def test_cycles_shows_the_texture_where_it_belongs(egg, tmp_path):
     """Seen from the front (from -Y): u = 1/4 is in the middle, green grows upwards."""
     scene.add_object(glb.read(egg), name="an egg", location=(0, 0, 0))

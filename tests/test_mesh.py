@@ -440,6 +440,21 @@ def test_the_front_faces_plus_z_and_up_is_y(tmp_path):
     assert loaded.volume == pytest.approx(0.4**3)
 
 
+def test_a_glb_says_the_mean_colour_of_its_surface(tmp_path):
+    """In linear light, by area, and without the margins of the texture: half of a square is red, half of it mid-grey."""
+    corners = np.array([[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]], dtype=float)
+    uv = np.array([[0.1, 0.1], [0.1, 0.2], [0.2, 0.2], [0.8, 0.1], [0.8, 0.2], [0.9, 0.2]])
+    flat = trimesh.Trimesh(corners[[0, 1, 2, 0, 2, 3]], [[0, 1, 2], [3, 4, 5]], process=False,
+                           visual=trimesh.visual.TextureVisuals(uv=uv))  # fmt: skip
+    texture = np.full((8, 8, 3), 255, dtype=np.uint8)
+    texture[6:, :4], texture[6:, 4:] = (255, 0, 0), (188, 188, 188)
+    write_glb(tmp_path / "a.glb", flat, texture)
+    data = (tmp_path / "a.glb").read_bytes()
+    (material,) = json.loads(data[20 : 20 + int.from_bytes(data[12:16], "little")])["materials"]
+    grey = 0.5029  # 188 of 255 is half of the light
+    assert material["extras"]["mean_color"] == pytest.approx([(1 + grey) / 2, grey / 2, grey / 2], abs=1e-3)
+
+
 def _validator():
     """The command that prints gltf-validator's report on a file, or None with the package absent."""
     node = shutil.which("node")

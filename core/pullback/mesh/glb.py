@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -22,12 +23,14 @@ def write_glb(
 
     mesh_with_uv: world coordinates, `visual.uv` (V, 2) in [0, 1], v up. texture: (H, W, 3) uint8, sRGB, row 0 on
     top; it is embedded as PNG. The file holds positions, normals and uv, one rough non-metallic material, and a
-    node, mesh and material called `name`. Raises ValueError for a mesh without uv or another texture, OSError
-    where the file cannot be written.
+    node, mesh and material called `name`. The material's `extras.mean_color` is the surface's mean colour (linear),
+    for viewers that show one colour instead of the texture. Raises ValueError for a mesh without uv or another
+    texture, OSError where the file cannot be written.
     """
     uv = coordinates(mesh_with_uv)
     if texture.dtype != np.uint8 or texture.ndim != 3 or texture.shape[2] != 3:
         raise ValueError(f"the texture must be (H, W, 3) uint8, got {texture.shape} {texture.dtype}")
+    mean = _mean_colour(mesh_with_uv, texture)
     material = trimesh.visual.material.PBRMaterial(
         name=name, baseColorTexture=Image.fromarray(texture), metallicFactor=0.0, roughnessFactor=0.9
     )
@@ -40,6 +43,24 @@ def write_glb(
     )
     scene = trimesh.Scene()
     scene.add_geometry(turned, node_name=name, geom_name=name)
-    data = scene.export(file_type="glb", include_normals=True, unitize_normals=True)
+
+    def describe(tree: dict[str, Any]) -> None:
+        tree["materials"][0]["extras"] = {"mean_color": mean}
+
+    data = scene.export(file_type="glb", include_normals=True, unitize_normals=True, tree_postprocessor=describe)
     with atomic(path) as temporary:
         temporary.write_bytes(data)
+
+
+def _mean_colour(mesh_with_uv: trimesh.Trimesh, texture: np.ndarray) -> list[float]:
+    """The light that the surface reflects on average, linear: the texture at every face's middle, weighted by its area.
+
+    The texture's own mean would count the margins between the charts, too.
+    """
+    height, width = texture.shape[:2]
+    column, row = (coordinates(mesh_with_uv)[mesh_with_uv.faces].mean(axis=1) * (width, -height) + (0, height)).T
+    shown = texture[row.astype(int).clip(0, height - 1), column.astype(int).clip(0, width - 1)] / 255.0
+    linear = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
+    areas = mesh_with_uv.area_faces
+    mean = np.average(linear, axis=0, weights=areas if areas.sum() > 0 else None)
+    return [round(float(value), 4) for value in mean]

@@ -26,6 +26,10 @@ cancelled: set = set()
 silent = threading.Event()
 
 
+RED = [0.5, 0.1, 0.1]
+"""What the cube says of its mean colour."""
+
+
 def say(**message):
     with lock:
         out.write(json.dumps(message).encode() + b"\n")
@@ -66,7 +70,7 @@ def glb(name, seed):
         "asset": {"version": "2.0"},
         "meshes": [{"name": name, "primitives": [
             {"attributes": {"POSITION": 0, "TEXCOORD_0": 1}, "indices": 2, "material": 0}]}],
-        "materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}],
+        "materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}, "extras": {"mean_color": RED}}],
         "textures": [{"source": 0}], "images": [{"bufferView": 3, "mimeType": "image/png"}],
         "accessors": [{"bufferView": 0, "componentType": 5126, "count": 24, "type": "VEC3"},
                       {"bufferView": 1, "componentType": 5126, "count": 24, "type": "VEC2"},
