@@ -84,6 +84,13 @@ def test_the_last_fit_ends_on_the_answer():
     assert (params["x"] - torch.linalg.pinv(a) @ b).abs().max() < 1e-4
 
 
+def test_adam_works_where_gradients_are_off():
+    adam, start = Adam(steps=3, lr=0.1), {"x": torch.zeros(2)}
+    with torch.no_grad():
+        params, _, _ = adam(lambda theta: theta["x"] - 1, start, adam.init(start), False)
+    assert (params["x"] > 0.2).all() and not params["x"].requires_grad
+
+
 def test_rates_may_differ_by_name():
     solver = Adam(5, 5, {"x": 0.1, "y": 0.0})
     zero = {"x": torch.zeros(2, dtype=F64), "y": torch.zeros(2, dtype=F64)}

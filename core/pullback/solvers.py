@@ -51,6 +51,7 @@ class Adam:
         moments = {f"{m}.{name}": torch.zeros_like(p) for name, p in params.items() for m in ("m", "v")}
         return moments | {"count": torch.zeros((), dtype=torch.float64)}
 
+    @torch.enable_grad()  # sampling is often called where gradients are off
     def __call__(
         self, residual: Residual, params: Params, state: SolverState, last: bool
     ) -> tuple[Params, SolverState, int]:
