@@ -1,15 +1,15 @@
 """Pullback for Blender: sample textured objects, worlds and images from a sentence, without torch in Blender.
 
-The parts know one another in one direction: `properties`, `preferences`, `jobs`, `operators`, `panel`. `worker` and
-`server` are the two that do the work, outside of Blender; `scene` brings it in.
+The parts know one another in one direction: `properties`, `preferences`, `jobs`, `operators`, `panel`. A `job` goes to
+its `backend`: `worker` or `server`, outside of Blender; `scene` brings in what it made. `batch` does without a window.
 """
 
 
 def _parts() -> tuple:
     """What registers something, in order. Imported late: `protocol` and others serve without Blender, too."""
-    from . import jobs, operators, panel, preferences, properties, translations
+    from . import jobs, operators, panel, preferences, preview, properties, questions, translations
 
-    return translations, properties, preferences, jobs, operators, panel
+    return translations, properties, preferences, questions, preview, jobs, operators, panel
 
 
 def _command(arguments: list[str]) -> int:

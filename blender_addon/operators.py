@@ -1,12 +1,14 @@
 """Operators: the buttons. They collect values and hand them to the queue; the work is elsewhere."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import bpy
 from bpy.app.translations import pgettext_rpt as said
 from bpy.props import IntProperty
 
-from . import environment, jobs, preferences, properties, server
+from . import backend, environment, jobs, preferences, properties, questions, server
+from .job import SERVER
 
 SPACING = 2.5
 """Metres between the objects of a row: an object is at most two metres wide."""
@@ -65,7 +67,7 @@ def meshing(settings: bpy.types.PropertyGroup) -> dict:
 def drawing_model(settings: bpy.types.PropertyGroup) -> dict:
     """Which model, and where it runs. "comfyui:" before its name sends the job to the server."""
     if settings.model == "SERVER":
-        return {"model": jobs.SERVER + (settings.checkpoint or "toybox")}
+        return {"model": SERVER + (settings.checkpoint or "toybox")}
     model = "toybox" if settings.model == "TOYBOX" else bpy.path.abspath(settings.model_path)
     return {"model": model, "device": settings.device or "cpu"}
 
@@ -111,8 +113,8 @@ class PULLBACK_OT_generate_panorama(Generate):
     bl_label = "Generate panorama world"
 
     def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
-        settings = context.scene.pullback
-        request = sampling(context, "panorama", width=settings.panorama_width, projection=settings.projection)
+        # Always the whole sphere: a cylinder has no up and down, so that no world can be made of it.
+        request = sampling(context, "panorama", width=context.scene.pullback.panorama_width)
         return [(request, {"scene": context.scene.name})]
 
 
@@ -165,7 +167,12 @@ class OfJob(bpy.types.Operator):
 
     bl_options = {"INTERNAL"}
 
-    job: IntProperty(name="Job", description="The job's number; 0 is the running one", default=0, options={"SKIP_SAVE"})
+    job: IntProperty(
+        name="Job",
+        description="The job's number. 0: the running one, or all that earlier sessions left",
+        default=0,
+        options={"SKIP_SAVE"},
+    )
 
 
 class PULLBACK_OT_cancel(OfJob):
@@ -239,12 +246,12 @@ class PULLBACK_OT_test_worker(bpy.types.Operator):
         if python is None:
             self.report({"ERROR"}, said("No Python with Pullback was found: choose one, or create an environment"))
             return {"CANCELLED"}
-        preferences.watch("test", environment.Probe(python))
-        return {"FINISHED"}
+        questions.ask("test", environment.Probe(python))
+        return _waited(self, preferences.report)
 
 
 class PULLBACK_OT_create_environment(bpy.types.Operator):
-    """Make an environment in Blender's user folder and install Pullback with torch in it: this downloads some 200 MB to 3 GB"""
+    """Make a Python with Pullback and torch in Blender's user folder, and use it: this downloads 300 MB, with CUDA 3 GB"""
 
     bl_idname = "pullback.create_environment"
     bl_label = "Create Environment"
@@ -254,16 +261,43 @@ class PULLBACK_OT_create_environment(bpy.types.Operator):
         if not bpy.app.online_access:
             cls.poll_message_set("Allow Online Access first: Preferences, System, Network")
             return False
-        return not preferences.asking("create")
+        if environment.wheel() is None:
+            cls.poll_message_set(
+                "This build of the extension brings no Pullback to install: make an environment by hand"
+            )
+            return False
+        return not questions.open("create") and not jobs.busy()
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        mine, folder = preferences.get(), preferences.own_environment()
-        source = bpy.path.abspath(mine.source) if mine else ""
-        if not source or not Path(source).exists():
-            self.report({"ERROR"}, said("Install From should name Pullback's folder or wheel"))
-            return {"CANCELLED"}
-        preferences.watch("create", environment.Creation(folder, source))
+        backend.stop_worker()  # it may run in the folder that is made anew
+        preferences.create()
+        return _waited(self, preferences.created)
+
+
+class PULLBACK_OT_cancel_environment(bpy.types.Operator):
+    """Stop, and delete what is there of the environment"""
+
+    bl_idname = "pullback.cancel_environment"
+    bl_label = "Cancel"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return questions.open("create")
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        questions.of("create").end()
         return {"FINISHED"}
+
+
+def _waited(operator: bpy.types.Operator, told: Callable[[], list[tuple[str, str]]]) -> set[str]:
+    """The preferences show what comes of it; without a window it is waited for and reported."""
+    if not bpy.app.background:
+        return {"FINISHED"}
+    questions.wait()
+    lines = told()
+    for line, icon in lines:
+        operator.report({"ERROR" if icon == "ERROR" else "INFO"}, line)
+    return {"CANCELLED"} if any(icon == "ERROR" for _, icon in lines) else {"FINISHED"}
 
 
 class PULLBACK_OT_test_server(bpy.types.Operator):
@@ -273,8 +307,8 @@ class PULLBACK_OT_test_server(bpy.types.Operator):
     bl_label = "Test"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        address = jobs.server_address()
-        preferences.watch("server", environment.Question(lambda: server.check(address)))
+        address = backend.server_address()
+        questions.ask("server", environment.Question(lambda: server.check(address)))
         return {"FINISHED"}
 
 
@@ -292,6 +326,7 @@ CLASSES = (
     PULLBACK_OT_open_preferences,
     PULLBACK_OT_test_worker,
     PULLBACK_OT_create_environment,
+    PULLBACK_OT_cancel_environment,
     PULLBACK_OT_test_server,
 )
 keys: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []

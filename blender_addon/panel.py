@@ -6,6 +6,10 @@ import bpy
 from bpy.app.translations import pgettext_rpt as said
 
 from . import jobs, preferences
+from .job import ALIVE, Job
+
+NAMED = 3
+"""So many of the runs that earlier sessions left are named."""
 
 
 class Sidebar:
@@ -48,6 +52,8 @@ class PULLBACK_PT_main(Sidebar, bpy.types.Panel):
             row.operator(f"pullback.generate_{operator}", icon=icon)
             row.prop(settings, size, text="")
 
+        if jobs.left():
+            _left(layout.box().column(), context.region.width)
         for job in jobs.shown():
             _job(layout.box().column(), job, context.region.width)
 
@@ -68,11 +74,22 @@ def _warnings(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> 
         box.operator("pullback.open_preferences", icon="PREFERENCES")
 
 
-def _job(column: bpy.types.UILayout, job: jobs.Job, width: int) -> None:
+def _left(column: bpy.types.UILayout, width: int) -> None:
+    """What earlier sessions did not finish: asked about once, all together."""
+    left = jobs.left()
+    one, more = said("1 unfinished run: {runs}"), said("{count} unfinished runs: {runs}")
+    named = [job.reached for job in left[:NAMED]] + (["…"] if len(left) > NAMED else [])
+    _lines(column, (one if len(left) == 1 else more).format(count=len(left), runs="; ".join(named)), width)
+    row = column.row(align=True)
+    row.operator("pullback.resume", icon="PLAY").job = 0
+    row.operator("pullback.dismiss", text="Discard", icon="TRASH").job = 0
+
+
+def _job(column: bpy.types.UILayout, job: Job, width: int) -> None:
     """One job: its name, then what its state asks for."""
     row = column.row()
     row.label(text=job.title, icon=ICONS[job.status], translate=False)
-    operator = "pullback.cancel" if job.status in jobs.ALIVE else "pullback.dismiss"
+    operator = "pullback.cancel" if job.status in ALIVE else "pullback.dismiss"
     row.operator(operator, text="", icon="X", emboss=False).job = job.number
     if job.status == "RUNNING":
         column.progress(factor=job.fraction, text=job.progress_text, type="BAR", translate=False)
@@ -80,7 +97,7 @@ def _job(column: bpy.types.UILayout, job: jobs.Job, width: int) -> None:
             column.template_icon(job.preview_icon, scale=max(4.0, (width - 75) / (20 * _scale())))
     elif job.status == "READY":
         _lines(column, said("Ready: it is placed once you are in Object Mode"), width)
-    for text in (job.message, *(job.notes if job.status in jobs.ALIVE else ()), job.hint):
+    for text in (job.message, *(job.notes if job.status in ALIVE else ()), job.hint):
         if text:
             _lines(column, text, width)
     if job.log:
@@ -160,7 +177,7 @@ class PULLBACK_PT_advanced(Sidebar, bpy.types.Panel):
             column.prop(settings, "repaint_jump")
             column.prop(settings, "repaint_repeats")
         column = layout.column()
-        for name in ("faces", "texture", "resolution", "projection"):
+        for name in ("faces", "texture", "resolution"):
             column.prop(settings, name)
         if settings.model != "SERVER":
             column.prop(settings, "device")

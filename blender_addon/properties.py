@@ -151,14 +151,6 @@ class PullbackSettings(bpy.types.PropertyGroup):
             ("gauss-newton", "Gauss-Newton", "For image textures only"),
         ),
     )
-    projection: EnumProperty(
-        name="Projection",
-        description="The panorama's shape",
-        items=(
-            ("sphere", "Sphere", "All around, up and down: a world"),
-            ("cylinder", "Cylinder", "A strip eight times as wide as high"),
-        ),
-    )
     faces: IntProperty(
         name="Faces", description="Triangles of the mesh, at most", default=NORMAL["faces"], min=100, max=1_000_000
     )

@@ -158,9 +158,7 @@ def _beside(field: str, name: str) -> Path:
     return Path(bpy.path.abspath(field)).with_name(f"{bpy.path.clean_name(name)}.texture.png")
 
 
-def _material(
-    name: str, image: bpy.types.Image, color: tuple[float, float, float] | None = None
-) -> bpy.types.Material:
+def _material(name: str, image: bpy.types.Image, color: tuple[float, float, float] | None = None) -> bpy.types.Material:
     """A rough Principled material with the image as its colour. color: the one of Solid view, which shows no textures."""
     material = bpy.data.materials.new(name)
     if color is not None:

@@ -3,6 +3,8 @@
 import bpy
 
 GERMAN = {
+    '"{prompt}", {move} of {total}': "„{prompt}“, {move} von {total}",
+    "1 unfinished run: {runs}": "1 unfertiger Lauf: {runs}",
     "200 plain Adam passes a step: for comparison, slow": "200 schlichte Adam-Durchläufe je Schritt: zum Vergleich, langsam",
     "A Stable Diffusion folder or .safetensors file on this machine": "Ein Ordner von Stable Diffusion oder eine "
     ".safetensors-Datei auf diesem Rechner",
@@ -11,11 +13,9 @@ GERMAN = {
     "A diffusers folder (it holds model_index.json), or a .safetensors checkpoint": "Ein Diffusers-Ordner (mit "
     "model_index.json) oder ein .safetensors-Checkpoint",
     "A good object in some minutes": "Ein gutes Objekt in einigen Minuten",
-    "A strip eight times as wide as high": "Ein Streifen, achtmal so breit wie hoch",
     "Active Object": "Aktives Objekt",
     "Adam": "Adam",
     "Advanced": "Erweitert",
-    "All around, up and down: a world": "Ringsum, oben und unten: eine Welt",
     "Allow Online Access first: Preferences, System, Network": "Zuerst Online-Zugriff erlauben: Einstellungen, System, "
     "Netzwerk",
     "As files in a folder named pullback, once the .blend has been saved": "Als Dateien in einem Ordner namens pullback, "
@@ -32,6 +32,7 @@ GERMAN = {
     "Cannot keep files: {error}": "Dateien können nicht abgelegt werden: {error}",
     "Cells of a side of the grid in which the surface is found: more shows finer detail": "Zellen je Seite des Gitters, in "
     "dem die Oberfläche gesucht wird: mehr zeigt feinere Einzelheiten",
+    "Check the interpreter in the preferences with Test": "Den Interpreter in den Einstellungen mit „Prüfen“ ansehen",
     "Checkpoint": "Checkpoint",
     "Choose the Python that has Pullback, or the ComfyUI server": "Das Python mit Pullback oder den ComfyUI-Server wählen",
     "Choose the model's folder first": "Zuerst den Ordner des Modells wählen",
@@ -41,14 +42,15 @@ GERMAN = {
     "Copy Log": "Protokoll kopieren",
     "Copy everything that was logged, for asking for help": "Das ganze Protokoll kopieren, um um Hilfe zu bitten",
     "Create Environment": "Umgebung anlegen",
+    "Create Environment also installs diffusers, which Stable Diffusion folders need": "„Umgebung anlegen“ "
+    "installiert auch diffusers, das Ordner von Stable Diffusion brauchen",
     "Creating an environment needs Allow Online Access, under System": "Eine Umgebung anzulegen braucht „Online-Zugriff "
     "erlauben“, unter System",
-    "Creating the environment; this takes minutes": "Die Umgebung wird angelegt; das dauert Minuten",
     "Custom": "Eigene",
-    "Cylinder": "Zylinder",
     "Device": "Gerät",
     "Diffusers Folder": "Diffusers-Ordner",
     "Directions of a panorama that are looked at per step": "Richtungen eines Panoramas, die je Schritt angesehen werden",
+    "Discard": "Löschen",
     "Dismiss": "Verwerfen",
     "Draft": "Entwurf",
     "Eta": "Eta",
@@ -83,18 +85,19 @@ GERMAN = {
     "How the field is fitted at each step": "Wie das Feld bei jedem Schritt angepasst wird",
     "Image": "Bild",
     "Image Guidance": "Führung (Bilder)",
-    "Install From": "Installieren aus",
-    "Install From should name Pullback's folder or wheel": "„Installieren aus“ soll Pullbacks Ordner oder Wheel nennen",
+    "Installing Pullback": "Pullback wird installiert",
+    "Installing torch": "torch wird installiert",
     "It does not run: {error}": "Es läuft nicht: {error}",
     "Job": "Auftrag",
     "Jump": "Sprung",
-    "Make an environment in Blender's user folder and install Pullback with torch in it: this downloads some 200 MB to 3 "
-    "GB": "Eine Umgebung in Blenders Benutzerordner anlegen und Pullback mit torch darin installieren: das lädt 200 MB bis "
-    "3 GB herunter",
+    "Loading the model": "Das Modell wird geladen",
+    "Make a Python with Pullback and torch in Blender's user folder, and use it: this downloads 300 MB, with CUDA 3 GB": ""
+    "In Blenders Benutzerordner ein Python mit Pullback und torch anlegen und verwenden: das lädt 300 MB herunter, "
+    "mit CUDA 3 GB",
     "Make another mesh and texture of the active object from its field, with these faces and pixels": "Aus dem Feld des "
     "aktiven Objekts ein anderes Mesh mit Textur machen, mit diesen Flächen und Pixeln",
+    "Making the environment": "Die Umgebung wird angelegt",
     "Mesh": "Mesh",
-    "Loading the model": "Das Modell wird geladen",
     "Mesh and texture": "Mesh und Textur",
     "Missing: {names}": "Es fehlt: {names}",
     "Model": "Modell",
@@ -118,15 +121,12 @@ GERMAN = {
     "Pixels of the image's side": "Pixel je Bildseite",
     "Pixels of the texture's side": "Pixel je Texturseite",
     "Preferences": "Einstellungen",
-    "Projection": "Projektion",
     "Prompt": "Text",
     "Pullback": "Pullback",
-    "Pullback is not installed in it: use its pip to install Pullback's folder": "Pullback ist darin nicht installiert: mit "
-    "seinem pip Pullbacks Ordner installieren",
+    "Pullback is not installed in it: install it with its pip, or create an environment": "Pullback ist darin nicht "
+    "installiert: mit seinem pip installieren, oder eine Umgebung anlegen",
     "Pullback {version}": "Pullback {version}",
     "Pullback's Preferences": "Pullbacks Einstellungen",
-    "Pullback's folder (it holds pyproject.toml) or its wheel, for Create Environment": "Pullbacks Ordner (mit "
-    "pyproject.toml) oder sein Wheel, für „Umgebung anlegen“",
     "Python": "Python",
     "Python {version}": "Python {version}",
     "Quality": "Güte",
@@ -135,16 +135,18 @@ GERMAN = {
     "RePaint needs an Eta above 0, for example 0.75: see Advanced": "RePaint braucht ein Eta über 0, zum Beispiel 0,75: "
     "siehe Erweitert",
     "Ready: it is placed once you are in Object Mode": "Fertig: wird eingefügt, sobald du im Objektmodus bist",
+    "Renewing pip": "pip wird erneuert",
     "Repeats": "Wiederholungen",
     "Resume": "Fortsetzen",
+    "Resume continues the run where it stopped": "„Fortsetzen“ macht dort weiter, wo der Lauf anhielt",
     "Roll the dice for another seed": "Einen anderen Startwert würfeln",
-    "Sampling": "Wird gezogen",
     "Sample a panorama and set it as the scene's world, at any width": "Ein Panorama ziehen und als Welt der Szene setzen, "
     "in beliebiger Breite",
     "Sample a radiance field and place it at the 3D cursor as a textured mesh. You can go on working meanwhile": "Ein "
     "Strahlungsfeld ziehen und als texturiertes Mesh an den 3D-Cursor setzen. Du kannst dabei weiterarbeiten",
     "Sample an image, at any size, and put it into the active object's material": "Ein Bild in beliebiger Größe ziehen und "
     "ins Material des aktiven Objekts setzen",
+    "Sampling": "Wird gezogen",
     "See quickly what a prompt gives: few steps, a light mesh, a small texture": "Schnell sehen, was ein Text ergibt: "
     "wenige Schritte, ein leichtes Mesh, eine kleine Textur",
     "Seed": "Startwert",
@@ -153,14 +155,13 @@ GERMAN = {
     "Sides of an object that are looked at per step": "Seiten eines Objekts, die je Schritt angesehen werden",
     "Size": "Größe",
     "Solver": "Löser",
-    "Sphere": "Kugel",
     "Starting the worker": "Der Worker startet",
     "Steps": "Schritte",
     "Stop this job. What it has done is kept, so that it can be resumed": "Diesen Auftrag anhalten. Was er getan hat, "
     "bleibt, damit er fortgesetzt werden kann",
-    "Stopping": "Wird angehalten",
-    "Stopped, because Blender was closed": "Angehalten, weil Blender geschlossen wurde",
+    "Stop, and delete what is there of the environment": "Anhalten und löschen, was von der Umgebung da ist",
     "Stopped, because another file was opened": "Angehalten, weil eine andere Datei geöffnet wurde",
+    "Stopping": "Wird angehalten",
     "Test": "Prüfen",
     "Texture": "Textur",
     "Textures": "Texturen",
@@ -173,21 +174,26 @@ GERMAN = {
     "The environment was not made: {error}": "Die Umgebung wurde nicht angelegt: {error}",
     "The field file {path} is gone: generate the object again": "Die Felddatei {path} ist weg: das Objekt neu erzeugen",
     "The folder {folder} is full": "Der Ordner {folder} ist voll",
-    "The job's number; 0 is the running one": "Die Nummer des Auftrags; 0 ist der laufende",
+    "The job's number. 0: the running one, or all that earlier sessions left": "Die Nummer des Auftrags. 0: der "
+    "laufende, oder alle, die frühere Sitzungen liegen ließen",
     "The log is on the clipboard": "Das Protokoll ist in der Zwischenablage",
     "The name of a checkpoint as the server lists it, or toybox": "Der Name eines Checkpoints, wie ihn der Server nennt, "
     "oder toybox",
     "The object {name} is gone": "Das Objekt {name} ist weg",
-    "The panorama's shape": "Die Form des Panoramas",
     "The prompt is empty: say what to draw, for example: a red mushroom": "Der Text ist leer: sag, was zu zeichnen ist, zum "
     "Beispiel: a red mushroom",
     "The same seed gives the same result": "Derselbe Startwert gibt dasselbe Ergebnis",
     "The small model that comes with Pullback: needs no download, knows some fifty words": "Das kleine Modell, das Pullback "
     "mitbringt: braucht keinen Download, kennt gut fünfzig Wörter",
+    "This build of the extension brings no Pullback to install: make an environment by hand": "Dieser Bau der "
+    "Erweiterung bringt kein Pullback zum Installieren mit: eine Umgebung von Hand anlegen",
     "Toybox": "Toybox",
     "Triangles of the mesh, at most": "Dreiecke des Meshs, höchstens",
     "Try Again": "Neu versuchen",
+    "Try again; if it happens again, the log says why": "Neu versuchen; geschieht es wieder, sagt das Protokoll, warum",
     "Views": "Ansichten",
+    "Wait, or cancel the job: it can be resumed later": "Warten, oder den Auftrag abbrechen: er kann später "
+    "fortgesetzt werden",
     "Walk back and forth between noise levels, so that views agree better; takes longer": "Zwischen Rauschstufen vor und "
     "zurück gehen, damit die Ansichten besser zusammenpassen; dauert länger",
     "What to draw, for example: a red mushroom": "Was zu zeichnen ist, zum Beispiel: a red mushroom",
@@ -197,6 +203,7 @@ GERMAN = {
     "Where the pictures of objects, worlds and images are kept": "Wo die Bilder von Objekten, Welten und Bildern liegen",
     "Which image model draws": "Welches Bildmodell zeichnet",
     "Width": "Breite",
+    "With Diffusers": "Mit Diffusers",
     "Worker": "Worker",
     "World": "Welt",
     "Writing": "Wird geschrieben",
@@ -204,8 +211,33 @@ GERMAN = {
     "choose one in the preferences, or create an environment there": "wähle eines in den Einstellungen, oder lege dort eine "
     "Umgebung an",
     "it did not answer as a Python does": "es antwortete nicht wie ein Python",
+    "it was stopped": "sie wurde abgebrochen",
+    "its folder cannot be written: close other windows of Blender and try again": "in ihren Ordner kann nicht "
+    "geschrieben werden: andere Fenster von Blender schließen und neu versuchen",
     "not this": "das nicht",
+    "the disk is full: 1 GB is needed, with CUDA 8 GB": "die Platte ist voll: es braucht 1 GB, mit CUDA 8 GB",
+    "the index of packages cannot be reached: check the network and try again": "das Verzeichnis der Pakete ist nicht "
+    "zu erreichen: das Netz prüfen und neu versuchen",
+    "the index of packages has not all of them for Blender's Python: make an environment by hand with another one, "
+    "from 3.10 to 3.13": "das Verzeichnis hat nicht alle Pakete für Blenders Python: von Hand eine Umgebung mit einem "
+    "anderen anlegen, von 3.10 bis 3.13",
+    "the worker cannot be started: {python}: {reason}": "der Worker kann nicht gestartet werden: {python}: {reason}",
+    "the worker ended by itself, with exit code {code}": "der Worker endete von selbst, mit dem Code {code}",
+    "the worker has not answered for {seconds:.0f} seconds": "der Worker antwortet seit {seconds:.0f} Sekunden nicht",
+    "the worker has not answered for {seconds:.0f} seconds and was stopped": "der Worker antwortete {seconds:.0f} "
+    "Sekunden lang nicht und wurde beendet",
+    "the worker printed something that is {error}": "der Worker schrieb etwas Unverständliches: {error}",
+    "the worker speaks version {theirs} of the protocol and this extension version {ours}: install the extension and "
+    "pullback of the same release": "der Worker spricht Version {theirs} des Protokolls und diese Erweiterung Version "
+    "{ours}: Erweiterung und Pullback aus derselben Veröffentlichung installieren",
+    "the worker was killed (SIGKILL): often the memory ran out": "der Worker wurde getötet (SIGKILL): oft reichte der "
+    "Speicher nicht",
+    "the worker was killed ({name})": "der Worker wurde getötet ({name})",
+    "this Blender uses the system's Python, which lacks venv: install the package python3-venv and try again": ""
+    "dieses Blender verwendet das Python des Systems, dem venv fehlt: das Paket python3-venv installieren und neu "
+    "versuchen",
     "torch {version}, on {devices}": "torch {version}, auf {devices}",
+    "{count} unfinished runs: {runs}": "{count} unfertige Läufe: {runs}",
     "{done}, {minutes}:{seconds:02} left": "{done}, noch {minutes}:{seconds:02}",
     "{prompt}, seed {seed}": "{prompt}, Startwert {seed}",
 }

@@ -6,7 +6,9 @@ import string
 from pathlib import Path
 
 ADDON = Path(__file__).resolve().parent.parent / "blender_addon"
-FACE = ("properties", "preferences", "panel", "operators", "jobs")
+FACE = ("properties", "preferences", "panel", "operators", "jobs", "job", "results", "placing", "worker", "environment")
+HINTS = ("RESUME", "AGAIN", "TEST", "WAIT")
+"""Constants of `worker` that are said."""
 SHOWN = {"name", "description", "text", "placeholder", "heading"}
 """Arguments whose strings Blender shows."""
 
@@ -19,7 +21,7 @@ def texts() -> set[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-                if name in ("said", "poll_message_set"):
+                if name in ("said", "_said", "poll_message_set"):
                     found |= strings(node.args[0])
                 if name.endswith("Property") or name in ("label", "prop", "operator", "column"):
                     for keyword in node.keywords:
@@ -29,8 +31,12 @@ def texts() -> set[str]:
                             found |= items(keyword.value)
             elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "QUALITIES":
                 found |= items(node.value)
-            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "STAGES":
+            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("STAGES", "STEPS"):
                 found |= set(ast.literal_eval(node.value))
+            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "REASONS":
+                found |= set(ast.literal_eval(node.value).values())
+            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in HINTS:
+                found |= strings(node.value)
             elif isinstance(node, ast.ClassDef) and re.match("PULLBACK_OT|PullbackS", node.name):
                 doc = ast.get_docstring(node)
                 if node.name.startswith("PULLBACK_OT") and doc:

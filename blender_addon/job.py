@@ -1,0 +1,105 @@
+"""Job: one thing to make, what is known of it, and how it is told."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bpy.app.translations import pgettext_rpt as said
+
+from . import environment, protocol
+
+SERVER = "comfyui:"
+"""What stands before the name of a model that the ComfyUI server has."""
+PREVIEWS = 1.5
+"""Least seconds between two preview pictures."""
+STAGES = ("Asking the server", "Loading the model", "Sampling", "Mesh and texture", "Writing", "Stopping")
+"""What worker and server say of themselves; here so that it can be translated."""
+ALIVE = ("WAITING", "RUNNING", "READY")
+
+
+@dataclass
+class Job:
+    """One thing to make. request: kind, settings and options as in docs/worker.md; place: names and numbers, never
+    references, of where it goes. status: WAITING, RUNNING, READY (made, not yet placed), DONE, FAILED, CANCELLED, or LEFT
+    (an earlier session of Blender did not come to its end)."""
+
+    number: int
+    request: dict[str, Any]
+    place: dict[str, Any]
+    out: Path
+    status: str = "WAITING"
+    stage: str = ""
+    move: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+    heard: float = 0.0
+    preview_icon: int = 0
+    message: str = ""
+    hint: str = ""
+    log: list[str] = field(default_factory=list)
+    can_resume: bool = False
+    resuming: bool = False
+    tries: int = 0
+    sent: bool = False
+    wants_preferences: bool = False
+    notes: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    parsing: environment.Question | None = None
+
+    @property
+    def id(self) -> str:
+        """Its name towards worker and server: another one every time that it is sent."""
+        return f"{self.number}.{self.tries}"
+
+    @property
+    def kind(self) -> str:
+        return self.request["kind"]
+
+    @property
+    def on_server(self) -> bool:
+        """Whether the ComfyUI server does it, where no run is kept."""
+        return self.request["options"]["model"].startswith(SERVER)
+
+    @property
+    def prompt(self) -> str:
+        return self.request.get("settings", {}).get("prompt") or self.place.get("object", "")
+
+    @property
+    def seed(self) -> int:
+        return self.request.get("settings", {}).get("seed", 0)
+
+    @property
+    def title(self) -> str:
+        """What the panel and the undo history call it."""
+        name = {"object": said("Object"), "panorama": said("World"), "image": said("Image"), "mesh": said("Mesh")}
+        seed = f" ({self.seed})" if self.place.get("several") else ""
+        return f"{name[self.kind]}: {self.prompt}{seed}"
+
+    @property
+    def fraction(self) -> float:
+        return self.move / self.total if self.total else 0.0
+
+    @property
+    def reached(self) -> str:
+        """How far a run that was left is."""
+        return said('"{prompt}", {move} of {total}').format(prompt=self.prompt, move=self.move, total=self.total)
+
+    @property
+    def progress_text(self) -> str:
+        """How far it is and how long it takes, in few words."""
+        if not self.total or self.stage != "sampling":
+            return said(self.stage.capitalize()) if self.stage else said("Starting the worker")
+        text = f"{self.move} / {self.total}"
+        if self.seconds_left is None:
+            return text
+        left = max(0, round(self.seconds_left - (time.monotonic() - self.heard)))
+        return said("{done}, {minutes}:{seconds:02} left").format(done=text, minutes=left // 60, seconds=left % 60)
+
+    def started(self) -> dict[str, Any]:
+        """The message that starts it."""
+        options = dict(self.request["options"])
+        options["model"] = options["model"].removeprefix(SERVER)
+        return protocol.job(
+            self.id, self.kind, str(self.out), self.request.get("settings"), options, self.resuming, PREVIEWS
+        )

@@ -1,0 +1,73 @@
+"""Placing: what was made comes into the scene, as one undo step, when the user is free."""
+
+import contextlib
+
+import bpy
+from bpy.app.translations import pgettext_rpt as said
+
+from . import environment, glb, results, scene
+from .job import Job
+
+
+def place(job: Job) -> bool:
+    """Bring what a job made into the scene; False where it has to wait. OSError, ValueError or RuntimeError say why not."""
+    if job.kind in ("object", "mesh"):
+        if job.parsing is None:
+            path = job.files["mesh"]
+            job.parsing = environment.Question(lambda: glb.read(path))
+        if not job.parsing.poll():
+            return False
+        if job.parsing.error:
+            raise ValueError(job.parsing.error)
+    if not _free():
+        return False
+    with _window():
+        PLACE[job.kind](job)
+        if not bpy.app.background:
+            bpy.ops.ed.undo_push(message=job.title)
+    return True
+
+
+def _object(job: Job) -> None:
+    scene.add_object(
+        job.parsing.answer, name=job.prompt[:60], location=job.place["location"], field=job.files["field"],
+        prompt=job.prompt, seed=job.seed, model=job.request["options"]["model"], pack=results.packed(),
+        scene=bpy.data.scenes.get(job.place["scene"]),
+    )  # fmt: skip
+
+
+def _mesh(job: Job) -> None:
+    thing = bpy.data.objects.get(job.place["object"])
+    if thing is None:
+        raise ValueError(said("The object {name} is gone").format(name=job.place["object"]))
+    scene.replace_mesh(thing, job.parsing.answer, pack=results.packed())
+
+
+def _panorama(job: Job) -> None:
+    target = bpy.data.scenes.get(job.place["scene"])
+    scene.set_world(job.files["picture"], name=job.prompt[:60], scene=target, pack=results.packed())
+
+
+def _image(job: Job) -> None:
+    thing = bpy.data.objects.get(job.place["object"]) if job.place["object"] else None
+    scene.add_image(job.files["picture"], name=job.prompt[:60], thing=thing, pack=results.packed())
+
+
+PLACE = {"object": _object, "mesh": _mesh, "panorama": _panorama, "image": _image}
+
+
+def _free() -> bool:
+    """Whether nothing is under way that a change of the scene would disturb: no tool runs, no mode but Object Mode."""
+    if bpy.app.background:
+        return True
+    windows = bpy.context.window_manager.windows
+    active = [window.view_layer.objects.active for window in windows]
+    return not any(len(window.modal_operators) for window in windows) and all(
+        thing is None or thing.mode == "OBJECT" for thing in active
+    )
+
+
+def _window() -> contextlib.AbstractContextManager:
+    """The context of the first window: a timer has none."""
+    windows = bpy.context.window_manager.windows
+    return bpy.context.temp_override(window=windows[0]) if windows else contextlib.nullcontext()
