@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,18 @@ QUIET = {"creationflags": getattr(subprocess, "CREATE_NO_WINDOW", 0)}
 NEEDED = ("torch", "numpy", "safetensors", "PIL", "scipy", "trimesh", "skimage", "fast_simplification", "xatlas", "png",
           "filelock", "typer", "rich")  # fmt: skip
 OPTIONAL = ("diffusers", "transformers", "accelerate")
+CPU_ONLY = "https://download.pytorch.org/whl/cpu"
+REASONS = {
+    "ensurepip is not available|No module named '?(venv|ensurepip)": "this Blender uses the system's Python, which lacks "
+    "venv: install the package python3-venv and try again",
+    "No space left|not enough space": "the disk is full: 1 GB is needed, with CUDA 8 GB",
+    "Permission denied|WinError (5|32)": "its folder cannot be written: close other windows of Blender and try again",
+    "Retrying \\(|NewConnectionError|ProxyError|SSLError|Read timed out": "the index of packages cannot be reached: check "
+    "the network and try again",
+    "No matching distribution found": "the index of packages has not all of them for Blender's Python: make an environment "
+    "by hand with another one, from 3.10 to 3.13",
+}
+"""What a line of pip or venv is a sign of."""
 
 PROBE = f"""
 import importlib.util, json, sys
@@ -69,6 +82,11 @@ def _candidates(blend_folder: Path | None, own: Path | None) -> Iterator[Path | 
         yield from (python_of(blend_folder / name) for name in VENVS)
 
 
+def wheel() -> Path | None:
+    """The Pullback that came with this extension."""
+    return max(Path(__file__).parent.glob("pullback-*.whl"), default=None)
+
+
 def find(chosen: str = "", blend_folder: Path | None = None, own: Path | None = None) -> Path | None:
     """The interpreter to use: the chosen one if there is any, right or wrong; else the first that has pullback.
 
@@ -110,20 +128,22 @@ class Question(Generic[T]):
 class Commands:
     """Commands that run one after the other in the background.
 
-    `poll` is True once it is over; then `error` is empty or says what went wrong. `lines` is what was printed.
+    `poll` is True once it is over; then `error` is empty or says what went wrong. `lines` is what was printed, `step`
+    the number of the command that runs, `stopped` whether somebody stopped it.
     """
 
     def __init__(self, commands: list[list[str]]) -> None:
         self.lines: list[str] = []
         self.error = ""
+        self.step = 0
+        self.stopped = False
         self._fresh: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._process: subprocess.Popen[str] | None = None
-        self._stopped = False
         self._thread = threading.Thread(target=self._run, args=(commands,), daemon=True)
         self._thread.start()
 
     def _run(self, commands: list[list[str]]) -> None:
-        for command in commands:
+        for self.step, command in enumerate(commands):
             try:
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -132,25 +152,28 @@ class Commands:
             except OSError as error:
                 self.error = f"{command[0]} cannot be started: {error.strerror or error}"
                 return
-            if self._stopped:
+            if self.stopped:
                 self._process.kill()
             for line in self._process.stdout or ():
                 self._fresh.put(line.rstrip())
             code = self._process.wait()
             if code:
-                self.error = "stopped" if self._stopped else f"{Path(command[0]).name} ended with code {code}"
+                self.error = "stopped" if self.stopped else f"{Path(command[0]).name} ended with code {code}"
                 return
 
     def poll(self) -> bool:
         """Take in what was printed; whether all is over."""
         over = not self._thread.is_alive()
         while not self._fresh.empty():
-            self.lines.append(self._fresh.get())
+            self._take(self._fresh.get())
         return over
+
+    def _take(self, line: str) -> None:
+        self.lines.append(line)
 
     def end(self) -> None:
         """Stop whatever runs."""
-        self._stopped = True
+        self.stopped = True
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
 
@@ -185,8 +208,51 @@ class Probe(Commands):
 
 
 class Creation(Commands):
-    """A new virtual environment in `folder` with pullback installed from `source`, a folder or wheel the user named."""
+    """A new virtual environment in `folder` with pullback installed from its wheel. Of one that fails or is stopped
+    nothing is left. said: translates what went wrong.
 
-    def __init__(self, folder: Path, source: str, base: str = sys.executable) -> None:
+    `step` counts the STEPS, `download` says how far the current one is: bytes that are here and bytes in all.
+    """
+
+    STEPS = ("Making the environment", "Renewing pip", "Installing torch", "Installing Pullback")
+
+    def __init__(
+        self, folder: Path, wheel: Path, extras: str = "", base: str = sys.executable, said: Callable[[str], str] = str
+    ) -> None:
+        self.download: tuple[int, int] | None = None
+        self.folder, self._said = folder, said
         pip = [str(folder / BIN / f"python{EXE}"), "-m", "pip", "install", "--disable-pip-version-check"]
-        super().__init__([[base, "-I", "-m", "venv", "--clear", str(folder)], [*pip, "--progress-bar", "off", source]])
+        raw = ["--progress-bar", "raw"]  # pip has it since 24.1, Blender's Python may come with an older one
+        super().__init__(
+            [
+                [base, "-I", "-m", "venv", "--clear", str(folder)],
+                [*pip, "--progress-bar", "off", "--upgrade", "pip"],
+                [*pip, *raw, *_index(), "torch"],
+                [*pip, *raw, f"{wheel}{extras}"],
+            ]
+        )
+
+    def _run(self, commands: list[list[str]]) -> None:
+        super()._run(commands)
+        if self.error:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _take(self, line: str) -> None:
+        counted = re.fullmatch(r"Progress (\d+) of (\d+)", line)
+        self.download = (int(counted[1]), int(counted[2])) if counted else None
+        if not counted:
+            super()._take(line)
+
+    @property
+    def reason(self) -> str:
+        """`error` in words that say what to do, where the last lines show what it was."""
+        if self.stopped:
+            return self._said("it was stopped")
+        told = "\n".join(self.lines[-40:])
+        return next((self._said(why) for sign, why in REASONS.items() if re.search(sign, told)), self.error)
+
+
+def _index() -> list[str]:
+    """Where torch comes from: on Linux the usual index brings gigabytes of CUDA, of no use without an NVIDIA card."""
+    nvidia = shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists()
+    return ["--extra-index-url", CPU_ONLY] if sys.platform == "linux" and not nvidia else []

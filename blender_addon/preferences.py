@@ -4,12 +4,9 @@ from pathlib import Path
 
 import bpy
 from bpy.app.translations import pgettext_rpt as said
-from bpy.props import EnumProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, StringProperty
 
-from . import environment
-
-watched: dict[str, environment.Question | environment.Commands] = {}
-"""What runs or last ran for this page: test, server, create."""
+from . import environment, questions
 
 
 class PullbackPreferences(bpy.types.AddonPreferences):
@@ -23,10 +20,10 @@ class PullbackPreferences(bpy.types.AddonPreferences):
         "one on the PATH, then one beside the .blend file",
         subtype="FILE_PATH",
     )
-    source: StringProperty(
-        name="Install From",
-        description="Pullback's folder (it holds pyproject.toml) or its wheel, for Create Environment",
-        subtype="FILE_PATH",
+    diffusers: BoolProperty(
+        name="With Diffusers",
+        description="Create Environment also installs diffusers, which Stable Diffusion folders need",
+        default=False,
     )
     server: StringProperty(
         name="ComfyUI Server",
@@ -59,24 +56,19 @@ class PullbackPreferences(bpy.types.AddonPreferences):
             box.label(text=text, icon="CHECKMARK" if python else "ERROR", translate=False)
         row = box.row()
         row.operator("pullback.test_worker", icon="PLAY")
-        for line, icon in _report(watched.get("test")):
+        for line, icon in report():
             box.label(text=line, icon=icon, translate=False)
 
         box.separator()
         column = box.column()
-        column.prop(self, "source")
-        row = column.row()
-        row.operator("pullback.create_environment", icon="ADD")
-        if not bpy.app.online_access:
-            column.label(text="Creating an environment needs Allow Online Access, under System", icon="INFO")
-        for line, icon in _progress(watched.get("create")):
-            column.label(text=line, icon=icon, translate=False)
+        column.prop(self, "diffusers")
+        _creation(column, questions.of("create"))
 
         box = layout.box()
         box.label(text="ComfyUI", icon="NETWORK_DRIVE")
         box.prop(self, "server")
         box.row().operator("pullback.test_server", icon="PLAY")
-        for line, icon in _server_report(watched.get("server")):
+        for line, icon in _server_report(questions.of("server")):
             box.label(text=line, icon=icon, translate=False)
 
         box = layout.box()
@@ -93,40 +85,68 @@ def _server_report(question: environment.Question | None) -> list[tuple[str, str
     return [(question.error, "ERROR")] if question.error else [(question.answer, "CHECKMARK")]
 
 
-def _report(task: environment.Probe | None) -> list[tuple[str, str]]:
-    """Lines and icons for what an interpreter has."""
+def report() -> list[tuple[str, str]]:
+    """Lines and icons for what the Python that was tested has."""
+    task = questions.of("test")
     if task is None:
         return []
     if not task.poll():
         return [(said("Asking…"), "TIME")]
-    report = task.report
-    if task.error or report is None:
+    found = task.report
+    if task.error or found is None:
         error = task.error or said("it did not answer as a Python does")
         return [(said("It does not run: {error}").format(error=error), "ERROR"), *_tail(task)]
-    lines = [(said("Python {version}").format(version=report.python), "CHECKMARK")]
-    if report.pullback is None:
-        lines.append((said("Pullback is not installed in it: use its pip to install Pullback's folder"), "ERROR"))
+    lines = [(said("Python {version}").format(version=found.python), "CHECKMARK")]
+    if found.pullback is None:
+        lines.append(
+            (said("Pullback is not installed in it: install it with its pip, or create an environment"), "ERROR")
+        )
     else:
-        lines.append((said("Pullback {version}").format(version=report.pullback), "CHECKMARK"))
-    if report.missing:
-        lines.append((said("Missing: {names}").format(names=", ".join(report.missing)), "ERROR"))
-    if report.torch:
-        devices = ", ".join(report.devices)
-        lines.append((said("torch {version}, on {devices}").format(version=report.torch, devices=devices), "CHECKMARK"))
-    if report.lacks:
-        names = ", ".join(report.lacks)
+        lines.append((said("Pullback {version}").format(version=found.pullback), "CHECKMARK"))
+    if found.missing:
+        lines.append((said("Missing: {names}").format(names=", ".join(found.missing)), "ERROR"))
+    if found.torch:
+        devices = ", ".join(found.devices)
+        lines.append((said("torch {version}, on {devices}").format(version=found.torch, devices=devices), "CHECKMARK"))
+    if found.lacks:
+        names = ", ".join(found.lacks)
         lines.append((said("Only for diffusers folders, not here: {names}").format(names=names), "INFO"))
     return lines
 
 
-def _progress(task: environment.Creation | None) -> list[tuple[str, str]]:
-    """Lines and icons for the environment that is made."""
+def _creation(column: bpy.types.UILayout, task: environment.Creation | None) -> None:
+    """The button that makes an environment; while it is made, how far it is, and a button that stops it."""
+    if task is not None and not task.poll():
+        row = column.row()
+        row.progress(factor=task.step / len(task.STEPS), text=_step(task), type="BAR", translate=False)
+        row.operator("pullback.cancel_environment", text="", icon="CANCEL")
+        lines = _tail(task, 1)
+    else:
+        column.row().operator("pullback.create_environment", icon="ADD")
+        if not bpy.app.online_access:
+            column.label(text="Creating an environment needs Allow Online Access, under System", icon="INFO")
+        lines = created()
+    for line, icon in lines:
+        column.label(text=line, icon=icon, translate=False)
+
+
+def _step(task: environment.Creation) -> str:
+    """What is being done, and how much of the current download is here."""
+    text = f"{said(task.STEPS[task.step])} ({task.step + 1} / {len(task.STEPS)})"
+    if task.download is None:
+        return text
+    here, whole = (round(size / 1e6) for size in task.download)
+    return f"{text}: {here} / {whole} MB"
+
+
+def created() -> list[tuple[str, str]]:
+    """Lines and icons for the environment that was made, or was not."""
+    task = questions.of("create")
     if task is None:
         return []
-    if not task.poll():
-        return [(said("Creating the environment; this takes minutes"), "TIME"), *_tail(task, 1)]
     if task.error:
-        return [(said("The environment was not made: {error}").format(error=task.error), "ERROR"), *_tail(task)]
+        failed = (said("The environment was not made: {error}").format(error=task.reason), "ERROR")
+        return [failed] if task.stopped else [failed, *_tail(task)]
     return [(said("The environment is ready"), "CHECKMARK")]
 
 
@@ -161,26 +181,22 @@ def user_folder(name: str) -> Path:
         return Path(bpy.utils.user_resource("DATAFILES", path=f"pullback/{name}", create=True))
 
 
-def watch(name: str, question: environment.Question | environment.Commands) -> None:
-    """Show on this page what becomes of a question; a new one of the same name takes the place of the old one."""
-    if name in watched:
-        watched[name].end()
-    watched[name] = question
-    if not bpy.app.timers.is_registered(_look):
-        bpy.app.timers.register(_look, persistent=True)
+def create() -> environment.Creation:
+    """Make an environment of Pullback's own. Once it is there, it is the one that is used, and tested."""
+    mine, wheel = get(), environment.wheel()
+    assert wheel is not None, "the button asks first"
+    extras = "[diffusers]" if mine is not None and mine.diffusers else ""
+    task = environment.Creation(own_environment(), wheel, extras, said=said)
 
+    def use() -> None:
+        python = environment.python_of(task.folder)
+        if not task.error and python is not None:
+            if mine is not None:
+                mine.interpreter = ""
+            questions.ask("test", environment.Probe(python))
 
-def asking(name: str) -> bool:
-    """Whether a question has not been answered yet."""
-    return name in watched and not watched[name].poll()
-
-
-def _look() -> float | None:
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "PREFERENCES":
-                area.tag_redraw()
-    return 0.25 if any(map(asking, list(watched))) else None
+    questions.ask("create", task, use)
+    return task
 
 
 def register() -> None:
@@ -188,9 +204,4 @@ def register() -> None:
 
 
 def unregister() -> None:
-    if bpy.app.timers.is_registered(_look):
-        bpy.app.timers.unregister(_look)
-    for question in watched.values():
-        question.end()
-    watched.clear()
     bpy.utils.unregister_class(PullbackPreferences)

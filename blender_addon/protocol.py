@@ -65,15 +65,6 @@ def parse(line: bytes) -> Message:
     return message
 
 
-def check_hello(message: Message) -> None:
-    """ProtocolError, in words for the panel, where the worker speaks another version."""
-    if message.get("protocol") != VERSION:
-        raise ProtocolError(
-            f"the worker speaks version {message.get('protocol')} of the protocol and this extension version {VERSION}: "
-            "install the extension and pullback of the same release"
-        )
-
-
 def slug(prompt: str) -> str:
     """A prompt as a part of a file name: "A red mushroom!" gives "a-red-mushroom"; at most 60 characters, never empty."""
     words = re.findall(r"\w+", unicodedata.normalize("NFKC", prompt).lower())

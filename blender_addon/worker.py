@@ -13,6 +13,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from . import protocol
@@ -31,6 +32,7 @@ LONGEST = 1 << 20
 TAIL = 12
 
 ENDS = ("done", "error", "cancelled")
+Said = Callable[[str], str]
 RESUME = "Resume continues the run where it stopped"
 AGAIN = "Try again; if it happens again, the log says why"
 TEST = "Check the interpreter in the preferences with Test"
@@ -40,8 +42,9 @@ WAIT = "Wait, or cancel the job: it can be resumed later"
 class Worker:
     """Runs jobs, one after another, in a worker process that it starts when there is one to run.
 
-    python: the interpreter that has pullback. client: who we are, for its log. After `submit` (`protocol.job`), call
-    `poll()` every tenth of a second or so: it gives the messages of docs/worker.md except heartbeats, and these:
+    python: the interpreter that has pullback. client: who we are, for its log. said: translates what this end has to say.
+    After `submit` (`protocol.job`), call `poll()` every tenth of a second or so: it gives the messages of docs/worker.md
+    except heartbeats, and these:
 
     - {"type": "error", "id", "text", "hint", "log", "resumable"}: every error has a `hint`, what to do, and `log`, the
       last lines of the worker's log. A job whose process is lost ends in one; the jobs after it go to a new process.
@@ -52,9 +55,10 @@ class Worker:
     A job ends in exactly one "done", "error" or "cancelled".
     """
 
-    def __init__(self, python: str, client: str = "blender") -> None:
+    def __init__(self, python: str, client: str = "blender", said: Said = str) -> None:
         self.python = python
         self.client = client
+        self._said = said
         self.jobs: dict[str, Message] = {}
         self.ready = False
         self._process: _Process | None = None
@@ -118,7 +122,7 @@ class Worker:
 
     def _start(self) -> None:
         self.ready, self._silent, self._quiet = False, False, False
-        self._process = _Process(self.python)
+        self._process = _Process(self.python, self._said)
         self._process.send(protocol.hello(self.client))
 
     def _end(self) -> None:
@@ -134,13 +138,12 @@ class Worker:
 
     def _hear(self, message: Message) -> list[Message]:
         """One message of the process, as what the caller gets of it."""
-        kind, id = message["type"], message.get("id")
-        if kind == "hello":
-            try:
-                protocol.check_hello(message)
-            except ProtocolError as error:
-                return self._lost(str(error), TEST)
-        elif kind == "lost":
+        kind, id, said = message["type"], message.get("id"), self._said
+        if kind == "hello" and message.get("protocol") != protocol.VERSION:
+            text = said("the worker speaks version {theirs} of the protocol and this extension version {ours}: install the "
+                        "extension and pullback of the same release")  # fmt: skip
+            return self._lost(text.format(theirs=message.get("protocol"), ours=protocol.VERSION), TEST)
+        if kind == "lost":
             return self._lost(message["text"], message["hint"])
         self.ready |= kind == "ready"
         if kind == "progress":
@@ -154,13 +157,13 @@ class Worker:
         self.jobs.pop(str(id))
         self._cancelled_at, self._quiet = None, False
         if kind == "error":
-            message |= {"hint": RESUME if message["resumable"] else "", "log": self.log_tail()}
+            message |= {"hint": said(RESUME) if message["resumable"] else "", "log": self.log_tail()}
         self._send_first()
         return [message]
 
     def _watch(self, process: _Process) -> list[Message]:
         """What the clock says about the process."""
-        now = time.monotonic()
+        now, said = time.monotonic(), self._said
         if self._cancelled_at is not None and now - self._cancelled_at > PATIENCE:
             job = self.jobs.pop(str(self._first))
             self._end()
@@ -168,14 +171,15 @@ class Worker:
             return [{"type": "cancelled", "id": job["id"], "resumable": _unfinished(job)}]
         silence = now - process.heard
         if silence > HUNG * (QUIET if self._quiet or not self.ready else 1):
-            return self._lost(f"the worker has not answered for {silence:.0f} seconds and was stopped", AGAIN)
+            text = said("the worker has not answered for {seconds:.0f} seconds and was stopped")
+            return self._lost(text.format(seconds=silence), AGAIN)
         if (silence > SILENT * (QUIET if self._quiet else 1)) == self._silent:
             return []
         self._silent = not self._silent
         if not self._silent:
             return [{"type": "awake"}]
-        text = f"the worker has not answered for {silence:.0f} seconds"
-        return [{"type": "silent", "seconds": silence, "text": text, "hint": WAIT, "log": self.log_tail()}]
+        text = said("the worker has not answered for {seconds:.0f} seconds").format(seconds=silence)
+        return [{"type": "silent", "seconds": silence, "text": text, "hint": said(WAIT), "log": self.log_tail()}]
 
     def _lost(self, text: str, hint: str) -> list[Message]:
         """The process is of no more use: its job ends, and the next one gets a new process."""
@@ -188,7 +192,7 @@ class Worker:
         if job is not None and cancelled:
             return [{"type": "cancelled", "id": job["id"], "resumable": resumable}]
         told = {"type": "error", "id": job["id"] if job else None, "text": text, "log": log, "resumable": resumable}
-        return [told | {"hint": RESUME if resumable else hint}]
+        return [told | {"hint": self._said(RESUME if resumable else hint)}]
 
 
 def _unfinished(job: Message) -> bool:
@@ -199,7 +203,8 @@ def _unfinished(job: Message) -> bool:
 class _Process:
     """The process and the threads at its pipes. A process that is lost says so with a last message "lost"."""
 
-    def __init__(self, python: str) -> None:
+    def __init__(self, python: str, said: Said) -> None:
+        self._said = said
         self.heard = time.monotonic()
         self.log: collections.deque[str] = collections.deque(maxlen=200)
         self._incoming: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -209,7 +214,8 @@ class _Process:
             self._popen = _popen(python)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            self._lose(f"the worker cannot be started: {python}: {reason}", TEST)
+            text = said("the worker cannot be started: {python}: {reason}")
+            self._lose(text.format(python=python, reason=reason), TEST)
             return
         for work in (self._read, self._write, self._keep_log):
             threading.Thread(target=work, args=(self._popen,), daemon=True, name=f"pullback{work.__name__}").start()
@@ -242,10 +248,10 @@ class _Process:
                     self._incoming.put(protocol.parse(line))
                 except ProtocolError as error:
                     popen.kill()
-                    self._lose(f"the worker printed something that is {error}", TEST)
+                    self._lose(self._said("the worker printed something that is {error}").format(error=error), TEST)
                     popen.wait()
                     return
-        self._lose(f"the worker {_ended(popen.wait())}", AGAIN)
+        self._lose(_ended(popen.wait(), self._said), AGAIN)
 
     def _write(self, popen: subprocess.Popen[bytes]) -> None:
         assert popen.stdin is not None
@@ -276,11 +282,13 @@ def _popen(python: str) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
-def _ended(code: int) -> str:
+def _ended(code: int, said: Said) -> str:
     if code >= 0:
-        return f"ended by itself, with exit code {code}"
+        return said("the worker ended by itself, with exit code {code}").format(code=code)
+    if -code == getattr(signal, "SIGKILL", 0):
+        return said("the worker was killed (SIGKILL): often the memory ran out")
     try:
         name = signal.Signals(-code).name
     except ValueError:
-        name = f"signal {-code}"
-    return f"was killed ({name}){': often the memory ran out' if name == 'SIGKILL' else ''}"
+        name = str(-code)
+    return said("the worker was killed ({name})").format(name=name)

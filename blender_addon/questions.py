@@ -1,0 +1,65 @@
+"""Questions: what runs in the background for the page of the preferences, which shows what becomes of it."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import bpy
+
+from . import environment
+
+_asked: dict[str, environment.Question | environment.Commands] = {}
+_then: dict[str, Callable[[], None]] = {}
+
+
+def ask(
+    name: str, question: environment.Question | environment.Commands, then: Callable[[], None] = lambda: None
+) -> None:
+    """Look after a question: "test", "create" or "server". A new one takes the place of the old one of its name.
+
+    then: called on the main thread once it is answered.
+    """
+    if name in _asked:
+        _asked[name].end()
+    _asked[name], _then[name] = question, then
+    if not bpy.app.timers.is_registered(_look):
+        bpy.app.timers.register(_look, persistent=True)
+
+
+def of(name: str) -> Any:
+    """The question that runs or last ran under a name, or None."""
+    return _asked.get(name)
+
+
+def open(name: str) -> bool:
+    """Whether a question has not been answered yet."""
+    return name in _asked and not _asked[name].poll()
+
+
+def wait() -> None:
+    """Wait until everything is answered: for Blender without a window, where no timer fires."""
+    while _look() is not None:
+        time.sleep(0.1)
+
+
+def _look() -> float | None:
+    for name in [name for name in _then if not open(name)]:
+        _then.pop(name)()
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "PREFERENCES":
+                area.tag_redraw()
+    return 0.25 if any(map(open, _asked)) else None
+
+
+def register() -> None:
+    """Nothing is asked yet."""
+
+
+def unregister() -> None:
+    if bpy.app.timers.is_registered(_look):
+        bpy.app.timers.unregister(_look)
+    for question in _asked.values():
+        question.end()
+    _asked.clear()
+    _then.clear()
