@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import comfy.model_management
 import comfy.utils
 import torch
+from comfy.model_management import throw_exception_if_processing_interrupted as tick
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -118,7 +118,7 @@ def whole(
     bar = comfy.utils.ProgressBar(h)
     image, mask, row = torch.empty(1, h, w, 3), torch.ones(1, h, w), 0
     for band in tasks.bands(core, height, width, model, (top, left, h, w), tile):
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        tick()
         rows = slice(row, row + band.shape[1])
         image[:, rows], mask[:, rows] = to_image(band[None]), to_mask(band[None])
         row = rows.stop
@@ -173,13 +173,12 @@ def seen(field: FieldValue, vae: Any, cameras: Any, size: int) -> tuple[Tensor, 
     bar = comfy.utils.ProgressBar(len(cameras))
     images, masks, depths = [], [], []
     for i in range(len(cameras)):
-        comfy.model_management.throw_exception_if_processing_interrupted()
         one = cameras[i : i + 1]
-        pictures = tasks.views_of(core, one, size, model)
-        opacity = core.diffrep.opacity(core.params, one, size, size)
+        pictures = tasks.views_of(core, one, size, model, tick)
+        opacity = core.diffrep.opacity(core.params, one, size, size, tick)
         images.append(to_image(pictures))
         masks.append(opacity[:, 0])
-        depths.append(core.diffrep.depth(core.params, one, size, size))
+        depths.append(core.diffrep.depth(core.params, one, size, size, tick))
         bar.update_absolute(i + 1, len(cameras))
     return torch.cat(images), torch.cat(masks), nearness(torch.cat(depths))
 

@@ -59,9 +59,8 @@ class FieldToMesh(io.ComfyNode):
         from ..core.pullback import tasks
 
         core, model = field.sampled(), decoder(field.sampled(), vae)
-        mesh = tasks.surface(core, faces, texture or 1024, resolution, level)
-        tick()
-        picture = tasks.baked(core, model, mesh, texture, views) if texture else None
+        mesh = tasks.surface(core, faces, texture or 1024, resolution, level, tick)
+        picture = tasks.baked(core, model, mesh, texture, views, tick=tick) if texture else None
         return io.NodeOutput(to_mesh(mesh, picture))
 
 
@@ -121,8 +120,8 @@ class BakeTexture(io.ComfyNode):
         core, model = field.sampled(), decoder(field.sampled(), vae)
         surface = from_mesh(mesh)[0]
         if not hasattr(surface.visual, "uv"):
-            surface = unwrap(surface, texture)
-        picture = tasks.baked(core, model, surface, texture, views)
+            surface = unwrap(surface, texture, tick)
+        picture = tasks.baked(core, model, surface, texture, views, tick=tick)
         return io.NodeOutput(to_mesh(surface, picture), torch.from_numpy(picture)[None].float() / 255)
 
 
@@ -154,7 +153,7 @@ class SaveTexturedGlb(io.ComfyNode):
 
         surface, picture = from_mesh(mesh)
         if not hasattr(surface.visual, "uv"):
-            surface = unwrap(surface)
+            surface = unwrap(surface, tick=tick)
         target = fresh_path(folder_paths.get_output_directory(), filename_prefix, ".glb")
         grey = np.full((8, 8, 3), 200, np.uint8)
         write_glb(target.path, surface, grey if picture is None else picture)

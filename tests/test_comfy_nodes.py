@@ -359,6 +359,31 @@ def test_a_mesh_goes_to_a_textured_file_and_comes_back(call, ball, folders):
         call("SaveTexturedGlb", mesh=mesh, filename_prefix="../ball")
 
 
+@pytest.mark.parametrize(
+    "module, node, inputs",
+    [
+        ("meshes", "FieldToMesh", {"resolution": 32, "faces": 500, "texture": 64, "views": 4}),
+        ("decoding", "RenderFieldViews", {"count": 2, "size": 128}),
+    ],
+)
+def test_long_work_on_a_field_can_be_stopped_anywhere(call, ball, monkeypatch, module, node, inputs):
+    ticks, last = [], [0]
+
+    def tick():
+        ticks.append(1)
+        if len(ticks) == last[0]:
+            raise comfy.model_management.InterruptProcessingException
+
+    monkeypatch.setattr(part(f"comfy_nodes.{module}"), "tick", tick)
+    call(node, field=ball, **inputs)
+    total = len(ticks)
+    assert total > 10
+    for last[0] in (1, total // 2, total):
+        ticks.clear()
+        with pytest.raises(comfy.model_management.InterruptProcessingException):
+            call(node, field=ball, **inputs)
+
+
 def test_plain_meshes_are_unwrapped_and_baked(call, ball):
     sockets = part("comfy_nodes.sockets")
     (mesh,) = call("FieldToMesh", field=ball, resolution=24, faces=300, texture=0)

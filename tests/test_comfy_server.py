@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -218,6 +220,39 @@ def test_cancel_works_within_a_second_and_the_next_prompt_runs(server, kind):
     assert server.seconds() - asked[1] < 1.0 and time.monotonic() - asked[0] < 10.0
     sampler.update(seed=32, steps=2)
     assert server.run(graph).ok
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_while_a_mesh_is_unwrapped_the_page_answers_and_cancel_works(server):
+    """Its library would hold up the whole server, for minutes with as many faces."""
+    graph = workflow("Field to mesh and viewer")
+    only(graph, "PullbackFieldToMesh").update(resolution=160, faces=100_000, texture=1024)
+    waits, asked = [], []
+
+    def cancel_in_its_midst():
+        while not children(server):
+            time.sleep(0.05)
+        for _ in range(20):
+            start = time.monotonic()
+            server.get("/queue")
+            waits.append(time.monotonic() - start)
+            time.sleep(0.05)
+        asked.extend((time.monotonic(), server.seconds()))
+        server.post("/interrupt")
+
+    hand = threading.Thread(target=cancel_in_its_midst, daemon=True)
+    hand.start()
+    run = server.run(graph)
+    hand.join(10)
+    assert run.interrupted and run.error is None and not children(server)
+    assert max(waits) < 2.0  # idle, a hundredth of that; a machine may have other work
+    assert server.seconds() - asked[1] < 1.0 and time.monotonic() - asked[0] < 10.0
+
+
+def children(server) -> list[str]:
+    """The processes that the server has started."""
+    tasks = Path(f"/proc/{server.process.pid}/task")
+    return [pid for file in tasks.glob("*/children") for pid in file.read_text(encoding="ascii").split()]
 
 
 # name: (workflow, what to change, words of the one sentence)

@@ -7,6 +7,9 @@ import math
 import os
 import shutil
 import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +17,8 @@ import torch
 import trimesh
 from pullback.files import atomic
 from pullback.geometry.cameras import look_at, orbit, rays
+from pullback.mesh import atlas, surface
 from pullback.mesh import bake as baking
-from pullback.mesh import surface
 from pullback.mesh.bake import bake, project
 from pullback.mesh.glb import write_glb
 from pullback.mesh.surface import extract
@@ -269,6 +272,108 @@ def test_charts_cover_the_square_without_overlap(unwrapped):
 def test_a_mesh_without_faces_cannot_be_unwrapped():
     with pytest.raises(ValueError, match="no faces"):
         unwrap(trimesh.Trimesh())
+
+
+def triangles(mesh):
+    return mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32), mesh.area / 64, 256
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """The processes that are started for charts."""
+    started, start = [], atlas._started
+    monkeypatch.setattr(atlas, "_started", lambda question: started.append(start(question)) or started[-1])
+    return started
+
+
+def test_another_process_lays_out_the_same_charts(sphere, processes):
+    for here, apart in zip(atlas.charts(*triangles(sphere)), atlas.charts_apart(*triangles(sphere)), strict=True):
+        assert here.dtype == apart.dtype and np.array_equal(here, apart)
+    assert [process.returncode for process in processes] == [0]
+
+
+def test_a_tick_that_raises_ends_the_other_process_at_once(sphere, processes):
+    class Enough(Exception):
+        pass
+
+    def tick():
+        if processes:
+            raise Enough
+
+    with pytest.raises(Enough):
+        unwrap(trimesh.creation.icosphere(7), tick=tick)  # 300,000 faces, minutes
+    (process,) = processes
+    assert process.returncode not in (None, 0) and process.stdout.closed
+
+
+def test_a_process_that_dies_is_one_sentence(sphere, tmp_path, monkeypatch):
+    program = tmp_path / "killed.py"
+    program.write_text("import os; os._exit(9)", encoding="ascii")
+    monkeypatch.setattr(atlas, "__file__", str(program))
+    with pytest.raises(ValueError, match="choose fewer faces"):
+        unwrap(sphere)
+
+
+@pytest.mark.parametrize("broken", ["raises", "no python", "not there"])
+def test_where_no_python_can_be_started_the_charts_are_laid_out_here(sphere, unwrapped, tmp_path, monkeypatch, broken):
+    if broken == "raises":
+        program = tmp_path / "raises.py"
+        program.write_text("import no_such_module", encoding="ascii")
+        monkeypatch.setattr(atlas, "__file__", str(program))
+    else:
+        monkeypatch.setattr(sys, "executable", str(tmp_path / ("host" if broken == "no python" else "python")))
+    assert np.array_equal(unwrap(sphere, 256).visual.uv, unwrapped.visual.uv)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the process ends when it is done")
+def test_who_is_killed_leaves_no_process(tmp_path):
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(atlas.__file__).parents[2])!r})
+import trimesh; from pullback.mesh import atlas, unwrap
+start = atlas._started
+def told(question):
+    child = start(question); print(child.pid, flush=True); return child
+atlas._started = told
+unwrap.unwrap(trimesh.creation.icosphere(7))
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        child = Path("/proc", parent.stdout.readline().decode().strip())
+        while b"xatlas" not in (child / "maps").read_bytes():
+            time.sleep(0.05)
+        time.sleep(1)  # it is at work, and would not hear of anything
+        parent.kill()
+    end = time.monotonic() + 20
+    while child.exists() and "\nState:\tZ" not in (child / "status").read_text(encoding="ascii"):
+        assert time.monotonic() < end, "it is still there"
+        time.sleep(0.05)
+
+
+def test_extracting_and_baking_can_be_stopped(sphere, unwrapped):
+    """Between any two of their parts, so that nobody waits for the whole."""
+
+    class Enough(Exception):
+        pass
+
+    def stopped(work):
+        """How often `work` ticks; and that each tick can end it."""
+        count = []
+        work(lambda: count.append(1))
+        for last in {1, len(count) // 2, len(count)}:
+            left = [None] * last
+
+            def tick(left=left):
+                left.pop()
+                if not left:
+                    raise Enough
+
+            with pytest.raises(Enough):
+                work(tick)
+        return len(count)
+
+    assert stopped(lambda tick: extract(ball, resolution=32, faces=500, tick=tick)) > 26 * 32
+    cameras = cameras_around(4)
+    pictures = sphere_pictures(cameras, 48)
+    assert stopped(lambda tick: bake(unwrapped, cameras, pictures, 128, tick)) > 4 + baking.STEPS
 
 
 # Bake

@@ -240,17 +240,17 @@ def field_of(recipe: Recipe, settings: Settings, model: Model, state: State) -> 
     return Field(recipe.diffrep, state.params, settings.prompt, model.name, settings.seed)
 
 
-def views_of(field: Field, cameras: Cameras, size: int, model: Model) -> Tensor:
+def views_of(
+    field: Field, cameras: Cameras, size: int, model: Model, tick: Callable[[], None] = lambda: None
+) -> Tensor:
     """Display pictures (B, 3 or 4, size, size) in [0, 1] of an object through cameras; RGBA is premultiplied."""
     if not isinstance(field.diffrep, VoxelRadiance):
         raise ValueError(f"a {field.kind} has no cameras; only a voxel-radiance field can be seen from different sides")
     # A decoder draws well only at the size that it was trained at.
     rendered = size if model.scale == 1 else max(model.size, -(-size // model.scale))
+    draw = functools.partial(field.diffrep.picture, field.params, height=rendered, width=rendered, tick=tick)
     with torch.no_grad():
-        drawn = [
-            field.diffrep.picture(field.params, cameras[i : i + 1], rendered, rendered) for i in range(len(cameras))
-        ]
-        pictures = [model.decode(signal) for signal in drawn]
+        pictures = [model.decode(draw(cameras[i : i + 1])) for i in range(len(cameras))]
     if pictures[0].shape[-1] != size:
         pictures = [interpolate(picture, (size, size), mode="area") for picture in pictures]
     return torch.cat(pictures)
@@ -344,28 +344,41 @@ def textured_mesh(
 
 
 def surface(
-    field: Field, faces: int = 20_000, texture: int = 1024, resolution: int = 128, level: float = LEVEL
+    field: Field,
+    faces: int = 20_000,
+    texture: int = 1024,
+    resolution: int = 128,
+    level: float = LEVEL,
+    tick: Callable[[], None] = lambda: None,
 ) -> Trimesh:
     """The surface of a radiance field, at the density `level`, as a mesh with UVs for a texture of that size."""
     if not isinstance(field.diffrep, VoxelRadiance):
         raise ValueError(f"a {field.kind} has no surface; only a voxel-radiance field becomes a mesh")
     diffrep, params = field.diffrep, field.params
     with torch.no_grad():
-        return unwrap(extract(lambda points: diffrep.density(params, points), resolution, level, faces), texture)
+        mesh = extract(lambda points: diffrep.density(params, points), resolution, level, faces, tick=tick)
+    return unwrap(mesh, texture, tick)
 
 
 def baked(
-    field: Field, model: Model, mesh: Trimesh, texture: int = 1024, views: int = 24, view_size: int = 256
+    field: Field,
+    model: Model,
+    mesh: Trimesh,
+    texture: int = 1024,
+    views: int = 24,
+    view_size: int = 256,
+    tick: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """The texture (texture, texture, 3) uint8 that makes a mesh with UVs look like a radiance field."""
     cameras = bake_cameras(views)
-    pictures = views_of(field, cameras, max(view_size, model.size * model.scale), model)
+    pictures = views_of(field, cameras, max(view_size, model.size * model.scale), model, tick)
     if pictures.shape[1] == 3:  # a model without alpha: the field itself knows where it is
         assert isinstance(field.diffrep, VoxelRadiance)  # or `views_of` had refused it
+        height, width = pictures.shape[-2:]
         with torch.no_grad():
-            opacity = field.diffrep.opacity(field.params, cameras, *pictures.shape[-2:])
+            opacity = field.diffrep.opacity(field.params, cameras, height, width, tick)
         pictures = torch.cat([pictures * opacity, opacity], 1)
-    return bake(mesh, cameras, pictures, texture)
+    return bake(mesh, cameras, pictures, texture, tick)
 
 
 def bake_cameras(count: int) -> Cameras:

@@ -7,6 +7,7 @@ model's range [-1, 1], or the latents' own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -66,27 +67,34 @@ class VoxelRadiance:
         return self.picture(params, cameras, self.size, self.size)
 
     def picture(
-        self, params: Params, cameras: Cameras, height: int, width: int, crop: tuple[int, int, int, int] | None = None
+        self,
+        params: Params,
+        cameras: Cameras,
+        height: int,
+        width: int,
+        crop: tuple[int, int, int, int] | None = None,
+        tick: Callable[[], None] = lambda: None,
     ) -> Tensor:
-        """Pictures (B, C, h, w) of any size, or of a part (top, left, h, w) of it; bounded memory without gradient."""
-        return self._marched(params, cameras, height, width, crop)[:, : self.channels]
+        """Pictures (B, C, h, w) of any size, or of a part (top, left, h, w) of it; bounded memory without gradient.
 
-    def opacity(self, params: Params, cameras: Cameras, height: int, width: int) -> Tensor:
+        Here and below, `tick` is called often and may raise, to stop.
+        """
+        return self._marched(params, cameras, height, width, crop, tick)[:, : self.channels]
+
+    def opacity(
+        self, params: Params, cameras: Cameras, height: int, width: int, tick: Callable[[], None] = lambda: None
+    ) -> Tensor:
         """How much of each pixel the field hides, (B, 1, height, width) in [0, 1], whatever the kind."""
-        return self._marched(params, cameras, height, width, None)[:, self.channels :]
+        return self._marched(params, cameras, height, width, None, tick)[:, self.channels :]
 
     @torch.no_grad()
-    def depth(self, params: Params, cameras: Cameras, height: int, width: int) -> Tensor:
+    def depth(
+        self, params: Params, cameras: Cameras, height: int, width: int, tick: Callable[[], None] = lambda: None
+    ) -> Tensor:
         """Mean distance from the eye to what hides each pixel, (B, 1, height, width); infinite where less than half is hidden."""
-        origins, directions = rays(cameras, height, width)
-        shape = origins.shape[:3]
-        origins, directions = origins.reshape(-1, 3), directions.reshape(-1, 3)
         mask = self.occupancy(params)
-        parts = [
-            self._distance(params, o, *self._sampled(mask, o, d))
-            for o, d in zip(origins.split(CHUNK), directions.split(CHUNK), strict=True)
-        ]
-        return torch.cat(parts).view(*shape, 1).permute(0, 3, 1, 2)
+        distance = lambda o, d: self._distance(params, o, *self._sampled(mask, o, d))
+        return _by_chunks(distance, *rays(cameras, height, width), tick)
 
     def _distance(self, params: Params, o: Tensor, points: Tensor, length: Tensor, full: Tensor) -> Tensor:
         """(R,) of rays from their samples, as in `_shade`."""
@@ -98,17 +106,17 @@ class VoxelRadiance:
         return torch.where(opacity > 0.5, (w * far).sum(-1) / opacity.clamp(min=0.5), torch.inf)
 
     def _marched(
-        self, params: Params, cameras: Cameras, height: int, width: int, crop: tuple[int, int, int, int] | None
+        self,
+        params: Params,
+        cameras: Cameras,
+        height: int,
+        width: int,
+        crop: tuple[int, int, int, int] | None,
+        tick: Callable[[], None],
     ) -> Tensor:
-        origins, directions = rays(cameras, height, width, crop)
-        shape = origins.shape[:3]
-        origins, directions = origins.reshape(-1, 3), directions.reshape(-1, 3)
         mask = self.occupancy(params)
-        parts = [
-            torch.cat(self._shade(params, o, d, *self._sampled(mask, o, d)), -1)
-            for o, d in zip(origins.split(CHUNK), directions.split(CHUNK), strict=True)
-        ]
-        return torch.cat(parts).view(*shape, -1).permute(0, 3, 1, 2)
+        shade = lambda o, d: torch.cat(self._shade(params, o, d, *self._sampled(mask, o, d)), -1)
+        return _by_chunks(shade, *rays(cameras, height, width, crop), tick)
 
     def fit(self, params: Params, cameras: Cameras, target: Tensor, generator: Generator) -> Residual:
         """Compare with targets (B, C, H, W) through `rays` new random rays per pass, among those that can meet the field.
@@ -178,3 +186,14 @@ class VoxelRadiance:
         v = torch.atan2(d[:, 1], d[:, 0]) / (2 * torch.pi) + 0.5
         at = (2 * torch.stack([u, v], -1) - 1).view(1, 1, -1, 2)
         return F.grid_sample(params["background"], at, padding_mode="border", align_corners=True)[0, :, 0].T
+
+
+def _by_chunks(
+    draw: Callable[[Tensor, Tensor], Tensor], origins: Tensor, directions: Tensor, tick: Callable[[], None]
+) -> Tensor:
+    """(B, C, H, W) of rays (B, H, W, 3), from what `draw` makes of some of them (R, 3): (R, C) or (R,)."""
+    parts = []
+    for o, d in zip(origins.reshape(-1, 3).split(CHUNK), directions.reshape(-1, 3).split(CHUNK), strict=True):
+        tick()
+        parts.append(draw(o, d))
+    return torch.cat(parts).view(*origins.shape[:3], -1).permute(0, 3, 1, 2)

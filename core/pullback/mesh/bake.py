@@ -69,29 +69,36 @@ class _Sight:
     shown: np.ndarray
 
 
-def bake(mesh_with_uv: trimesh.Trimesh, cameras: Cameras, pictures: Tensor, size: int = 1024) -> np.ndarray:
+def bake(
+    mesh_with_uv: trimesh.Trimesh,
+    cameras: Cameras,
+    pictures: Tensor,
+    size: int = 1024,
+    tick: Callable[[], None] = lambda: None,
+) -> np.ndarray:
     """The texture (size, size, 3) uint8 that explains `pictures` of the mesh, display range 0 to 255.
 
     mesh_with_uv: world coordinates, `visual.uv` in [0, 1] with v up and charts that do not overlap. pictures:
     (B, 4, H, W) premultiplied RGBA in [0, 1], one per camera. Where no view sees the surface, it takes the colour of the
     nearest part that is seen and faces a similar way; texels outside the charts repeat the nearest chart, so
-    filtering and mipmaps show no seams. Deterministic, and not differentiable.
+    filtering and mipmaps show no seams. Deterministic, and not differentiable. `tick` is called often and may raise, to
+    stop.
 
     Raises ValueError for a mesh without uv, pictures of another shape, and views that show nothing of the mesh.
     """
     if pictures.ndim != 4 or pictures.shape[:2] != (len(cameras), 4):
         raise ValueError(f"pictures must be ({len(cameras)}, 4, H, W), got {tuple(pictures.shape)}")
-    texels = _texels(mesh_with_uv, size)
+    texels = _texels(mesh_with_uv, size, tick)
     pictures = pictures.detach().to("cpu", torch.float32)
     cameras = cameras.to("cpu", torch.float64)
-    sights = [_sight(mesh_with_uv, texels, cameras[b : b + 1], pictures[b]) for b in range(len(cameras))]
+    sights = [_sight(mesh_with_uv, texels, cameras[b : b + 1], pictures[b], tick) for b in range(len(cameras))]
     start, total = _mean(sights, len(texels.index))
     seen = total > SEEN
     if not seen.any():
         raise ValueError("the pictures show nothing of the mesh; check that they and the cameras belong to it")
     neighbour = _nearest(mesh_with_uv, texels, seen)
     start[~seen] = start[neighbour]
-    colour = _solve(sights, start)
+    colour = _solve(sights, start, tick)
     colour[~seen] = colour[neighbour]
     return _picture(texels.index, colour, size)
 
@@ -109,13 +116,13 @@ def project(cameras: Cameras, points: Tensor, height: int, width: int) -> tuple[
     return torch.stack([width + height * flat[..., 0], height - height * flat[..., 1]], dim=-1) / 2, depth
 
 
-def _texels(mesh: trimesh.Trimesh, size: int) -> _Texels:
+def _texels(mesh: trimesh.Trimesh, size: int, tick: Callable[[], None] = lambda: None) -> _Texels:
     """The texels touched by a chart, each with the nearest point of its triangle."""
     corners = coordinates(mesh)[mesh.faces] * (size, -size) + (0.0, size)
     # Half a diagonal beyond an edge, so that no texel touched by a triangle is missed. A texel whose centre lies in
     # a triangle is that triangle's; only border texels compete by distance.
     reach = 0.5**0.5
-    _, face, inside = _rasterise(corners, size, size, reach, lambda face, inside, away: np.maximum(away, 0.0))
+    _, face, inside = _rasterise(corners, size, size, reach, lambda face, inside, away: np.maximum(away, 0.0), tick)
     index = np.flatnonzero(face >= 0)
     face, inside = face[index], np.clip(inside[index], 0.0, None)
     inside /= inside.sum(axis=1, keepdims=True)
@@ -128,6 +135,7 @@ def _rasterise(
     width: int,
     reach: float,
     cost: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    tick: Callable[[], None],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For every pixel, the triangle of least cost among those whose edges lie within `reach` of its centre.
 
@@ -145,6 +153,7 @@ def _rasterise(
     high = np.clip(np.floor(highest + reach - 0.5), -1, (width - 1, height - 1)).astype(np.int64)
     span = np.maximum(high - low + 1, 0) * (altitude[:, :1] > 0)
     for faces in _batches(span[:, 0] * span[:, 1]):
+        tick()
         face, x, y = _boxes(faces, low, span)
         offset = np.stack([x + 0.5, y + 0.5], axis=1) - corners[face, 0]
         tail = np.einsum("nki,ni->nk", gradient[face], offset)
@@ -186,7 +195,9 @@ def _boxes(faces: np.ndarray, low: np.ndarray, span: np.ndarray) -> tuple[np.nda
     return face, low[face, 0] + x, low[face, 1] + y
 
 
-def _sight(mesh: trimesh.Trimesh, texels: _Texels, camera: Cameras, picture: Tensor) -> _Sight:
+def _sight(
+    mesh: trimesh.Trimesh, texels: _Texels, camera: Cameras, picture: Tensor, tick: Callable[[], None]
+) -> _Sight:
     """The texels that one view shows, with their colours and weights."""
     height, width = picture.shape[1:]
     texel, cosine = _facing(mesh, texels, camera)
@@ -196,7 +207,7 @@ def _sight(mesh: trimesh.Trimesh, texels: _Texels, camera: Cameras, picture: Ten
     texel, cosine, position, depth = texel[inside], cosine[inside], position[inside], depth[inside]
     pixel = position[:, 1].astype(np.int64) * width + position[:, 0].astype(np.int64)
 
-    nearest = _depths(mesh, camera, height, width)
+    nearest = _depths(mesh, camera, height, width, tick)
     # A texel lies up to half a diagonal from its pixel's centre, where the depth was taken: allow for the slope.
     pitch = depth * (2 * np.tan(camera.fov.item() / 2) / height)
     slack = pitch * (0.5 + np.sqrt(0.5 * (1 - np.minimum(cosine, 1.0) ** 2)) / cosine)
@@ -227,7 +238,9 @@ def _positions(camera: Cameras, points: np.ndarray, height: int, width: int) -> 
     return position[0].numpy(), depth[0].numpy()
 
 
-def _depths(mesh: trimesh.Trimesh, camera: Cameras, height: int, width: int) -> np.ndarray:
+def _depths(
+    mesh: trimesh.Trimesh, camera: Cameras, height: int, width: int, tick: Callable[[], None] = lambda: None
+) -> np.ndarray:
     """(H W,) depth of the nearest surface at the pixels' centres, inf where there is none.
 
     Faces that reach behind the eye are left out.
@@ -237,7 +250,7 @@ def _depths(mesh: trimesh.Trimesh, camera: Cameras, height: int, width: int) -> 
     # 1/depth is linear on the screen.
     inverse = 1 / np.where(depth > 1e-6, depth, 1.0)[faces]
     cost = lambda face, inside, away: 1 / np.einsum("nk,nk->n", inside, inverse[face])
-    return _rasterise(corners[faces], height, width, 1e-9, cost)[0]
+    return _rasterise(corners[faces], height, width, 1e-9, cost, tick)[0]
 
 
 def _jumps(depths: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -273,14 +286,18 @@ def _mean(sights: list[_Sight], count: int) -> tuple[np.ndarray, np.ndarray]:
     return colour / np.maximum(total, 1e-12)[:, None], total
 
 
-def _solve(sights: list[_Sight], start: np.ndarray) -> np.ndarray:
+def _solve(sights: list[_Sight], start: np.ndarray, tick: Callable[[], None]) -> np.ndarray:
     """The least-squares texture (T, 3) of the module's docstring, by conjugate gradients from the start."""
     blocks, residuals = zip(*(_equations(sight, start) for sight in sights), strict=True)
     matrix = sparse.vstack(blocks, format="csr")
     transposed = matrix.T.tocsr()
     # A's rows sum to one, so those of A' W A, summed over the texels, give the weight of all pixels.
     pull = PULL * np.float32((transposed @ matrix.sum(axis=1)).mean())
-    normal = lambda x: transposed @ (matrix @ x) + pull * x
+
+    def normal(x: np.ndarray) -> np.ndarray:
+        tick()
+        return transposed @ (matrix @ x) + pull * x
+
     step = _conjugate(normal, transposed @ np.concatenate(residuals), STEPS)
     return np.clip(start + step, 0.0, 1.0)
 

@@ -37,6 +37,7 @@ def extract(
     faces: int = 20_000,
     bound: float = 1.0,
     device: torch.device | str = "cpu",
+    tick: Callable[[], None] = lambda: None,
 ) -> trimesh.Trimesh:
     """The outer surface of the largest body in [-bound, bound]^3 with density above `level`, or hidden by density.
 
@@ -44,6 +45,7 @@ def extract(
     opaque. It is read without gradients at the centres of resolution^3 cells, about 65 thousand at a time. Smaller
     bodies and enclosed cavities are dropped. The mesh is watertight, its normals point outward, and it has at most
     `faces` triangles (rarely a few more, where only that keeps a tangled body closed). Draws nothing at random.
+    `tick` is called often and may raise, to stop.
 
     Raises ValueError if nothing reaches the level or is hidden, or if the density is NaN somewhere.
     """
@@ -52,27 +54,33 @@ def extract(
             "extract needs resolution >= 2, faces >= 4, level > 0 and bound > 0, "
             f"got {resolution}, {faces}, {level} and {bound}"
         )
-    sigma = _sample(density, resolution, bound, device)
-    signed = _signed(sigma, level, 2 * bound / resolution)
+    sigma = _sample(density, resolution, bound, device, tick)
+    signed = _signed(sigma, level, 2 * bound / resolution, tick)
     if not signed.max() > 0:
         reached = f"exceeds {level:g} only in specks smaller than a cell of the grid"
         if sigma.max() <= level:
             reached = f"reaches only {sigma.max():.3g} in [-{bound:g}, {bound:g}]^3, and nothing is hidden by it"
         raise ValueError(f"the field is empty: its density {reached}; sample with more steps or another seed")
+    tick()
     vertices, triangles, _, _ = marching_cubes(signed, 0.0, gradient_direction="ascent")
     cells = vertices - 1.5  # two layers of padding, and the first cell's centre is half a cell inside
     mesh = _largest(trimesh.Trimesh((2 * cells / resolution - 1) * bound, triangles, process=False))
-    return _largest(_decimated(mesh, faces))
+    return _largest(_decimated(mesh, faces, tick))
 
 
 def _sample(
-    density: Callable[[Tensor], Tensor], resolution: int, bound: float, device: torch.device | str
+    density: Callable[[Tensor], Tensor],
+    resolution: int,
+    bound: float,
+    device: torch.device | str,
+    tick: Callable[[], None],
 ) -> np.ndarray:
     """(R, R, R) float32 density at the centres of the cells, indexed x, y, z."""
     axis = ((2 * torch.arange(resolution) + 1) / resolution - 1) * bound
     slabs = []
     with torch.no_grad():
         for part in axis.split(max(1, CHUNK // resolution**2)):
+            tick()
             points = torch.cartesian_prod(part, axis, axis).to(device)
             value = density(points)
             if value.shape != points.shape[:1]:
@@ -89,12 +97,12 @@ def _sample(
     return sigma
 
 
-def _signed(sigma: np.ndarray, level: float, cell: float) -> np.ndarray:
+def _signed(sigma: np.ndarray, level: float, cell: float, tick: Callable[[], None]) -> np.ndarray:
     """A bounded function whose zero is the surface, with empty layers around it that close the surface."""
     # Marching on opacity, not density: a density of 1000 beside 0 would drag the crossing to the empty side.
     sigma = np.maximum(sigma, 0.0)
     opaque = _smoothed(sigma / level)
-    hidden = _smoothed(_depth(sigma, cell) / -np.log(1 - HIDDEN))
+    hidden = _smoothed(_depth(sigma, cell, tick) / -np.log(1 - HIDDEN))
     signed = np.maximum(opaque, hidden)
     # Crossings kept off the grid's corners: there several vertices would coincide and triangles would collapse.
     return np.where(np.abs(signed) < NUDGE, np.copysign(NUDGE, signed), signed)
@@ -110,7 +118,7 @@ def _smoothed(halvings: np.ndarray) -> np.ndarray:
     return ndimage.gaussian_filter(opacity, BLUR, mode="constant") - 0.5
 
 
-def _depth(sigma: np.ndarray, cell: float) -> np.ndarray:
+def _depth(sigma: np.ndarray, cell: float, tick: Callable[[], None] = lambda: None) -> np.ndarray:
     """(R, R, R) optical depth between a cell's centre and the outside, in the clearest of the grid's 26 directions."""
     least = np.full_like(sigma, np.inf)
     for direction in product((-1, 0, 1), repeat=3):
@@ -122,6 +130,7 @@ def _depth(sigma: np.ndarray, cell: float) -> np.ndarray:
             slabs, nearest = (np.moveaxis(grid, axis, 0)[flipped] for grid in (sigma, least))
             depth = np.zeros_like(slabs[0])  # up to the farther side of the slab before
             for slab, shallowest in zip(slabs, nearest, strict=True):
+                tick()
                 depth = np.pad(depth, 1)[1 - a : len(depth) + 1 - a, 1 - b : len(depth) + 1 - b] + half * slab
                 np.minimum(shallowest, depth, out=shallowest)
                 depth = depth + half * slab
@@ -142,10 +151,11 @@ def _compact(vertices: np.ndarray, faces: np.ndarray) -> trimesh.Trimesh:
     return trimesh.Trimesh(vertices[used], index.reshape(-1, 3), process=False)
 
 
-def _decimated(mesh: trimesh.Trimesh, faces: int) -> trimesh.Trimesh:
+def _decimated(mesh: trimesh.Trimesh, faces: int, tick: Callable[[], None]) -> trimesh.Trimesh:
     """The mesh with at most `faces` triangles, still closed. Mending adds a few, which the next round aims below."""
     target = faces
     for _ in range(6):
+        tick()
         if len(mesh.faces) <= faces:
             break
         vertices, triangles = fast_simplification.simplify(mesh.vertices, mesh.faces, target_count=max(target, 4))

@@ -6,31 +6,29 @@ uv is in [0, 1]^2 with the origin at the bottom left, v up (trimesh, OpenGL, Ble
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import trimesh
-import xatlas
+
+from .atlas import charts_apart
 
 CHARTS = 64
-GUTTER = 4
 
 
-def unwrap(mesh: trimesh.Trimesh, size: int = 1024) -> trimesh.Trimesh:
+def unwrap(mesh: trimesh.Trimesh, size: int = 1024, tick: Callable[[], None] = lambda: None) -> trimesh.Trimesh:
     """The same surface with texture coordinates for a picture of size x size, in `visual.uv` (V, 2).
 
     Vertices are repeated along seams, so V grows by a quarter or so; faces keep their number, order and winding,
     and vertex normals are those of the seamless mesh. Charts do not overlap and lie about three pixels of that picture apart.
-    Raises ValueError for a mesh without faces.
+    `tick` is called often and may raise, to stop. Raises ValueError for a mesh without faces.
     """
     if not len(mesh.faces):
         raise ValueError("the mesh to unwrap has no faces")
-    atlas = xatlas.Atlas()
     # xatlas takes time that grows faster than linearly with the faces in a chart. Small charts make it 3 times as fast.
-    charts, pack = xatlas.ChartOptions(), xatlas.PackOptions()
-    charts.max_chart_area = mesh.area / CHARTS
-    pack.resolution, pack.padding = size, GUTTER
-    atlas.add_mesh(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32))
-    atlas.generate(charts, pack)
-    source, faces, uv = atlas.get_mesh(0)
+    source, faces, uv = charts_apart(
+        mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32), mesh.area / CHARTS, size, tick
+    )
     return trimesh.Trimesh(
         mesh.vertices[source],
         faces.astype(np.int64),
