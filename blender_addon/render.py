@@ -13,11 +13,10 @@ from mathutils import Vector
 from .scene import tree_of
 
 SIZE = (960, 600)
-SAMPLES = 32
 GREY = (0.6, 0.6, 0.6, 1.0)
 
 
-def render(path: Path, things: list[bpy.types.Object], samples: int = SAMPLES) -> None:
+def render(path: Path, things: list[bpy.types.Object], samples: int) -> None:
     """Write a PNG of the scene. Without a camera of its own it is seen from where `things` fill the picture, and from
     its middle where there are none; without a world, a light is lit. The scene is left as it was.
 

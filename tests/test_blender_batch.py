@@ -17,7 +17,7 @@ bpy = pytest.importorskip("bpy", reason="needs Blender as a module: pip install 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from blender_addon import batch  # noqa: E402
+from blender_addon import arguments, batch  # noqa: E402
 
 
 @pytest.fixture
@@ -125,10 +125,10 @@ def test_a_list_of_jobs(here):
         {"kind": "panorama", "prompt": "sea", "width": 128},
     ]
     Path("jobs.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    asked = batch._parser().parse_args(
+    asked = arguments.parser().parse_args(
         ["--prompts", "jobs.jsonl", "-o", "a.blend", "--quality", "draft", "--steps", "9"]
     )
-    one, two = batch._items(asked)
+    one, two = arguments.items(asked)
     assert (one.seed, one.settings["steps"], one.options["faces"], one.options["texture"]) == (3, 5, 700, 512)
     assert (two.kind, two.seed, two.settings["steps"], two.options["width"]) == ("panorama", 0, 9, 128)
 

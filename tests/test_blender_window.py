@@ -17,7 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "window"))
 
-from desktop import HEIGHT, PYTHON, REPOSITORY, WIDTH, Desktop, desktop, missing, until
+from desktop import HEIGHT, PYTHON, WIDTH, Desktop, desktop, missing, until
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "can run")
 
@@ -36,16 +36,9 @@ def blender(tmp_path_factory):
     """Blender with the extension installed by its own commands, the tab open, and the stand-in as its worker."""
     root = tmp_path_factory.mktemp("window")
     with desktop(root) as made:
-        addon, archive = REPOSITORY / "blender_addon", root / "pullback.zip"
-        for command in (
-            f"build --source-dir {addon} --output-filepath {archive}",
-            f"validate {archive}",
-            f"install-file -r user_default --enable {archive}",
-        ):
-            made.tool(f"blender --command extension {command}", 300)
+        made.install()
         made.start("--offline-mode")
         open_tab(made)
-        made.stand_in = stand_in(root)
         yield made
 
 
@@ -53,7 +46,7 @@ def blender(tmp_path_factory):
 def tidy(blender, request):
     """Every test starts with the default scene, no jobs, and the stand-in; one that fails leaves a picture."""
     failed = request.session.testsfailed
-    use(blender, blender.stand_in)
+    use(blender, blender.stand_in())
     blender.ask(
         JOBS
         + "while jobs.queue:\n    jobs.cancel(jobs.queue[0].number); jobs._stop(''); jobs.dismiss(jobs.queue[0].number)\n"
@@ -68,14 +61,6 @@ def tidy(blender, request):
     if request.session.testsfailed > failed and blender.alive:
         screen = blender.picture(blender.root / f"{request.node.name}.png")
         request.node.add_report_section("teardown", "screen", f"{screen} {blender.ask(STATES)}")
-
-
-def stand_in(root: Path) -> str:
-    """A Python whose `pullback.worker` is the stand-in."""
-    python = root / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={REPOSITORY}/tests/stand_in exec /usr/bin/python3 "$@"\n')
-    python.chmod(0o755)
-    return str(python)
 
 
 def open_tab(blender: Desktop) -> None:
@@ -326,7 +311,7 @@ def test_quitting_ends_the_worker_and_the_next_session_goes_on(blender, tmp_path
     shutil.copytree(blender.home, root / "home")
     with desktop(root) as other:
         other.start("--offline-mode")
-        use(other, stand_in(root))
+        use(other, other.stand_in())
         prompt(other, "a waiting ball")
         other.ask("bpy.ops.pullback.generate_object()")
         until(lambda: other.ask(STATES)[0][1] >= 2, 60, "two moves")

@@ -52,6 +52,7 @@ class Desktop:
         self._blender: subprocess.Popen[bytes] | None = None
         self._keeper: subprocess.Popen[bytes] | None = None
         self._screen: subprocess.Popen[bytes] | None = None
+        self._others: list[subprocess.Popen[str]] = []
         self.display = ""
 
     # The inside
@@ -68,13 +69,17 @@ class Desktop:
         return ["nsenter", f"--mount=/proc/{self._keeper.pid}/ns/mnt", "chroot", str(FOLDER), "/bin/sh", "-c",
                 f"exec env -i {variables} {command}"]  # fmt: skip
 
+    def run(self, command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, however that is."""
+        return subprocess.run(self._inside(command), capture_output=True, text=True, timeout=timeout)
+
     def tool(self, command: str, timeout: float = 60) -> str:
         """Run a command to its end; what it printed. AssertionError where it failed."""
-        done = subprocess.run(self._inside(command), capture_output=True, text=True, timeout=timeout)
+        done = self.run(command, timeout)
         assert done.returncode == 0, f"{command}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
         return done.stdout
 
-    def open(self) -> None:
+    def open(self, screen: bool = True) -> None:
         """Mount, and start the screen."""
         mounts = ["mount -t proc proc {f}/proc", "mount --rbind /dev {f}/dev", "mount -t tmpfs tmpfs {f}/tmp"]
         for bound in {REPOSITORY, Path(sys.prefix), Path(sys.base_prefix), self.root}:
@@ -92,15 +97,42 @@ class Desktop:
         )
         (FOLDER / PYTHON.strip("/")).parent.parent.unlink(missing_ok=True)
         (FOLDER / PYTHON.strip("/")).parent.parent.symlink_to(sys.prefix)
+        if not screen:
+            return
         number = self.root / "display"
         number.unlink(missing_ok=True)
-        screen = f"{WIDTH}x{HEIGHT}x24"
+        size = f"{WIDTH}x{HEIGHT}x24"
         self._screen = subprocess.Popen(
-            self._inside(f"Xvfb -displayfd 9 -screen 0 {screen} +extension GLX -nolisten tcp 9>{number} 2>/dev/null"),
+            self._inside(f"Xvfb -displayfd 9 -screen 0 {size} +extension GLX -nolisten tcp 9>{number} 2>/dev/null"),
             start_new_session=True,
         )
         until(lambda: number.exists() and number.read_text().strip(), 30, "the virtual screen")
         self.display = f":{number.read_text().strip()}"
+
+    def install(self) -> None:
+        """Install the extension, built and checked, with Blender's own commands."""
+        addon, archive = REPOSITORY / "blender_addon", self.root / "pullback.zip"
+        for command in (
+            f"build --source-dir {addon} --output-filepath {archive}",
+            f"validate {archive}",
+            f"install-file -r user_default --enable {archive}",
+        ):
+            self.tool(f"blender --command extension {command}", 300)
+
+    def stand_in(self) -> str:
+        """A Python whose `pullback.worker` is the stand-in."""
+        python = self.root / "python"
+        python.write_text(f'#!/bin/sh\nPYTHONPATH={REPOSITORY}/tests/stand_in exec /usr/bin/python3 "$@"\n')
+        python.chmod(0o755)
+        return str(python)
+
+    def popen(self, command: str) -> subprocess.Popen[str]:
+        """Start a command without a window; its number is that of the command itself."""
+        made = subprocess.Popen(
+            self._inside(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self._others.append(made)
+        return made
 
     def start(self, *arguments: str) -> None:
         """Start Blender and wait until it answers."""
@@ -211,7 +243,7 @@ class Desktop:
 
     def close(self) -> None:
         """End everything that was started, and with the keeper the mounts."""
-        started = [p for p in (self._blender, self._screen, self._keeper) if p is not None]
+        started = [p for p in (*self._others, self._blender, self._screen, self._keeper) if p is not None]
         for process in started:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -223,11 +255,11 @@ class Desktop:
 
 
 @contextlib.contextmanager
-def desktop(root: Path) -> Iterator[Desktop]:
-    """A screen without Blender yet; all is gone at the end."""
+def desktop(root: Path, screen: bool = True) -> Iterator[Desktop]:
+    """A screen, if wanted, without Blender yet; all is gone at the end."""
     made = Desktop(root)
     try:
-        made.open()
+        made.open(screen)
         yield made
     finally:
         made.close()
