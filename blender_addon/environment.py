@@ -28,6 +28,8 @@ NEEDED = ("torch", "numpy", "safetensors", "PIL", "scipy", "trimesh", "skimage",
           "filelock", "typer", "rich")  # fmt: skip
 OPTIONAL = ("diffusers", "transformers", "accelerate")
 CPU_ONLY = "https://download.pytorch.org/whl/cpu"
+STEPS = ("Making the environment", "Renewing pip", "Installing torch", "Installing Pullback")
+TORCH = STEPS[2]
 REASONS = {
     "ensurepip is not available|No module named '?(venv|ensurepip)": "this Blender uses the system's Python, which lacks "
     "venv: install the package python3-venv and try again",
@@ -157,9 +159,13 @@ class Commands:
             for line in self._process.stdout or ():
                 self._fresh.put(line.rstrip())
             code = self._process.wait()
-            if code:
+            if code and (self.stopped or not self._go_on()):
                 self.error = "stopped" if self.stopped else f"{Path(command[0]).name} ended with code {code}"
                 return
+
+    def _go_on(self) -> bool:
+        """Whether a command that failed may be left out."""
+        return False
 
     def poll(self) -> bool:
         """Take in what was printed; whether all is over."""
@@ -211,10 +217,8 @@ class Creation(Commands):
     """A new virtual environment in `folder` with pullback installed from its wheel. Of one that fails or is stopped
     nothing is left. said: translates what went wrong.
 
-    `step` counts the STEPS, `download` says how far the current one is: bytes that are here and bytes in all.
+    `step` counts the `steps`, `download` says how far the current one is: bytes that are here and bytes in all.
     """
-
-    STEPS = ("Making the environment", "Renewing pip", "Installing torch", "Installing Pullback")
 
     def __init__(
         self, folder: Path, wheel: Path, extras: str = "", base: str = sys.executable, said: Callable[[str], str] = str
@@ -223,19 +227,23 @@ class Creation(Commands):
         self.folder, self._said = folder, said
         pip = [str(folder / BIN / f"python{EXE}"), "-m", "pip", "install", "--disable-pip-version-check"]
         raw = ["--progress-bar", "raw"]  # pip has it since 24.1, Blender's Python may come with an older one
-        super().__init__(
-            [
-                [base, "-I", "-m", "venv", "--clear", str(folder)],
-                [*pip, "--progress-bar", "off", "--upgrade", "pip"],
-                [*pip, *raw, *_index(), "torch"],
-                [*pip, *raw, f"{wheel}{extras}"],
-            ]
-        )
+        venv = [base, "-I", "-m", "venv", "--clear", str(folder)]
+        newer = [*pip, "--progress-bar", "off", "--upgrade", "pip"]
+        torch, pullback = [*pip, *raw, "--index-url", CPU_ONLY, "torch"], [*pip, *raw, f"{wheel}{extras}"]
+        commands = dict(zip(STEPS, (venv, newer, torch, pullback), strict=True))
+        if not _cpu_only():
+            del commands[TORCH]
+        self.steps = list(commands)
+        super().__init__(list(commands.values()))
 
     def _run(self, commands: list[list[str]]) -> None:
         super()._run(commands)
         if self.error:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _go_on(self) -> bool:
+        # Where that index cannot be had, the next step brings the torch of the usual one: larger, and as good.
+        return self.steps[self.step] == TORCH
 
     def _take(self, line: str) -> None:
         counted = re.fullmatch(r"Progress (\d+) of (\d+)", line)
@@ -252,7 +260,6 @@ class Creation(Commands):
         return next((self._said(why) for sign, why in REASONS.items() if re.search(sign, told)), self.error)
 
 
-def _index() -> list[str]:
-    """Where torch comes from: on Linux the usual index brings gigabytes of CUDA, of no use without an NVIDIA card."""
-    nvidia = shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists()
-    return ["--extra-index-url", CPU_ONLY] if sys.platform == "linux" and not nvidia else []
+def _cpu_only() -> bool:
+    """Whether the usual index would bring gigabytes of CUDA that nothing here can use: Linux without an NVIDIA card."""
+    return sys.platform == "linux" and not (shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists())

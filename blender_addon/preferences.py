@@ -118,7 +118,7 @@ def _creation(column: bpy.types.UILayout, task: environment.Creation | None) -> 
     """The button that makes an environment; while it is made, how far it is, and a button that stops it."""
     if task is not None and not task.poll():
         row = column.row()
-        row.progress(factor=task.step / len(task.STEPS), text=_step(task), type="BAR", translate=False)
+        row.progress(factor=task.step / len(task.steps), text=_step(task), type="BAR", translate=False)
         row.operator("pullback.cancel_environment", text="", icon="CANCEL")
         lines = _tail(task, 1)
     else:
@@ -132,7 +132,7 @@ def _creation(column: bpy.types.UILayout, task: environment.Creation | None) -> 
 
 def _step(task: environment.Creation) -> str:
     """What is being done, and how much of the current download is here."""
-    text = f"{said(task.STEPS[task.step])} ({task.step + 1} / {len(task.STEPS)})"
+    text = f"{said(task.steps[task.step])} ({task.step + 1} / {len(task.steps)})"
     if task.download is None:
         return text
     here, whole = (round(size / 1e6) for size in task.download)
