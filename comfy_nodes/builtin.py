@@ -1,7 +1,7 @@
 """Built-in: toybox as a genuine MODEL, CLIP and VAE, with the core's own network and words.
 
 The CLIP's conditioning is the encoded prompt (B, LENGTH, 2 width), and its pooled output (B, 1) says whether the prompt
-is of a landscape: without a camera, that is seen level. Cameras come with each call of Field Sampler (signals.CAMERA).
+is of a landscape. Cameras come with each call of Field Sampler (signals.CAMERA); without one, `_unseen` is in its place.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import comfy.conds
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
+import comfy.patcher_extension
 import comfy.sd
 import comfy.supported_models_base
 import torch
 from torch import Tensor, nn
 
 from ..core.pullback.generative.toybox import words
-from ..core.pullback.generative.toybox.model import ToyboxModel, check, network
+from ..core.pullback.generative.toybox.model import ToyboxModel, camera_tensor, check, network
 from ..core.pullback.generative.toybox.network import ANY, ORBIT, PITCH, SIGMA_DATA
 from .signals import CAMERA, ToyboxFormat
 
@@ -37,7 +38,7 @@ class Net(nn.Module):
         self.toybox.to(device)
 
     def forward(
-        self, x: Tensor, t: Tensor, context: Tensor | None = None, y: Tensor | None = None, control: Any = None,
+        self, x: Tensor, t: Tensor, context: Tensor | None = None, control: Any = None,
         transformer_options: dict[str, Any] | None = None, **_: Any,
     ) -> Tensor:  # fmt: skip
         """The network's output for x (B, 4, 64, 64) in EDM's scaling, t (B,) = ln(sigma) / 4."""
@@ -49,18 +50,24 @@ class Net(nn.Module):
             raise ValueError(
                 "toybox was given another model's conditioning: encode the prompt with Toybox Loader's CLIP"
             )
-        camera = (transformer_options or {}).get(CAMERA)
-        camera = _unseen(x, y) if camera is None else camera.to(x).repeat(len(x) // len(camera), 1)
+        camera = (transformer_options or {}).get(CAMERA, camera_tensor(None, 1))
+        camera = camera.to(x).repeat(len(x) // len(camera), 1)
         dark = (camera[:, 2] == ORBIT) & (torch.exp(4 * t) < ToyboxModel.dark_below)
         return self.toybox.predict(x, t.to(x), context.to(x), camera, (~dark).to(x))
 
 
-def _unseen(x: Tensor, y: Tensor | None) -> Tensor:
-    """(B, 3) cameras where there is no view: level for landscapes, any for objects."""
-    level = torch.zeros(len(x)).to(x) if y is None else y[:, 0].to(x)
-    return torch.stack(
-        [torch.zeros_like(level), torch.zeros_like(level), torch.where(level > 0.5, PITCH, ANY).to(x)], -1
-    )
+def _unseen(
+    executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: Any = None
+) -> Tensor:
+    """Around a guider's estimates: without a camera, a landscape is seen level and an object from anywhere.
+
+    That goes by the positive prompt and holds for the negative as well, as in the core.
+    """
+    options = model_options or {}
+    pooled = [cond.get("pooled_output") for cond in executor.class_obj.conds.get("positive") or ()]
+    level = any(bool((each[:, 0] > 0.5).any()) for each in pooled if each is not None)
+    told = {CAMERA: camera_tensor(None, 1, PITCH if level else ANY), **options.get("transformer_options", {})}
+    return executor(x, timestep, {**options, "transformer_options": told}, seed)
 
 
 def _hosted(module: nn.Module, operations: Any) -> None:
@@ -84,10 +91,6 @@ class Base(comfy.model_base.BaseModel):
 
     def __init__(self, config: Any, device: Any = None):
         super().__init__(config, model_type=comfy.model_base.ModelType.EDM, device=device, unet_model=Net)
-
-    def encode_adm(self, **kwargs: Any) -> Tensor | None:
-        """The pooled output as it is."""
-        return kwargs.get("pooled_output")
 
 
 class Config(comfy.supported_models_base.BASE):
@@ -194,6 +197,7 @@ def _model() -> Any:
     config = Config({})
     config.set_inference_dtype(torch.float32, None)
     patcher = comfy.model_patcher.ModelPatcher(Base(config, offload), load_device=device, offload_device=offload)
+    patcher.add_wrapper(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, _unseen)
     # Pictures lie in [-1, 1]; the core cuts the guided estimate in the same way.
     patcher.set_model_sampler_post_cfg_function(lambda args: args["denoised"].clamp(-1, 1))
     return patcher

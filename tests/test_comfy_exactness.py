@@ -86,11 +86,20 @@ def test_every_part_of_the_guider_takes_part(kind):
             assert (ours(other, host.Seeded(3), sigmas, scale * size) - first).abs().max() > 1e-3
 
 
-def test_toybox_in_comfyui_is_the_core_s_toybox(toybox):
+@pytest.mark.parametrize(
+    "prompt, negative",
+    [
+        ("a red mushroom", ""), ("mountains at sunset", ""), ("mountains at sunset", "a red car"),
+        ("a red mushroom", "the sea"),
+    ],
+)  # fmt: skip
+def test_toybox_in_comfyui_is_the_core_s_toybox(toybox, prompt, negative):
     """One denoising step through the guider equals the core's denoiser, with and without a camera."""
-    model, positive, negative, *_ = toybox
-    core = part("core.pullback.generative.toybox.model").ToyboxModel().denoiser("a red mushroom", "", 2.0)
+    model, words = toybox[0], part("comfy_nodes.builtin").load()[1]
+    core = part("core.pullback.generative.toybox.model").ToyboxModel().denoiser(prompt, negative, 2.0)
     cameras = part("core.pullback.geometry.cameras").turntable(3)
+    outward = part("core.pullback.geometry.sphere").headings(torch.arange(3.0), torch.tensor([-0.5, 0.0, 0.5]), 1.0)
+    views = {"none": None, "cameras": cameras, "headings": outward}
     x = torch.randn(3, 4, 64, 64, generator=torch.Generator().manual_seed(0))
     seen = {}
 
@@ -99,16 +108,16 @@ def test_toybox_in_comfyui_is_the_core_s_toybox(toybox):
             rungs = host.ladder(model_wrap.inner_model.model_sampling, sigmas)
             denoise = host.Denoiser(model_wrap, extra_args, rungs, True, set(), 2)
             for sigma in (2.0, 0.5):  # lit and bare
-                for name, view in (("none", None), ("cameras", cameras)):
+                for name, view in views.items():
                     seen[sigma, name] = denoise(sigma * x, torch.tensor(sigma), view)
             return noise
 
     sigmas = torch.tensor([2.0, 0.5, 0.0])
-    made = guider(model, positive, negative, 2.0)
+    encoded = (words.encode_from_tokens_scheduled(words.tokenize(text)) for text in (prompt, negative))
+    made = guider(model, *encoded, 2.0)
     made.sample(torch.zeros(2, 4, 64, 64), torch.zeros(2, 4, 64, 64), Once(), sigmas, disable_pbar=True, seed=0)
     for (sigma, name), got in seen.items():
-        view = cameras if name == "cameras" else None
-        assert torch.allclose(got, core(sigma * x, torch.tensor(sigma), view), atol=2e-5), (sigma, name)
+        assert torch.allclose(got, core(sigma * x, torch.tensor(sigma), views[name]), atol=2e-5), (sigma, name)
     assert (seen[2.0, "none"] - seen[2.0, "cameras"]).abs().max() > 0.05
 
 
