@@ -132,7 +132,8 @@ class Nerf(Plan):
             "elevations": (self.lowest, self.highest), "distance": self.distance, "fov": math.radians(self.fov),
         }  # fmt: skip
         some, more = (
-            FreshViews(functools.partial(tasks.orbiting, n, **cameras), (n, *_shape(sized))) for n in (count, 2 * count)
+            FreshViews(functools.partial(tasks.orbiting, n, **cameras), (n, *_shape(sized)))
+            for n in (count, max(32, count))
         )
         return replace(recipe, diffrep=diffrep, fit=diffrep.fit, views=some, last_views=more)
 

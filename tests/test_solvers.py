@@ -84,6 +84,14 @@ def test_the_last_fit_ends_on_the_answer():
     assert (params["x"] - torch.linalg.pinv(a) @ b).abs().max() < 1e-4
 
 
+def test_the_last_fit_may_have_a_lower_rate():
+    start = {"x": torch.zeros(1, dtype=F64)}
+    for last, moved in ((False, 0.1), (True, 0.025)):  # Adam's first step is as long as its rate
+        solver = Adam(1, 1, 0.1, last_rate=0.25)
+        params, _, _ = solver(lambda p: p["x"] - 1, start, solver.init(start), last)
+        assert abs(float(params["x"]) - moved) < 1e-9
+
+
 def test_adam_works_where_gradients_are_off():
     adam, start = Adam(steps=3, lr=0.1), {"x": torch.zeros(2)}
     with torch.no_grad():

@@ -9,6 +9,7 @@ and may be a new random part of the problem at each call. `last` marks the final
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -38,7 +39,8 @@ class Adam:
     """`steps` Adam steps on the mean squared residual (Kingma & Ba 2015), `last_steps` at the final fit.
 
     keep: carry the moments from one diffusion step to the next. lr: one for all parameters, or one per name.
-    The final fit's rate falls to zero along a half cosine, so that it ends on the answer and not around it.
+    The final fit's rate falls from `last_rate` of the others' to zero along a half cosine, so that it ends on the answer
+    and not around it.
     """
 
     steps: int = 10
@@ -46,6 +48,7 @@ class Adam:
     lr: float | Mapping[str, float] = 4e-3
     betas: tuple[float, float] = (0.9, 0.99)
     keep: bool = True
+    last_rate: float = 1.0
 
     def init(self, params: Params) -> SolverState:
         moments = {f"{m}.{name}": torch.zeros_like(p) for name, p in params.items() for m in ("m", "v")}
@@ -62,7 +65,7 @@ class Adam:
         for step in range(steps):
             loss = residual(params).square().mean()
             gradients = torch.autograd.grad(loss, list(params.values()))
-            decay = 0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * step / steps))) if last else 1.0
+            decay = self.last_rate * (0.5 + 0.5 * math.cos(math.pi * step / steps)) if last else 1.0
             self._update(params, gradients, state, decay)
         return {k: p.detach() for k, p in params.items()}, state, steps
 

@@ -158,10 +158,10 @@ def object_recipe(model: Model, settings: Settings) -> Recipe:
     diffrep = VoxelRadiance(kind, model.channels, model.size, voxels=voxels)
     some, more = (
         FreshViews(functools.partial(orbiting, count), (count, model.channels, model.size, model.size))
-        for count in (settings.views, 2 * settings.views)
+        for count in (settings.views, max(32, settings.views))
     )
     rates = {"density": 0.15, "features": 0.08, "background": 0.01}
-    solver = Adam(20, 60, rates, betas=(0.9, 0.95))
+    solver = Adam(20, 60, rates, betas=(0.9, 0.95), last_rate=0.25)
     return Recipe(diffrep, some, solver, _range(model, 20.0, 0.05), 0.0, diffrep.fit, more)
 
 
