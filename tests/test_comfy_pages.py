@@ -6,8 +6,9 @@ import json
 
 import comfyui
 import pytest
+from comfy_page import browser, browser_missing
 
-REASON = comfyui.missing() or comfyui.browser_missing()
+REASON = comfyui.missing() or browser_missing()
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON or "all is here")
 WORKFLOWS = sorted((comfyui.ROOT / "workflows").glob("*.json"))
 
@@ -22,7 +23,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(server):
-    with comfyui.browser() as opened:
+    with browser() as opened:
         yield opened
 
 

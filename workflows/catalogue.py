@@ -1,0 +1,334 @@
+# ruff: noqa: E501  (notes are Markdown: a paragraph is a line)
+"""Catalogue: the saved workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from graph import Graph, Node
+
+
+def _prompts(g: Graph, loader: Node, text: str, negative: str = "") -> dict[str, Any]:
+    """What to draw and what to keep away from, encoded by a loader's CLIP."""
+    encoded = lambda **node: g.add("CLIPTextEncode", clip=(loader, 1), **node)
+    return {
+        "positive": encoded(text=text, title="What to draw", box=(320, 110)),
+        "negative": encoded(text=negative, title="What to keep away from", box=(320, 90)),
+    }
+
+
+def _guided(g: Graph, model: Node, words: dict[str, Any], seed: int, scheduler: str, steps: int) -> dict[str, Any]:
+    """What Field Sampler takes besides a field."""
+    return {
+        "noise": g.add("RandomNoise", noise_seed=seed),
+        "guider": g.add("CFGGuider", model=model, **words, cfg=2.0),
+        "sigmas": g.add("BasicScheduler", model=model, scheduler=scheduler, steps=steps, denoise=1.0),
+    }
+
+
+def _object(g: Graph, sampled: Node, **vae: Any) -> None:
+    """An object's file, its four sides, and its mesh in the viewer."""
+    g.add("PullbackSaveField", field=sampled, filename_prefix="fields/pullback")
+    g.column()
+    mesh = g.add("PullbackFieldToMesh", field=sampled, **vae)
+    g.thumbnail = [g.add("PreviewImage", images=(sampled, 2), title="The object from four sides", box=(340, 400))]
+    g.column()
+    _viewed(g, mesh, "3d/pullback", (440, 520))
+
+
+def _viewed(g: Graph, mesh: Node, prefix: str, box: tuple[int, int]) -> None:
+    saved = g.add("PullbackSaveTexturedGlb", mesh=mesh, filename_prefix=prefix)
+    g.add("Preview3D", model_file=saved, box=box)
+
+
+def text_to_nerf() -> Graph:
+    g = Graph("Text to NeRF")
+    g.column()
+    g.note(
+        """
+### Text to NeRF
+Press **Run**. Four views of the object sharpen in *Field Sampler*, then the textured mesh appears on the right. It lies in `output/3d`.
+
+- **What to draw**: the text. The built-in model knows 48 words: see the help page of *Toybox Loader*.
+- **Another object** of the same kind: the *seed*.
+- **Finer**: *steps* 50, and *resolution* 64 in *Voxel NeRF*.
+- **Your own checkpoint**: the workflow *Text to NeRF with your checkpoint*.
+""",
+        330,
+    )
+    toybox = g.add("PullbackToyboxLoader")
+    g.column()
+    words = _prompts(g, toybox, "a red mushroom")
+    nerf = g.add("PullbackVoxelNerf")
+    g.column()
+    sampler = g.add(
+        "PullbackFieldSamplerSimple", model=toybox, **words, field=nerf,
+        seed=0, steps=30, cfg=2.0, box=(340, 440),
+    )  # fmt: skip
+    _object(g, sampler)
+    return g
+
+
+def text_to_nerf_checkpoint() -> Graph:
+    g = Graph("Text to NeRF with your checkpoint", needs="a checkpoint")
+    g.column()
+    g.note(
+        """
+### Text to NeRF with your checkpoint
+1. Choose a checkpoint: SD 1.5 is the quickest, SDXL, SD3 and Flux work as well. LoRA loaders and ControlNet go between, as ever.
+2. Write the text twice: once in *View Prompts*, which tells the model the side it looks at, and once in *What to draw*.
+3. Press **Run**. On a graphics card, count a second or two per step and view; on a processor, hours: begin with 8 steps.
+
+The field lives in the model's latents, so its **VAE** is connected wherever pictures are made of it.
+""",
+        330,
+    )
+    loader = g.add("CheckpointLoaderSimple", ckpt_name="v1-5-pruned-emaonly-fp16.safetensors")
+    g.column()
+    text = "a red mushroom with white spots, plain white background"
+    sides = g.add("PullbackViewPrompts", clip=(loader, 1), text=text, box=(320, 140))
+    words = _prompts(g, loader, text, "blurry, cropped, text, several objects")
+    nerf = g.add("PullbackVoxelNerf", resolution=64)
+    g.column()
+    sampler = g.add(
+        "PullbackFieldSamplerSimple", model=loader, **words, field=nerf, vae=(loader, 2),
+        front=(sides, 0), side=(sides, 1), back=(sides, 2), overhead=(sides, 3), seed=0, steps=30, cfg=7.0,
+        box=(340, 440),
+    )  # fmt: skip
+    _object(g, sampler, vae=(loader, 2))
+    return g
+
+
+def panorama() -> Graph:
+    g = Graph("Panorama")
+    g.column()
+    g.note(
+        """
+### Panorama
+Press **Run**: one node makes the whole world. Its left edge is its right edge, so it can be put around a scene (Blender: *World*, *Environment Texture*).
+
+- Landscapes that the built-in model knows: *desert*, *forest*, *mountains*, *sea*, *sky*, *town*; at *dawn*, *noon*, *sunset*, *night*.
+- **width** may be anything: the field has no resolution of its own.
+- Your own model: put *Load Checkpoint* in the place of *Toybox Loader*, and *cfg* to 6 or so.
+""",
+        330,
+    )
+    toybox = g.add("PullbackToyboxLoader")
+    g.column()
+    words = _prompts(g, toybox, "mountains at sunset")
+    g.column()
+    world = g.add(
+        "PullbackPanoramaSiren", model=toybox, **words, vae=(toybox, 2), seed=0, steps=30,
+        cfg=2.0, projection="sphere", width=2048, views=12, box=(420, 480),
+    )  # fmt: skip
+    g.column()
+    g.thumbnail = [g.add("SaveImage", images=(world, 1), filename_prefix="pullback/panorama", box=(620, 420))]
+    g.add("PullbackSaveField", field=world, filename_prefix="fields/panorama")
+    return g
+
+
+def siren_image() -> Graph:
+    g = Graph("SIREN image at 8K")
+    g.column()
+    g.note(
+        """
+### An image without a resolution
+Press **Run**: the built-in model, which draws 64 x 64 pixels, makes a network over the plane; that is drawn at 8192 x 8192, tile by tile, and once more at 32768 x 32768 of which only a part is looked at.
+
+- 8192 x 8192 takes a few minutes on a processor and about 3 GB: lower *width* in *8K* for a quick look.
+- *left*, *top*, *crop_width* and *crop_height* choose the part.
+""",
+        270,
+    )
+    toybox = g.add("PullbackToyboxLoader")
+    siren = g.add("PullbackSirenImage")
+    g.column()
+    words = _prompts(g, toybox, "a blue fish")
+    sampler = g.add(
+        "PullbackFieldSamplerSimple", model=toybox, **words, field=siren,
+        seed=0, steps=50, cfg=2.0, box=(340, 520),
+    )  # fmt: skip
+    g.column()
+    whole = g.add("PullbackResolutionFreeDecode", field=sampler, width=8192, title="8K")
+    part = g.add(
+        "PullbackResolutionFreeDecode", field=sampler, width=32768, left=8192, top=14336, crop_width=1024,
+        crop_height=1024, title="A part of 32K",
+    )  # fmt: skip
+    g.column()
+    g.add("SaveImage", images=whole, filename_prefix="pullback/8k", box=(400, 420))
+    g.add("PreviewImage", images=part, title="1024 x 1024 pixels of 32768 x 32768", box=(400, 400))
+    g.thumbnail = [g.columns[-1][0]]
+    return g
+
+
+def same_noise() -> Graph:
+    g = Graph("Same noise in KSampler and Field Sampler")
+    g.column()
+    g.note(
+        """
+### The same noise three times
+Press **Run**: *KSampler* and *Field Sampler* start from the same noise and go through the same noise levels.
+
+- **Pixel Grid** is the field that is just its pixels: the result is KSampler's, to rounding.
+- **SIREN Image** is a network: the result is the same picture, seen through what a network can draw.
+
+Keep *seed*, *steps*, *cfg* and *scheduler* equal on both sides.
+""",
+        290,
+    )
+    toybox = g.add("PullbackToyboxLoader")
+    latent = g.add("PullbackEmptyToyboxLatent")
+    g.column()
+    words = _prompts(g, toybox, "a wooden chair")
+    parts = _guided(g, toybox, words, 7, "normal", 30)
+    g.column()
+    kept = g.add(
+        "KSampler", model=toybox, **words, latent_image=latent, seed=7, steps=30, cfg=2.0,
+        sampler_name="euler", scheduler="normal", denoise=1.0,
+    )  # fmt: skip
+    pixels = g.add("PullbackPixelGrid")
+    siren = g.add("PullbackSirenImage")
+    g.column()
+    decoded = g.add("VAEDecode", samples=kept, vae=(toybox, 2))
+    same = g.add("PullbackFieldSampler", **parts, field=pixels, title="Field Sampler on pixels")
+    like = g.add("PullbackFieldSampler", **parts, field=siren, title="Field Sampler on a SIREN")
+    g.column()
+    g.thumbnail = [
+        g.add("PreviewImage", images=source, title=title, box=(300, 320))
+        for source, title in ((decoded, "KSampler"), ((same, 2), "Pixel Grid"), ((like, 2), "SIREN Image"))
+    ]
+    return g
+
+
+def compared() -> Graph:
+    g = Graph("Pullback against SJC and SDS")
+    g.column()
+    g.note(
+        """
+### Sampling against optimising
+Press **Run**: the same model, prompt and field, three times:
+
+- **Field Sampler** walks down the noise levels once: another seed is another object.
+- **SJC** and **SDS** climb to a likely object at random noise levels; they want more evaluations and more guidance.
+
+30 steps of 8 views here cost 256 evaluations, 300 iterations of 8 views cost 2400. For equal cost, set *iterations* to 32.
+""",
+        280,
+    )
+    toybox = g.add("PullbackToyboxLoader")
+    nerf = g.add("PullbackVoxelNerf")
+    g.column()
+    words = _prompts(g, toybox, "a yellow duck")
+    parts = {**_guided(g, toybox, words, 0, "karras", 30), "field": nerf}
+    g.column()
+    sampled = g.add("PullbackFieldSampler", **parts, title="Pullback")
+    sjc = g.add("PullbackOptimise", **parts, rule="sjc", iterations=300, title="SJC")
+    sds = g.add("PullbackOptimise", **parts, rule="sds", iterations=300, title="SDS")
+    g.column()
+    g.thumbnail = [
+        g.add("PreviewImage", images=(source, 2), title=source.title, box=(340, 380)) for source in (sampled, sjc, sds)
+    ]
+    return g
+
+
+def panorama_from_parts() -> Graph:
+    g = Graph("Panorama from parts")
+    g.column()
+    g.note(
+        """
+### A panorama, and parts of it
+Press **Run**: what *PanoramaSIREN* does in one node, with every knob: **RePaint** (*eta*, *jump*, *repeats*) walks each stretch of noise levels twice, so that neighbouring views agree better.
+
+- For your own checkpoint, put *Load Checkpoint* in the place of *Toybox Loader*, connect its VAE to *Field Sampler* and to both decoders, and set *cfg* to 6 or so.
+- The field is sampled once. Change sizes and crops as often as you like: only the decoders run again.
+""",
+        290,
+    )
+    toybox = g.add("PullbackToyboxLoader")
+    sphere = g.add("PullbackSirenPanorama")
+    g.column()
+    words = _prompts(g, toybox, "desert at noon")
+    parts = _guided(g, toybox, words, 0, "karras", 20)
+    g.column()
+    sampled = g.add(
+        "PullbackFieldSampler", **parts, field=sphere, eta=0.75, jump=2, repeats=2, box=(340, 640),
+    )  # fmt: skip
+    g.column()
+    whole = g.add("PullbackResolutionFreeDecode", field=sampled, width=4096, title="The whole")
+    part = g.add(
+        "PullbackResolutionFreeDecode", field=sampled, width=8192, left=3584, top=1536, crop_width=1024,
+        crop_height=1024, title="A part of 8192 x 4096",
+    )  # fmt: skip
+    g.column()
+    g.thumbnail = [g.add("SaveImage", images=whole, filename_prefix="pullback/panorama", box=(620, 380))]
+    g.add("PreviewImage", images=part, title="1024 x 1024 pixels of 8192 x 4096", box=(620, 380))
+    return g
+
+
+SAVED = "fields/pullback_00001_.safetensors [output]"
+"""The file that the first run of the first workflow writes."""
+
+
+def field_to_mesh() -> Graph:
+    g = Graph("Field to mesh and viewer")
+    g.column()
+    g.note(
+        """
+### A saved field as a mesh
+Choose a field file in *Load Field* (*Text to NeRF* saves one), press **Run**.
+
+- Above: *Field to Mesh*, unwrapped and textured, at most 5000 triangles.
+- Below: by way of ComfyUI's own nodes. *Field to Voxel* gives opacities to *VoxelToMesh*, and *Bake Texture* paints what comes out.
+- A field that your own checkpoint made needs its VAE (*Load VAE*) on every node with a *vae* input.
+""",
+        290,
+    )
+    loaded = g.add("PullbackLoadField", file=SAVED)
+    g.column()
+    mesh = g.add("PullbackFieldToMesh", field=loaded, faces=5000)
+    voxel = g.add("PullbackFieldToVoxel", field=loaded, resolution=64)
+    rough = g.add("VoxelToMesh", voxel=voxel, algorithm="surface net", threshold=0.5)
+    baked = g.add("PullbackBakeTexture", field=loaded, mesh=rough)
+    g.column()
+    for source, prefix in ((mesh, "3d/mesh"), (baked, "3d/voxels")):
+        _viewed(g, source, prefix, (400, 400))
+    g.column()
+    g.thumbnail = [g.add("PreviewImage", images=(baked, 1), title="The baked texture", box=(340, 380))]
+    return g
+
+
+def turntable() -> Graph:
+    g = Graph("Turntable of a saved field")
+    g.column()
+    g.note(
+        """
+### Turntable of a saved field
+Choose a field file in *Load Field* (*Text to NeRF* saves one), press **Run**: an animation all around, its depth, and a list of sides of your own.
+
+- *count* is the number of pictures, *size* their side; the field has no resolution of its own.
+- *views* holds azimuth,elevation in degrees, one pair per line; 0,0 is the front.
+""",
+        270,
+    )
+    loaded = g.add("PullbackLoadField", file=SAVED)
+    g.column()
+    around = g.add("PullbackRenderFieldViews", field=loaded, path="turntable", count=24, size=384)
+    sides = g.add(
+        "PullbackRenderFieldViews", field=loaded, path="list", views="0,0\n90,0\n180,0\n30,45", size=384, title="Sides",
+    )  # fmt: skip
+    g.column()
+    g.add(
+        "SaveAnimatedWEBP", images=around, filename_prefix="pullback/turntable", fps=12.0, lossless=False, quality=90,
+        method="default", box=(360, 480),
+    )  # fmt: skip
+    g.column()
+    g.thumbnail = [g.add("PreviewImage", images=sides, title="Sides", box=(360, 400))]
+    g.add("PreviewImage", images=(around, 2), title="Depth", box=(360, 400))
+    return g
+
+
+GRAPHS: list[Callable[[], Graph]] = [
+    text_to_nerf, text_to_nerf_checkpoint, panorama, panorama_from_parts, siren_image, same_noise, compared, field_to_mesh,
+    turntable,
+]  # fmt: skip

@@ -1,0 +1,116 @@
+"""Graph: a workflow to be made, and how ComfyUI's own page makes it.
+
+A graph is columns of nodes; the page says how large each is, and they are put below and beside one another. Inputs are
+written as {"input": node} or {"input": (node, output slot)}, widgets as {"widget": value}.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from comfy_page import Page
+
+
+@dataclass
+class Node:
+    """A node to be made. box: (width, height) on the canvas, at least."""
+
+    type: str
+    links: dict[str, tuple[Node, int]] = field(default_factory=dict)
+    widgets: dict[str, Any] = field(default_factory=dict)
+    title: str = ""
+    box: tuple[int, int] = (0, 0)
+
+
+class Graph:
+    """A workflow. needs: what it takes that is not here, so that it cannot be run where it is made."""
+
+    def __init__(self, name: str, *, needs: str = ""):
+        self.name, self.needs = name, needs
+        self.columns: list[list[Node]] = []
+        self.thumbnail: list[Node] = []
+
+    def column(self) -> None:
+        """What follows stands to the right."""
+        self.columns.append([])
+
+    def add(self, type: str, *, title: str = "", box: tuple[int, int] = (0, 0), **values: Any) -> Node:
+        """A node below the last one. values: inputs and widgets by name."""
+        links = {k: (v, 0) if isinstance(v, Node) else v for k, v in values.items() if isinstance(v, Node | tuple)}
+        node = Node(type, links, {k: v for k, v in values.items() if k not in links}, title, box)
+        self.columns[-1].append(node)
+        return node
+
+    def note(self, text: str, height: int = 180, width: int = 380) -> Node:
+        """What the user should know."""
+        return self.add("MarkdownNote", title="Note", box=(width, height), **{"": text.strip()})
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [node for column in self.columns for node in column]
+
+
+BUILD = """
+async ([columns, links]) => {
+  app.graph.clear();
+  const made = {};
+  for (const column of columns) for (const want of column) {
+    const node = LiteGraph.createNode(want.type);
+    if (!node) throw new Error("no such node: " + want.type);
+    if (want.title) node.title = want.title;
+    app.graph.add(node);
+    for (const [name, value] of Object.entries(want.widgets)) {
+      const widget = name ? node.widgets.find(w => w.name === name) : node.widgets[0];
+      if (!widget) throw new Error(want.type + " has no widget " + name);
+      widget.value = value;
+    }
+    const control = (node.widgets || []).find(w => w.name === "control_after_generate");
+    if (control) control.value = "fixed";
+    made[want.id] = node;
+  }
+  for (const [from, slot, to, input] of links) {
+    const at = made[to].inputs.findIndex(i => i.name === input);
+    if (at < 0) throw new Error(made[to].type + " has no input " + input);
+    const fits = made[from].connect(slot, made[to], at);
+    if (!fits) throw new Error(made[from].type + " does not fit " + made[to].type + "." + input);
+  }
+  await new Promise(done => setTimeout(done, 1500));
+  let x = 40;
+  for (const column of columns) {
+    let y = 80, width = 0;
+    for (const want of column) {
+      const node = made[want.id], least = node.computeSize();
+      node.setSize([Math.max(want.box[0], least[0], 240), Math.max(want.box[1], least[1])]);
+      width = Math.max(width, node.size[0]);
+    }
+    for (const want of column) {
+      const node = made[want.id];
+      node.setSize([width, node.size[1]]);
+      node.pos = [x, y];
+      y += node.size[1] + 70;
+    }
+    x += width + 60;
+  }
+  await new Promise(done => setTimeout(done, 500));
+}
+"""
+
+
+def build(page: Page, graph: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
+    """UI and API forms, as the page saves them."""
+    numbers = {id(node): i for i, node in enumerate(graph.nodes)}
+    columns = [
+        [{"id": numbers[id(n)], "type": n.type, "widgets": n.widgets, "title": n.title, "box": n.box} for n in column]
+        for column in graph.columns
+    ]
+    links = [
+        (numbers[id(source)], slot, numbers[id(n)], name)
+        for n in graph.nodes
+        for name, (source, slot) in n.links.items()
+    ]
+    page.page.evaluate(BUILD, [columns, links])
+    ui, api = page.graph(), page.api()
+    ui.pop("id", None)  # new at every saving, and of use to nobody
+    ui["extra"].pop("ds", None)  # where we looked
+    return ui, api
