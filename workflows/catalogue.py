@@ -180,11 +180,11 @@ Keep *seed*, *steps*, *cfg* and *scheduler* equal on both sides.
     toybox = g.add("PullbackToyboxLoader")
     latent = g.add("PullbackEmptyToyboxLatent")
     g.column()
-    words = _prompts(g, toybox, "a wooden chair")
-    parts = _guided(g, toybox, words, 7, "normal", 30)
+    words = _prompts(g, toybox, "a red mushroom")
+    parts = _guided(g, toybox, words, 0, "normal", 30)
     g.column()
     kept = g.add(
-        "KSampler", model=toybox, **words, latent_image=latent, seed=7, steps=30, cfg=2.0,
+        "KSampler", model=toybox, **words, latent_image=latent, seed=0, steps=30, cfg=2.0,
         sampler_name="euler", scheduler="normal", denoise=1.0,
     )  # fmt: skip
     pixels = g.add("PullbackPixelGrid")
