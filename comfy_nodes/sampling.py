@@ -39,6 +39,16 @@ def _conditioned() -> list[io.Input]:
     ]  # fmt: skip
 
 
+def _run(
+    job: Any, noise: Any, guider: Any, sigmas: Tensor, field: FieldValue, views: int, view_prompts: str,
+    sides: dict[str, Any], vae: Any,
+) -> io.NodeOutput:  # fmt: skip
+    """What a job makes of a field. sides: the conditionings of the sides that are connected, by `schema.SIDES`."""
+    from . import host
+
+    return io.NodeOutput(*host.run(job, noise, guider, sigmas, field, views, view_prompts == "auto", sides, vae))
+
+
 class FieldSampler(io.ComfyNode):
     """The pulled-back sampler."""
 
@@ -60,14 +70,12 @@ class FieldSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls, noise: Any, guider: Any, sigmas: Tensor, field: FieldValue, eta: float, jump: int, repeats: int,
-        solver: str, views: int, view_prompts: str, vae: Any = None, front: Any = None, side: Any = None,
-        back: Any = None, overhead: Any = None, guide: Any = None,
+        solver: str, views: int, view_prompts: str, vae: Any = None, guide: Any = None, **sides: Any,
     ) -> io.NodeOutput:  # fmt: skip
         from . import host
 
-        sides = dict(zip(schema.SIDES, (front, side, back, overhead), strict=True))
         job = host.Sampling(eta=eta, repaint=(jump, repeats), solver=solver)
-        return io.NodeOutput(*host.run(job, noise, guider, sigmas, field, views, view_prompts == "auto", sides, vae))
+        return _run(job, noise, guider, sigmas, field, views, view_prompts, sides, vae)
 
 
 class FieldSamplerSimple(io.ComfyNode):
@@ -90,11 +98,10 @@ class FieldSamplerSimple(io.ComfyNode):
     @classmethod
     def execute(
         cls, model: Any, positive: Any, negative: Any, field: FieldValue, seed: int, steps: int, cfg: float,
-        vae: Any = None, front: Any = None, side: Any = None, back: Any = None, overhead: Any = None,
+        vae: Any = None, **sides: Any,
     ) -> io.NodeOutput:  # fmt: skip
         from . import host
 
-        sides = dict(zip(schema.SIDES, (front, side, back, overhead), strict=True))
         return io.NodeOutput(*host.simple(model, positive, negative, field, seed, steps, cfg, sides, vae))
 
 
@@ -163,14 +170,12 @@ class Optimise(io.ComfyNode):
     @classmethod
     def execute(
         cls, noise: Any, guider: Any, sigmas: Tensor, field: FieldValue, rule: str, iterations: int, rate: float,
-        views: int, view_prompts: str, vae: Any = None, front: Any = None, side: Any = None, back: Any = None,
-        overhead: Any = None,
+        views: int, view_prompts: str, vae: Any = None, **sides: Any,
     ) -> io.NodeOutput:  # fmt: skip
         from . import host
 
-        sides = dict(zip(schema.SIDES, (front, side, back, overhead), strict=True))
         job = host.Climbing(rule, iterations, rate)
-        return io.NodeOutput(*host.run(job, noise, guider, sigmas, field, views, view_prompts == "auto", sides, vae))
+        return _run(job, noise, guider, sigmas, field, views, view_prompts, sides, vae)
 
 
 class ViewPrompts(io.ComfyNode):
