@@ -149,7 +149,7 @@ class Tokenizer:
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_: Any) -> dict[str, Any]:
         """{"toybox": [[(number, weight), ...]]}. ValueError where toybox knows none of the words; no words are fine."""
         if text.strip():
-            check(re.sub(r":\s*[\d.]+\)", ")", text))
+            check(re.sub(r":\s*[\d.]+\)", ")", text), "the help page of Toybox Loader")
         weighed = [(word, weight) for part, weight in _weights(text) for word in words.split(part)[0]]
         if len(weighed) > words.LENGTH - 1:
             words.encode(" ".join(word for word, _ in weighed))  # says that the prompt is too long

@@ -200,7 +200,7 @@ def opacities(field: FieldValue, resolution: int) -> Tensor:
 
     core = field.sampled()
     if not isinstance(core.diffrep, VoxelRadiance):
-        raise ValueError(f"a {core.kind} has no volume: only a Voxel NeRF becomes voxels")
+        raise ValueError("this field has no volume: only a Voxel NeRF becomes voxels")
     line = (2 * torch.arange(resolution) + 1) / resolution - 1
     slabs = []
     with torch.no_grad():

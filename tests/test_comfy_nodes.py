@@ -173,8 +173,9 @@ def test_words_are_weighed_and_unknown_ones_named(toybox):
     assert torch.allclose(heavy[:, 1], 2 * plain[:, 1]) and torch.equal(heavy[:, 2], plain[:, 2])
     assert encoded(clip, "mountains at sunset")[0][1]["pooled_output"].item() == 1
     assert encoded(clip, "a red mushroom")[0][1]["pooled_output"].item() == 0
-    with pytest.raises(ValueError, match="toybox cannot draw this: it does not know 'dragon'"):
+    with pytest.raises(ValueError, match="toybox cannot draw this: it does not know 'dragon'") as said:
         encoded(clip, "a dragon")
+    assert "the help page of Toybox Loader lists what it knows" in str(said.value)
 
 
 # Sampling.
@@ -440,3 +441,25 @@ def test_a_fresh_field_cannot_be_shown(call):
     for node in ("SaveField", "RenderFieldViews", "FieldToMesh", "FieldToVoxel", "ResolutionFreeDecode"):
         with pytest.raises(ValueError, match="has not been sampled yet"):
             call(node, field=fresh)
+
+
+def test_flat_fields_are_told_from_objects(call, ball):
+    """In words that name no class of the core, whatever the field is."""
+    image, plans, sockets = part("core.pullback.diffreps.image"), part("comfy_nodes.plans"), part("comfy_nodes.sockets")
+    storage = part("core.pullback.storage")
+    (mesh,) = call("FieldToMesh", field=ball, resolution=24, faces=300, texture=0)
+    siren = image.SirenImage(4, (64, 64), 16, 1)
+    for plan, diffrep, params in (
+        (plans.Image(), siren, siren.init(torch.Generator())),
+        (plans.Pixels(), image.PixelGrid((1, 4, 64, 64)), {"pixels": torch.zeros(1, 4, 64, 64)}),
+    ):
+        flat = sockets.FieldValue(plan, storage.Field(diffrep, params))
+        for node, says in (
+            ("RenderFieldViews", "only a NeRF field is seen through cameras"),
+            ("FieldToMesh", "only a NeRF field becomes a mesh"),
+            ("FieldToVoxel", "only a Voxel NeRF becomes voxels"),
+        ):
+            with pytest.raises(ValueError, match=says):
+                call(node, field=flat)
+        with pytest.raises(ValueError, match="only a NeRF field"):
+            call("BakeTexture", field=flat, mesh=mesh)

@@ -197,7 +197,7 @@ def solver_of(recipe: Recipe, settings: Settings) -> Solver:
     if settings.solver == "gauss-newton":
         if recipe.fit is not None:
             raise ValueError(
-                "gauss-newton needs the same residual at every pass; fields that are fitted through random rays need adam"
+                "gauss-newton needs the same residual at every pass, and this field is fitted through random rays: choose adam"
             )
         return GaussNewton()
     return recipe.adam
@@ -245,7 +245,7 @@ def views_of(
 ) -> Tensor:
     """Display pictures (B, 3 or 4, size, size) in [0, 1] of an object through cameras; RGBA is premultiplied."""
     if not isinstance(field.diffrep, VoxelRadiance):
-        raise ValueError(f"a {field.kind} has no cameras; only a voxel-radiance field can be seen from different sides")
+        raise ValueError("this field has no sides: only a NeRF field is seen through cameras")
     # A decoder draws well only at the size that it was trained at.
     rendered = size if model.scale == 1 else max(model.size, -(-size // model.scale))
     draw = functools.partial(field.diffrep.picture, field.params, height=rendered, width=rendered, tick=tick)
@@ -265,7 +265,7 @@ def bands(
     """
     diffrep = field.diffrep
     if isinstance(diffrep, VoxelRadiance):
-        raise ValueError("a voxel-radiance field is seen through cameras: give a view")
+        raise ValueError("a NeRF field is seen through cameras: give a view")
     draw = functools.partial(diffrep.picture, field.params)
     return _decoded(draw, height, width, model, crop, not isinstance(diffrep, SirenImage), tile)
 
@@ -275,7 +275,7 @@ def view_bands(
 ) -> Iterator[Tensor]:
     """The same for a radiance field through one camera. ValueError where the field has no cameras."""
     if not isinstance(field.diffrep, VoxelRadiance):
-        raise ValueError(f"a {field.kind} has no cameras; only a voxel-radiance field can be seen from different sides")
+        raise ValueError("this field has no sides: only a NeRF field is seen through cameras")
     draw = functools.partial(field.diffrep.picture, field.params, camera)
     return _decoded(draw, height, width, model, crop, False)
 
@@ -353,7 +353,7 @@ def surface(
 ) -> Trimesh:
     """The surface of a radiance field, at the density `level`, as a mesh with UVs for a texture of that size."""
     if not isinstance(field.diffrep, VoxelRadiance):
-        raise ValueError(f"a {field.kind} has no surface; only a voxel-radiance field becomes a mesh")
+        raise ValueError("this field has no surface: only a NeRF field becomes a mesh")
     diffrep, params = field.diffrep, field.params
     with torch.no_grad():
         mesh = extract(lambda points: diffrep.density(params, points), resolution, level, faces, tick=tick)

@@ -95,7 +95,9 @@ def bake(
     start, total = _mean(sights, len(texels.index))
     seen = total > SEEN
     if not seen.any():
-        raise ValueError("the pictures show nothing of the mesh; check that they and the cameras belong to it")
+        raise ValueError(
+            "the pictures show nothing of the mesh: it must be one of the same field, in its place and size"
+        )
     neighbour = _nearest(mesh_with_uv, texels, seen)
     start[~seen] = start[neighbour]
     colour = _solve(sights, start, tick)

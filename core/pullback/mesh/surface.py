@@ -59,7 +59,7 @@ def extract(
     if not signed.max() > 0:
         reached = f"exceeds {level:g} only in specks smaller than a cell of the grid"
         if sigma.max() <= level:
-            reached = f"reaches only {sigma.max():.3g} in [-{bound:g}, {bound:g}]^3, and nothing is hidden by it"
+            reached = f"reaches only {sigma.max():.3g}, not the level of {level:g}, and nothing is hidden by it"
         raise ValueError(f"the field is empty: its density {reached}; sample with more steps or another seed")
     tick()
     vertices, triangles, _, _ = marching_cubes(signed, 0.0, gradient_direction="ascent")

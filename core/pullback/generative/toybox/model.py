@@ -112,12 +112,12 @@ class ToyboxModel:
         return torch.cat([torch.minimum(rgba[:, :3], rgba[:, 3:]), rgba[:, 3:]], 1)
 
 
-def check(prompt: str) -> str:
-    """The prompt itself, if toybox can draw something of it; warns of words it does not know."""
+def check(prompt: str, listed: str = "`pullback words`") -> str:
+    """The prompt itself, if toybox can draw something of it; warns of words it does not know. listed: what lists them all."""
     known, unknown = words.split(prompt)
     if not known:
         said = f"it does not know {_hints(unknown)}" if unknown else "the prompt is empty"
-        raise ValueError(f"toybox cannot draw this: {said}; `pullback words` lists what it knows")
+        raise ValueError(f"toybox cannot draw this: {said}; {listed} lists what it knows")
     return warn_unknown(prompt)
 
 
