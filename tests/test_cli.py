@@ -117,6 +117,13 @@ def test_an_object_is_a_glb_that_opens(here, monkeypatch, capsys):
         (["image", "red car", "--model", "no/such"], "no/such"),
         (["image", "red car", "--device", "abacus"], "abacus"),
         (["image", "red car", "-o", "a.jpg"], "should end in .png"),
+        (["image", "red car", "-o", ".png"], "the output .png has nothing before .png"),
+        (["image", "red car", "-o", ""], "the output is empty or this folder"),
+        (["image", "red car", "-o", "folder.png"], "the output folder.png is a folder"),
+        (["image", "red car", "-o", "taken.png"], "taken.png.run is a folder"),
+        (["image", "red car", "-o", "n" * 230 + ".png"], "has 234 bytes; it may have 200"),
+        (["image", "red car", "-o", "n" * 300 + ".png"], "has 304 bytes; it may have 200"),
+        (["image", "red car", "-o", "\udcff.png"], "is not UTF-8"),
         (["image", "red car", "-o", "nowhere/a.png"], "does not exist"),
         (["panorama", "sea", "--projection", "torus"], "sphere or cylinder"),
         (["generate", "red car", "--solver", "gauss-newton"], "gauss-newton needs"),
@@ -133,6 +140,11 @@ def test_mistakes_get_one_line(here, monkeypatch, capsys, words, said):
     Path("junk.safetensors").write_bytes(b"\x80\x04 not a tensor")
     image = tasks.image_recipe(ToyboxModel(), tasks.Settings("red car")).diffrep
     storage.save_field(here / "field.safetensors", storage.Field(image, image.init(storage.generator(0))))
+    solid = tasks.object_recipe(ToyboxModel(), tasks.Settings("red car")).diffrep
+    storage.save_field(here / "object.safetensors", storage.Field(solid, solid.init(storage.generator(0))))
+    for folder in ("folder.png", "taken.png.run"):
+        Path(folder).mkdir()
+    monkeypatch.setattr(tasks, "sample", lambda *_: pytest.fail("it was found out after the work had begun"))
     before = sorted(p.name for p in here.iterdir())
     code, err = _run(monkeypatch, capsys, *words)
     assert code in (1, 2) and said in err and "Traceback" not in err
@@ -229,6 +241,25 @@ def test_resuming_with_other_settings_is_refused(here, monkeypatch, capsys):
     storage.save_run(here / "a.png.run", state, agreed)
     code, err = _run(monkeypatch, capsys, "image", "red car", "-o", "a.png", "--resume")
     assert code == 1 and "seed 5 (now 0)" in err and Path("a.png.run").exists()
+
+
+@pytest.mark.parametrize("command", ["render", "mesh"])
+def test_what_is_not_sampled_leaves_an_unfinished_run_alone(here, monkeypatch, capsys, command):
+    """It may be hours of work that somebody means to resume."""
+    solid = tasks.object_recipe(ToyboxModel(), tasks.Settings("red car")).diffrep
+    storage.save_field(here / "field.safetensors", storage.Field(solid, solid.init(storage.generator(0))))
+    out, small = ("a.png", ("--size", 16)) if command == "render" else ("a.glb", ("--texture", 16, "--faces", 100))
+    for end in (".run", ".preview.png"):
+        Path(out + end).write_text("hours")
+    code, err = _run(monkeypatch, capsys, command, "field.safetensors", "-o", out, *small)
+    assert code == 0, err
+    assert all(Path(out + end).read_text() == "hours" for end in (".run", ".preview.png")) and Path(out).exists()
+
+
+def test_starting_anew_over_an_unfinished_run_is_said(here, monkeypatch, capsys):
+    Path("a.png.run").write_text("hours")
+    code, err = _run(monkeypatch, capsys, "image", "red car", "-o", "a.png", "--steps", 1, "--size", 16)
+    assert code == 0 and "note: a.png.run, an unfinished run, is replaced; --resume would have continued it" in err
 
 
 def test_words_are_listed():

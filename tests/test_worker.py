@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from pullback import cli, jobs, storage, worker
+from pullback import cli, jobs, storage, tasks, worker
+from pullback.generative.toybox.model import ToyboxModel
 
 ROOT = Path(__file__).parents[1]
 HELLO = {"type": "hello", "protocol": worker.PROTOCOL, "client": "test"}
@@ -217,6 +218,19 @@ def test_what_libraries_print_does_not_reach_the_pipe_and_a_missing_torch_is_sai
     assert b"noise" in log and b"more noise" in log and process.returncode == worker.FAILED
     assert [m["type"] for m in said if m["type"] != "heartbeat"] == ["hello", "error"]
     assert "no torch here" in said[-1]["text"] and "pip install" in said[-1]["text"]
+
+
+def test_a_picture_leaves_an_unfinished_run_alone(tmp_path):
+    image = tasks.image_recipe(ToyboxModel(), tasks.Settings("red car")).diffrep
+    storage.save_field(tmp_path / "field", storage.Field(image, image.init(storage.generator(0))))
+    (tmp_path / "a.png.run").write_text("hours")
+    job = {
+        "kind": "picture",
+        "out": str(tmp_path / "a.png"),
+        "options": {"field": str(tmp_path / "field"), "width": 16},
+    }
+    assert Path(jobs.perform(job, lambda *_, **__: None)["picture"]).exists()
+    assert (tmp_path / "a.png.run").read_text() == "hours"
 
 
 def test_both_ends_and_the_page_speak_the_same_version():

@@ -23,7 +23,7 @@ from . import errors, outputs, storage, tasks
 from .diffreps.radiance import VoxelRadiance
 from .generative.toybox import words as toybox_words
 from .geometry.cameras import orbit
-from .outputs import FIELD, PREVIEW, TURNTABLE, beside, claimed
+from .outputs import FIELD, PREVIEW, TURNTABLE, beside, claimed, sampling
 from .pictures import write_png
 from .pull import State
 from .storage import Field
@@ -65,7 +65,7 @@ def generate(
     settings = Settings(prompt, negative, seed, steps, guidance, eta, _pair(repaint), solver, views)
     _in_range("faces", faces)
     _in_range("texture", texture)
-    with claimed(out, ".glb") as run:
+    with sampling(out, ".glb") as run:
         loaded = tasks.load_model(model, device)
         field = _sampled("generate", loaded, tasks.object_recipe(loaded, settings), settings, run, resume, preview)
         storage.save_field(beside(out, FIELD), field)
@@ -85,7 +85,7 @@ def image(
     """Sample an image without a resolution, and write it at one."""
     settings = Settings(prompt, negative, seed, steps, guidance, eta, _pair(repaint), solver, 1)
     _in_range("size", size)
-    with claimed(out, ".png") as run:
+    with sampling(out, ".png") as run:
         loaded = tasks.load_model(model, device)
         field = _sampled("image", loaded, tasks.image_recipe(loaded, settings), settings, run, resume, preview)
         storage.save_field(beside(out, FIELD), field)
@@ -104,7 +104,7 @@ def panorama(
     """Sample a panorama whose left edge is its right edge, and write it equirectangular or as a strip."""
     settings = Settings(prompt, negative, seed, steps, guidance, eta, _pair(repaint), solver, views)
     _in_range("width", width)
-    with claimed(out, ".png") as run:
+    with sampling(out, ".png") as run:
         loaded = tasks.load_model(model, device)
         recipe = tasks.panorama_recipe(loaded, settings, projection)
         field = _sampled(f"panorama {projection}", loaded, recipe, settings, run, resume, preview)
@@ -165,6 +165,8 @@ def _sampled(
     if resume and not path.exists():
         console.print(f"no unfinished run at {path}: starting from the beginning")
     run = outputs.run(task, model, recipe, settings, path, resume)
+    if path.exists() and not resume:
+        _warn(f"{path}, an unfinished run, is replaced; --resume would have continued it")
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),

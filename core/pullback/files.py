@@ -42,6 +42,11 @@ def clear_remains(path: Path) -> None:
             candidate.unlink(missing_ok=True)
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text from a command line or a file's name is text: bytes that are not UTF-8 arrive as lone surrogates."""
+    return not re.search("[\ud800-\udfff]", text)
+
+
 def _umask() -> int:
     # safetensors makes its files private; the user's own rule is what others of theirs follow
     mask = os.umask(0)

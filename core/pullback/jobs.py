@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import outputs, storage, tasks
-from .outputs import FIELD, PREVIEW, TURNTABLE, Run, beside, claimed, in_range
+from .outputs import FIELD, PREVIEW, TURNTABLE, Run, beside, claimed, in_range, sampling
 from .pull import State
 from .solvers import Adam
 from .tasks import Settings
@@ -50,9 +50,10 @@ def perform(job: Job, say: Say, tick: Callable[[], None] = lambda: None) -> dict
     if not out.is_absolute():
         raise ValueError(f"the output {out} must be an absolute path")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with claimed(out, SUFFIX[job["kind"]]) as path:
-        if job["kind"] in DEFAULTS:
+    if job["kind"] in DEFAULTS:
+        with sampling(out, SUFFIX[job["kind"]]) as path:
             return _sampled(job, options, out, path, say, tick)
+    with claimed(out, SUFFIX[job["kind"]]):
         return _derived(options, out, say)
 
 

@@ -20,7 +20,7 @@ from trimesh import Trimesh
 
 from . import storage, tasks
 from .diffreps.image import SirenImage
-from .files import clear_remains
+from .files import clear_remains, is_utf8
 from .mesh.glb import write_glb
 from .pictures import write_png
 from .pull import Pull, State
@@ -30,6 +30,8 @@ from .types import Model, Progress
 
 FIELD, TURNTABLE, RUN, PREVIEW, LOCK = ".field.safetensors", ".turntable.png", ".run", ".preview.png", ".lock"
 """What an output's companions add to its whole name, so that x.glb and x.png have fields of their own."""
+LONGEST = 200
+"""Bytes in an output's name: systems allow 255, and the companions' temporaries need the rest."""
 MAX_PIXELS = 1 << 16
 """Longest side of a picture."""
 RANGES = {
@@ -53,14 +55,27 @@ def beside(out: Path, end: str) -> Path:
 
 
 @contextmanager
-def claimed(out: Path, suffix: str) -> Iterator[Path]:
-    """Make sure that `out` can be written and that no other run writes it; yields its run file, gone after success."""
-    if out.suffix.lower() != suffix:
-        raise ValueError(f"the output {out} should end in {suffix}")
+def sampling(out: Path, suffix: str) -> Iterator[Path]:
+    """Claim `out` for a sampling run; yields its run file, which after success is gone, and its preview with it.
+
+    What is derived from a field claims its output alone: a run file beside it is somebody's unfinished run.
+    """
+    with claimed(out, suffix):
+        yield beside(out, RUN)
+        beside(out, RUN).unlink(missing_ok=True)
+        beside(out, PREVIEW).unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed(out: Path, suffix: str) -> Iterator[None]:
+    """Make sure that `out` and its companions can be written, and that nobody else writes them during the block."""
+    _check_name(out, suffix)
     if not out.parent.is_dir():
         raise ValueError(f"the folder {out.parent} does not exist: make it first")
-    if out.is_dir():
-        raise ValueError(f"the output {out} is a folder")
+    companions = (out, *(beside(out, end) for end in (FIELD, TURNTABLE, RUN, PREVIEW)))
+    for companion in companions:
+        if companion.is_dir():
+            raise ValueError(f"the output's {companion} is a folder: choose another output, or move the folder away")
     try:
         with tempfile.TemporaryFile(dir=out.parent):
             pass
@@ -72,15 +87,28 @@ def claimed(out: Path, suffix: str) -> Iterator[Path]:
     except Timeout:
         raise ValueError(f"another run is writing {out}: wait for it, or choose another output") from None
     try:
-        for companion in (out, *(beside(out, end) for end in (FIELD, TURNTABLE, RUN, PREVIEW))):
+        for companion in companions:
             clear_remains(companion)
-        yield beside(out, RUN)
-        beside(out, RUN).unlink(missing_ok=True)
-        beside(out, PREVIEW).unlink(missing_ok=True)
+        yield
     finally:
         if os.name == "posix":  # Windows cannot remove an open file, and there nobody can take the lock after us
             Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+
+
+def _check_name(out: Path, suffix: str) -> None:
+    size = len(os.fsencode(out.name))
+    if size > LONGEST:
+        raise ValueError(f"the output's name has {size} bytes; it may have {LONGEST}: shorten it")
+    if out.is_dir():
+        what = "is empty or this folder" if out == Path() else f"{out} is a folder"
+        raise ValueError(f"the output {what}: name a file that ends in {suffix}")
+    if out.name.lower() == suffix:
+        raise ValueError(f"the output {out} has nothing before {suffix}: give it a name")
+    if out.suffix.lower() != suffix:
+        raise ValueError(f"the output {out} should end in {suffix}")
+    if not is_utf8(str(out)):  # its field could be written, but not read again
+        raise ValueError(f"the output {out} is not UTF-8: choose another name")
 
 
 @dataclass(frozen=True)
