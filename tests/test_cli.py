@@ -100,8 +100,16 @@ def test_an_object_is_a_glb_that_opens(here, monkeypatch, capsys):
     ("words", "said"),
     [
         (["image", ""], "the prompt is empty"),
-        (["image", "red " * 600], "characters; it may have 2000"),
-        (["image", "red " * 30], "30 words that toybox knows; it takes 11"),
+        (["image", "red " * 600], "the prompt has 2400 characters; it may have 2000"),
+        (["image", "red " * 30], "the prompt has 30 words that toybox knows; it takes 11"),
+        (["image", "red car", "--negative", "red " * 600], "the negative prompt has 2400 characters; it may have 2000"),
+        (
+            ["image", "red car", "--negative", "red " * 30],
+            "the negative prompt has 30 words that toybox knows; it takes 11",
+        ),
+        (["image", "red \udcff car"], "the prompt is not UTF-8"),
+        (["image", "red car", "--negative", "\udcff"], "the negative prompt is not UTF-8"),
+        (["image", "red", "car"], "(car): put quotes around a prompt"),
         (["image", "unicorn"], "does not know 'unicorn'"),
         (["image", "red car", "--size", "0"], "--size is 0"),
         (["image", "red car", "--size", "-5"], "--size is -5"),
@@ -110,11 +118,25 @@ def test_an_object_is_a_glb_that_opens(here, monkeypatch, capsys):
         (["image", "red car", "--eta", "2"], "eta is 2"),
         (["image", "red car", "--guidance", "nan"], "guidance is nan"),
         (["image", "red car", "--repaint", "1,2"], "give an eta"),
-        (["image", "red car", "--repaint", "x"], "2 numbers"),
+        (["image", "red car", "--repaint", "x"], "2 whole numbers"),
+        (
+            ["image", "red car", "--repaint", f"{'9' * 300},2", "--eta", "1"],
+            "repaint is (999999999999... (300 digits), 2)",
+        ),
+        (
+            ["image", "red car", "--repaint", f"{'9' * 5000},2", "--eta", "1"],
+            "(5000 digits),2'; it takes 2 whole numbers",
+        ),
+        (
+            ["image", "red car", "--repaint", f"1,{'9' * 999}", "--eta", "1"],
+            "repeats 999999999999... (999 digits) times",
+        ),
+        (["image", "red car", "--seed", "9" * 300], "the seed is 999999999999... (300 digits)"),
         (["image", "red car", "--repaint", "1.5,2", "--eta", "1"], "whole numbers"),
         (["image", "red car", "--repaint", "1,1000000000", "--eta", "1"], "at most"),
         (["image", "red car", "--solver", "magic"], "one of adam"),
         (["image", "red car", "--model", "no/such"], "no/such"),
+        (["image", "red car", "--model", ""], "the model's name is empty"),
         (["image", "red car", "--device", "abacus"], "abacus"),
         (["image", "red car", "-o", "a.jpg"], "should end in .png"),
         (["image", "red car", "-o", ".png"], "the output .png has nothing before .png"),
@@ -129,8 +151,19 @@ def test_an_object_is_a_glb_that_opens(here, monkeypatch, capsys):
         (["generate", "red car", "--solver", "gauss-newton"], "gauss-newton needs"),
         (["render", "no.safetensors"], "does not exist"),
         (["render", "junk.safetensors"], "not a safetensors file"),
+        (["render", "a.png"], "give a.png.field.safetensors"),
+        (["mesh", "some/b.GLB"], "give some/b.GLB.field.safetensors"),
         (["mesh", "field.safetensors"], "no surface"),
         (["render", "field.safetensors", "--size", "4x4x4"], "WIDTHxHEIGHT"),
+        (["render", "field.safetensors", "--size", "1k"], "WIDTHxHEIGHT"),
+        (["render", "field.safetensors", "--size", "9" * 5000], "(5000 digits)'; it takes WIDTHxHEIGHT or one number"),
+        (["render", "field.safetensors", "--size", "70000"], "--size is 70000; it must be between 1 and 65536"),
+        (["render", "field.safetensors", "--view", "90,0"], "a siren-image has no sides to view: leave out --view"),
+        (
+            ["render", "object.safetensors", "--view", "20,180"],
+            "the elevation, must be between -90 and 90",
+        ),
+        (["render", "object.safetensors", "--view", "up"], "2 numbers"),
         (["render", "field.safetensors", "--size", "64", "--crop", "60,0,10,10"], "does not lie within"),
         (["dance"], "dance"),
     ],
@@ -148,8 +181,42 @@ def test_mistakes_get_one_line(here, monkeypatch, capsys, words, said):
     before = sorted(p.name for p in here.iterdir())
     code, err = _run(monkeypatch, capsys, *words)
     assert code in (1, 2) and said in err and "Traceback" not in err
-    assert len(err.strip().splitlines()) == 1
+    assert len(err.strip().splitlines()) == 1 and len(err) < 400
     assert sorted(p.name for p in here.iterdir()) == before, "something was left behind"
+
+
+def test_a_view_from_any_azimuth(here, monkeypatch, capsys):
+    """Turntables count on past 360 degrees; a number too large for that is still a direction."""
+    solid = tasks.object_recipe(ToyboxModel(), tasks.Settings("red car")).diffrep
+    storage.save_field(here / "object.safetensors", storage.Field(solid, solid.init(storage.generator(0))))
+    for azimuth in ("30", "750", "1e308"):
+        words = ("render", "object.safetensors", "-o", f"{azimuth}.png", "--size", 16, "--view", f"{azimuth},20")
+        assert _run(monkeypatch, capsys, *words)[0] == 0
+    assert Path("30.png").read_bytes() == Path("750.png").read_bytes()
+
+
+def test_many_unknown_words_get_a_short_note(here, monkeypatch, capsys):
+    monkeypatch.setattr(tasks, "sample", lambda *_: (_ for _ in ()).throw(ValueError("enough")))
+    unknown = " ".join(["unicorn"] * 50 + [f"gryphon{i}x" for i in range(50)])
+    code, err = _run(monkeypatch, capsys, "image", f"red car {unknown}"[:1900], "-o", "a.png")
+    note = next(line for line in err.splitlines() if line.startswith("note: toybox does not know"))
+    assert code == 1 and note.count("unicorn") == 1 and note.endswith("and 46 more: left out")
+
+
+def test_no_words_at_all_print_the_help(here, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["pullback"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    said = capsys.readouterr()
+    assert stop.value.code == 0 and said.err == "" and len(said.out.splitlines()) > 10
+    assert all(words in said.out for words in ("panorama  Sample a panorama", "any image diffusion\n  model"))
+
+
+def test_the_version(here, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["pullback", "--version"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0 and capsys.readouterr().out == f"pullback {storage.version()}\n"
 
 
 def test_nan_from_a_model(here, monkeypatch, capsys):

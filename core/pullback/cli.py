@@ -7,11 +7,12 @@ Ctrl-C). A sampling run keeps its state in `<output>.run` until the output is th
 from __future__ import annotations
 
 import math
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import torch
 import typer
@@ -30,9 +31,10 @@ from .storage import Field
 from .tasks import Recipe, Settings
 from .types import Cancelled, Model
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
-                  help="Sample 3D objects, panoramas and images of any size from any image diffusion model.")  # fmt: skip
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 console = Console(stderr=True, highlight=False, markup=False)
+
+Number = TypeVar("Number", int, float)
 
 Prompt = Annotated[str, typer.Argument(help='What to draw, for example "a red mushroom".')]
 Out = Annotated[Path, typer.Option("-o", "--out", help="The file to write.")]
@@ -51,6 +53,18 @@ ModelName = Annotated[str, typer.Option("--model", help="toybox, a diffusers fol
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps ...")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run with the same output.")]
 Preview = Annotated[bool, typer.Option("--preview", help="Keep a live picture beside the output.")]
+
+
+@app.callback(invoke_without_command=True)
+def pullback(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    """Sample 3D objects, panoramas and images of any size from any image diffusion model."""
+    if version:
+        typer.echo(f"pullback {storage.version()}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()
@@ -118,16 +132,19 @@ def render(
     field_file: FieldFile, out: Out = Path("render.png"),
     size: Annotated[str, typer.Option(help="Pixels: WIDTHxHEIGHT, or one number for the longer side.")] = "1024",
     crop: Annotated[str, typer.Option(help="LEFT,TOP,WIDTH,HEIGHT in those pixels: only that part.")] = "",
-    view: Annotated[str, typer.Option(help="AZIMUTH,ELEVATION in degrees, for 3D fields; 0,0 is the front.")] = "30,20",
+    view: Annotated[
+        str, typer.Option(help="AZIMUTH,ELEVATION in degrees, for 3D fields; 0,0 is the front, 30,20 the default.")
+    ] = "",
     model: Annotated[str, typer.Option(help="Decodes latent fields; default: the field's own.")] = "", device: Device = "cpu",
 ) -> None:  # fmt: skip
     """Render an existing field at any size, any part, any view; memory stays that of a tile."""
-    field = storage.load_field(field_file)
+    field = _field(field_file)
     loaded = tasks.load_model(model or field.model, device)
     width, height = _size(size, field)
     part = _crop(crop, width, height)
+    bands = _bands(field, loaded, width, height, part, view)
     with claimed(out, ".png"):
-        write_png(out, _bands(field, loaded, width, height, part, view), part[3], part[2])
+        write_png(out, bands, part[3], part[2])
     console.print(f"{out}: {part[3]} x {part[2]}")
 
 
@@ -141,7 +158,7 @@ def mesh(
     """Make a textured mesh of an existing 3D field."""
     _in_range("faces", faces)
     _in_range("texture", texture)
-    field = storage.load_field(field_file)
+    field = _field(field_file)
     with claimed(out, ".glb"):
         loaded = tasks.load_model(model or field.model, device)
         surface = outputs.write_mesh(out, field, loaded, faces=faces, texture=texture)
@@ -178,7 +195,8 @@ def _sampled(
     )
     with Progress(*columns, console=console) as bar:
         done = run.state.move if run.state else 0
-        line = bar.add_task(settings.prompt[:40], total=len(settings.walk), completed=done, residual=0.0)
+        title = " ".join(settings.prompt.split())[:40]
+        line = bar.add_task(title, total=len(settings.walk), completed=done, residual=0.0)
 
         def show(move: int, total: int, now: State) -> None:
             bar.update(line, completed=move, residual=now.residual)
@@ -190,32 +208,36 @@ def _sampled(
 
 def _bands(field: Field, model: Model, width: int, height: int, part: tasks.Crop, view: str) -> Iterator[Tensor]:
     if not isinstance(field.diffrep, VoxelRadiance):
+        if view:
+            raise ValueError(f"a {field.kind} has no sides to view: leave out --view; --crop takes a part of it")
         return outputs.opaque(field, tasks.bands(field, height, width, model, part))
-    azimuth, elevation = _numbers("view", view, 2)
-    camera = orbit(torch.tensor([math.radians(azimuth)]), torch.tensor([math.radians(elevation)]))
+    azimuth, elevation = _numbers("view", view or "30,20", 2, float, "numbers")
+    if abs(elevation) > 90:
+        raise ValueError(f"--view is {view!r}; its second number, the elevation, must be between -90 and 90")
+    camera = orbit(torch.tensor([math.radians(math.fmod(azimuth, 360))]), torch.tensor([math.radians(elevation)]))
     return tasks.view_bands(field, camera, height, width, model, part)
 
 
-def _numbers(name: str, text: str, count: int) -> list[float]:
+def _field(path: Path) -> Field:
+    """The field of a file; ValueError where it is taken for the picture or the mesh, whose name is nearer at hand."""
+    if path.suffix.lower() in (".glb", ".png"):
+        raise ValueError(f"{path} is no field file, but what is made of one: give {beside(path, FIELD)}")
+    return storage.load_field(path)
+
+
+def _numbers(name: str, text: str, count: int, kind: Callable[[str], Number], what: str) -> list[Number]:
     try:
-        numbers = [float(part) for part in text.split(",")]
+        numbers = [kind(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"--{name} is {text!r}; it takes {count} numbers with commas between them")
+    if len(numbers) != count or not all(abs(number) < math.inf for number in numbers):
+        raise ValueError(f"--{name} is {text!r}; it takes {count} {what} with commas between them")
     return numbers
 
 
 def _pair(text: str) -> tuple[int, int]:
-    jump, repeats = _whole("repaint", text, 2)
+    jump, repeats = _numbers("repaint", text, 2, int, "whole numbers")
     return jump, repeats
-
-
-def _whole(name: str, text: str, count: int) -> list[int]:
-    numbers = _numbers(name, text, count)
-    if any(number != int(number) for number in numbers):
-        raise ValueError(f"--{name} is {text!r}; it takes whole numbers")
-    return [int(number) for number in numbers]
 
 
 def _in_range(name: str, value: int) -> None:
@@ -223,11 +245,11 @@ def _in_range(name: str, value: int) -> None:
 
 
 def _size(text: str, field: Field) -> tuple[int, int]:
-    parts = text.lower().split("x")
-    if not all(part.isdecimal() for part in parts) or len(parts) > 2:
+    sides = re.fullmatch(r"(\d{1,20})(?:x(\d{1,20}))?", text.lower())
+    if sides is None:
         raise ValueError(f"--size is {text!r}; it takes WIDTHxHEIGHT or one number")
-    width = int(parts[0])
-    height = int(parts[1]) if len(parts) == 2 else max(1, width // tasks.aspect(field))
+    width = int(sides[1])
+    height = int(sides[2]) if sides[2] else max(1, width // tasks.aspect(field))
     for side in (width, height):
         _in_range("size", side)
     return width, height
@@ -236,14 +258,14 @@ def _size(text: str, field: Field) -> tuple[int, int]:
 def _crop(text: str, width: int, height: int) -> tasks.Crop:
     if not text:
         return 0, 0, height, width
-    left, top, w, h = _whole("crop", text, 4)
+    left, top, w, h = _numbers("crop", text, 4, int, "whole numbers")
     if min(left, top) < 0 or min(w, h) < 1 or left + w > width or top + h > height:
         raise ValueError(f"--crop {text} does not lie within the picture of {width} x {height}")
     return top, left, h, w
 
 
 def _complain(text: str) -> None:
-    console.print(f"pullback: {' '.join(text.split())}", style="red", soft_wrap=True)
+    console.print(f"pullback: {errors.plain(text)}", style="red", soft_wrap=True)
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
@@ -268,7 +290,10 @@ def _guarded(work: Callable[[], object]) -> tuple[int, str]:
         return 130, stopped
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # typer's and click's usage errors
-            return int(error.exit_code), error.format_message()
+            said = error.format_message()
+            if "unexpected extra argument" in said:
+                said += ": put quotes around a prompt of several words, and -o before an output"
+            return int(error.exit_code), said
         said = errors.sentence(error)
         if said is None:
             raise

@@ -10,12 +10,18 @@ import torch
 def sentence(error: BaseException) -> str | None:
     """What went wrong and what to do, for errors that a user or a machine causes; None for a mistake of ours."""
     if isinstance(error, OSError):
-        return f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}"
+        return plain(f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}")
     if _out_of_memory(error):
         return "out of memory: choose a smaller size, fewer views or another device"
     if isinstance(error, (ValueError, ImportError)):  # ImportError names the extra to install
-        return " ".join(str(error).split())
+        return plain(str(error))
     return None
+
+
+def plain(text: str) -> str:
+    """A message as one line that any terminal and any pipe takes: numbers of hundreds of digits are cut."""
+    text = " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+    return re.sub(r"\d{40,}", lambda match: f"{match[0][:12]}... ({len(match[0])} digits)", text)
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -102,9 +102,13 @@ def _alike(name: str, value: Any, default: Any) -> Any:
 
 
 def read(path: Path, expected: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and texts of a safetensors file of the format `expected`; ValueError says what it is instead."""
+    """Tensors and texts of a safetensors file of the format `expected`; ValueError says what it is instead.
+
+    OSError where it is there and may not be read.
+    """
     if not path.is_file():
         raise ValueError(f"{path} does not exist or is not a file")
+    path.open("rb").close()  # of a file that may not be read safetensors says that it does not exist
     try:
         with safe_open(path, "pt") as file:
             texts = file.metadata() or {}

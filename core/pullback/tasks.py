@@ -24,6 +24,7 @@ from .diffreps.image import Crop, SirenImage
 from .diffreps.panorama import SirenCylinder, SirenSphere
 from .diffreps.radiance import VoxelRadiance
 from .fields.voxels import Voxels
+from .files import is_utf8
 from .generative.toybox.model import ToyboxModel
 from .geometry.cameras import DISTANCE, FOV, Cameras, orbit, turntable
 from .geometry.sphere import Headings, headings
@@ -65,8 +66,11 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.prompt.strip():
             raise ValueError('the prompt is empty: say what to draw, for example "a red mushroom"')
-        if len(self.prompt) > 2000:
-            raise ValueError(f"the prompt has {len(self.prompt)} characters; it may have 2000: shorten it")
+        for what, text in (("prompt", self.prompt), ("negative prompt", self.negative)):
+            if len(text) > 2000:
+                raise ValueError(f"the {what} has {len(text)} characters; it may have 2000: shorten it")
+            if not is_utf8(text):
+                raise ValueError(f"the {what} is not UTF-8: type it again, or convert what it was copied from")
         if not (math.isfinite(self.guidance) and 0 <= self.guidance <= 100):
             raise ValueError(f"guidance is {self.guidance}; it must be between 0 and 100")
         if not 0 <= self.eta <= 1:
@@ -107,6 +111,8 @@ class Recipe:
 
 def load_model(name: str = "toybox", device: str = "cpu") -> Model:
     """ "toybox", or the path of a diffusers folder or a .safetensors checkpoint. ValueError says what is missing."""
+    if not name.strip():
+        raise ValueError("the model's name is empty: give toybox, a diffusers folder or a .safetensors checkpoint")
     if device != "cpu" and not _available(device):
         raise ValueError(f"the device {device!r} is not available here; use cpu")
     if name == "toybox":

@@ -263,6 +263,7 @@ def _from_file(file: Path, dtype: torch.dtype, config: str | Path | None) -> tup
     if file.suffix != ".safetensors":
         remedy = _conversion(file, StableDiffusion.pipeline)
         raise ValueError(f"{file} is not a .safetensors file; pickled weights are never loaded: {remedy}")
+    file.open("rb").close()  # of a file that may not be read safetensors says that it does not exist
     _elements(file)
     with safe_open(file, framework="pt") as tensors:
         if not any(name.startswith("model.diffusion_model.") for name in tensors.keys()):  # noqa: SIM118

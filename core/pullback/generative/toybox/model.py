@@ -28,6 +28,8 @@ from .network import ANY, ORBIT, PITCH, Config, Toybox
 
 WEIGHTS = Path(__file__).with_name("toybox.safetensors")
 FORMAT = "pullback-toybox-2"
+HINTS = 5
+"""Unknown words that a note names, at most."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -88,13 +90,14 @@ class ToyboxModel:
         """
         warn_unknown(negative)
         level = PITCH if words.is_landscape(prompt) else ANY  # a landscape without a view is seen level
-        denoise = guided(self._branch(check(prompt), level), self._branch(negative, level), guidance)
+        avoided = self._branch(negative, level, "negative prompt")
+        denoise = guided(self._branch(check(prompt), level, "prompt"), avoided, guidance)
         return lambda x, sigma, cond: denoise(x, sigma, cond).clamp(-1, 1)
 
-    def _branch(self, prompt: str, otherwise: int) -> Denoiser:
+    def _branch(self, prompt: str, otherwise: int, name: str) -> Denoiser:
         net = network(self.path, self.device)
         with torch.no_grad():
-            context = net.encode(torch.tensor([words.encode(prompt)], device=self.device))
+            context = net.encode(torch.tensor([words.encode(prompt, name)], device=self.device))
 
         @torch.no_grad()
         def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
@@ -130,4 +133,6 @@ def warn_unknown(prompt: str) -> str:
 
 
 def _hints(unknown: list[str]) -> str:
-    return "; ".join(f"{w!r} (near: {', '.join(words.closest(w)) or 'nothing'})" for w in unknown)
+    each = list(dict.fromkeys(unknown))
+    hints = [f"{w!r} (near: {', '.join(words.closest(w)) or 'nothing'})" for w in each[:HINTS]]
+    return "; ".join(hints + [f"and {len(each) - HINTS} more"] * (len(each) > HINTS))

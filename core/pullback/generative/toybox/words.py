@@ -91,14 +91,15 @@ def closest(word: str, count: int = 3) -> list[str]:
     return list(dict.fromkeys(SYNONYMS.get(found, found) for found in near))
 
 
-def encode(prompt: str) -> list[int]:
+def encode(prompt: str, name: str = "prompt") -> list[int]:
     """LENGTH word numbers: <start>, the known words, padding.
 
-    Raises ValueError where a prompt has more known words than fit. Unknown words are dropped: ask `split` for them.
+    Raises ValueError where the prompt, which it calls `name`, has more known words than fit. Unknown words are dropped:
+    ask `split` for them.
     """
     known, _ = split(prompt)
     if len(known) > LENGTH - 1:
-        raise ValueError(f"the prompt has {len(known)} words that toybox knows; it takes {LENGTH - 1}: shorten it")
+        raise ValueError(f"the {name} has {len(known)} words that toybox knows; it takes {LENGTH - 1}: shorten it")
     numbers = [START, *(INDEX[word] for word in known)]
     return numbers + [PAD] * (LENGTH - len(numbers))
 
