@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from filelock import FileLock
 from PIL import Image
 from pullback import cli, errors, files, storage, tasks
 from pullback.generative.toybox.model import ToyboxModel
+from pullback.geometry.sphere import directions
 
 
 def _run(monkeypatch, capsys, *words):
@@ -58,11 +60,25 @@ def test_an_image_of_any_size(here, monkeypatch, capsys):
     assert np.array_equal(whole, np.asarray(Image.open("a.png"))) and np.abs(whole[20:60, 10:40] - part).max() <= 1
 
 
-def test_a_panorama_closes(here, monkeypatch, capsys):
-    for projection, height in (("sphere", 64), ("cylinder", 16)):
-        options = ("--steps", 2, "--width", 128, "--views", 2, "--projection", projection)
-        assert _run(monkeypatch, capsys, "panorama", "sea at noon", "-o", "p.png", *options)[0] == 0
-        assert Image.open("p.png").size == (128, height)
+@pytest.mark.parametrize(("projection", "height"), [("sphere", 64), ("cylinder", 16)])
+def test_a_panorama_closes(here, monkeypatch, capsys, projection, height):
+    """Round the seam the written picture goes on as it does elsewhere, and the field is the same on both sides of it."""
+    options = ("--steps", 2, "--width", 128, "--views", 2, "--projection", projection)
+    assert _run(monkeypatch, capsys, "panorama", "sea at noon", "-o", "p.png", *options)[0] == 0
+    picture = np.asarray(Image.open("p.png")).astype(int)
+    assert picture.shape == (height, 128, 3)
+    jumps = np.abs(picture - np.roll(picture, 1, axis=1)).mean((0, 2))  # the first is from the last column to column 0
+    assert jumps[0] <= 1.2 * jumps[1:].max() and jumps[1:].mean() > 0.1, "the seam shows, or there is nothing to see"
+    field = storage.load_field(here / "p.png.field.safetensors")
+    column = lambda left: field.diffrep.picture(field.params, height, 128, (0, left, height, 1))
+    assert torch.allclose(column(0), column(128), atol=1e-4), "a whole turn later it is another column"
+    y = torch.linspace(-1, 1, 9)
+    if projection == "sphere":
+        places = [directions(torch.full_like(y, turn), y) for turn in (-math.pi, math.pi)]
+    else:  # where the turn begins, and the last number before it ends
+        places = [torch.stack([torch.full_like(y, turn), y], -1) for turn in (0.0, 1 - 2**-24)]
+    left, right = (field.diffrep.at(field.params, each) for each in places)
+    assert torch.allclose(left, right, atol=1e-4)
 
 
 def test_an_object_is_a_glb_that_opens(here, monkeypatch, capsys):
