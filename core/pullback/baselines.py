@@ -3,9 +3,11 @@
 Both render, add noise, denoise and push a direction through J^T into an optimiser; there is no (J^T J)^-1 and no
 trajectory, so they seek a mode. They share denoiser, field and views with `Pull`; the update alone differs.
 
-- SJC (Wang et al. 2022): ascent direction (D(f + sigma n) - f) / sigma, sigma uniform over a table, Adamax.
-- SDS (Poole et al. 2022): gradient w (eps_hat - n) with w = sigma^2 / (1 + sigma^2), Adam. Note that
-  eps_hat - n = (f - D) / sigma: up to the weight it is the same direction.
+- SJC (Wang et al. 2022), as its code has it by default: ascent direction (D(f + sigma n) - f) / sigma, sigma uniform over
+  a table, Adamax. Its emptiness and depth losses are left out.
+- SDS (Poole et al. 2022): gradient w (eps_hat - n), with threestudio's w = 1 - abar = sigma^2 / (1 + sigma^2). Note that
+  eps_hat - n = (f - D) / sigma: up to the weight it is the same direction. Drawing sigma from SJC's table and stepping
+  by Adam are our choices, so that the two can be compared; the paper has its own range of times and optimiser.
 """
 
 from __future__ import annotations

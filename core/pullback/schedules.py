@@ -93,8 +93,9 @@ def time_in_table(table: Tensor, sigma: Tensor) -> Tensor:
 def repaint(steps: int, jump: int = 1, repeats: int = 1) -> list[tuple[int, int]]:
     """The RePaint walk over a grid of N = `steps` steps: moves (from, to) between grid indices, 0 the noisiest.
 
-    After each `jump` reverse moves the walk returns `jump` indices, `repeats` - 1 times (Lugmayr et al. 2022,
-    algorithm 1); the last block, whose end is sigma = 0, is walked once. Reverse moves (to = from + 1) cost a
+    After each `jump` reverse moves the walk returns `jump` indices, `repeats` - 1 times; the last block, whose end is
+    sigma = 0, is walked once. With jump 1 that is algorithm 1 of Lugmayr et al. 2022; the longer jumps of their code come
+    as often, but end on multiples of `jump` counted from one step before the end. Reverse moves (to = from + 1) cost a
     network evaluation, forward moves none; where jump divides N there are N + (repeats - 1)(N - jump) of the former.
     """
     _counted(steps)

@@ -81,7 +81,7 @@ class Adam:
 
 
 def paper_adam(lr: float | Mapping[str, float] = 1e-3) -> Adam:
-    """The paper's setting: 200 Adam steps with a fresh state at every diffusion step."""
+    """DDRep's 200 Adam steps per diffusion step. The fresh state and the rate are ours: the paper gives neither."""
     return Adam(steps=200, last_steps=200, lr=lr, betas=(0.9, 0.999), keep=False)
 
 

@@ -1,6 +1,7 @@
 """View words: what a text-conditioned model is told about the side of the object that a camera sees.
 
-A model that was never given cameras still knows "front view" from "back view" (DreamFusion, section 3.2).
+A model that was never given cameras still knows "front view" from "back view" (DreamFusion, section 3.2, which blends
+their embeddings by azimuth; here the nearest one stands alone).
 Angles as in `geometry/cameras.py`, radians: azimuth 0 is the front, elevation 0 the horizon.
 """
 

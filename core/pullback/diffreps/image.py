@@ -59,7 +59,7 @@ def random_pixels(
 
 @dataclass(frozen=True)
 class SirenImage(Sirened):
-    """A SIREN over the plane: an image without a resolution (DDRep, section 4.1).
+    """A SIREN over the plane: an image without a resolution. Its sizes are those of DDRep, section 4.1.
 
     size: (height, width) of the view that is sampled. embedding: values of the sinusoidal embedding, an even number;
     bandwidth: deviation of its frequencies in radians per unit, the finest detail that is easy to draw.

@@ -1,9 +1,9 @@
 """Panoramas: SIRENs around the horizon (a cylinder) and over the whole sphere, that close by construction.
 
-The cylinder (DDRep, section 4.2) is a strip of `height` pixels and `turn` columns for 360 degrees; its views are
-square crops. The embedding's frequencies around the turn are whole numbers, so values and all derivatives agree at
-the two edges. The sphere is a function of the direction as a unit vector, so it has no edge; its views are
-perspective pictures from the centre.
+The cylinder (the panorama of DDRep, section 4.2) is a strip of `height` pixels and `turn` columns for 360 degrees; its
+views are square crops. The embedding's frequencies around the turn are whole numbers (our way to close it), so values
+and all derivatives agree at the two edges. The sphere, which is ours, is a function of the direction as a unit vector,
+so it has no edge; its views are perspective pictures from the centre.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Voxels: a density and a feature at every point of [-1, 1]^3, trilinear between grid points (SJC's voxNeRF).
+"""Voxels: a density and a feature at every point of [-1, 1]^3, trilinear between grid points, after SJC's voxNeRF.
 
 density = sharpness * softplus(g + shift), per unit of length; the grids are stored (1, C, Z, Y, X), so that
-a point (x, y, z) is looked up in the order that `grid_sample` wants. Grid points lie on the faces of the box.
+a point (x, y, z) is looked up in the order that `grid_sample` wants. Grid points lie on the faces of the box. (voxNeRF's
+are the centres of cells; it has no `sharpness`, but learns a factor on g.)
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from ..types import Params
 class Voxels:
     """Sizes and the start of a voxel field.
 
-    shift: SJC's -1. sharpness: scales density, 20 lets one voxel be opaque. The start is ProlificDreamer's blob,
-    g = blob (1 - |x| / radius): a soft ball in the middle (DreamFusion-like fields need one to begin with).
+    shift: SJC's -1. sharpness: scales density, 20 lets one voxel be opaque. The start is a soft ball in the middle,
+    g = blob (1 - |x| / radius), of the form that DDRep takes from ProlificDreamer, whose `blob` is 10 without a sharpness.
     """
 
     resolution: int = 48
