@@ -31,9 +31,9 @@ CPU_ONLY = "https://download.pytorch.org/whl/cpu"
 STEPS = ("Making the environment", "Renewing pip", "Installing torch", "Installing Pullback")
 TORCH = STEPS[2]
 REASONS = {
-    "ensurepip is not available|No module named '?(venv|ensurepip)": "this Blender uses the system's Python, which lacks "
+    r"ensurepip is not\s+available|No module named '?(venv|ensurepip)": "this Blender uses the system's Python, which lacks "
     "venv: install the package python3-venv and try again",
-    "No space left|not enough space": "the disk is full: 1 GB is needed, with CUDA 8 GB",
+    "No space left|not enough space": "the disk is full: 2 GB are needed, with CUDA 7 GB",
     "Permission denied|WinError (5|32)": "its folder cannot be written: close other windows of Blender and try again",
     "Retrying \\(|NewConnectionError|ProxyError|SSLError|Read timed out": "the index of packages cannot be reached: check "
     "the network and try again",
@@ -226,10 +226,13 @@ class Creation(Commands):
         self.download: tuple[int, int] | None = None
         self.folder, self._said = folder, said
         pip = [str(folder / BIN / f"python{EXE}"), "-m", "pip", "install", "--disable-pip-version-check"]
-        raw = ["--progress-bar", "raw"]  # pip has it since 24.1, Blender's Python may come with an older one
+        raw = ["--progress-bar", "raw"]  # pip has it since 24.1, and Blender's Python may come with an older one
         venv = [base, "-I", "-m", "venv", "--clear", str(folder)]
-        newer = [*pip, "--progress-bar", "off", "--upgrade", "pip"]
-        torch, pullback = [*pip, *raw, "--index-url", CPU_ONLY, "torch"], [*pip, *raw, f"{wheel}{extras}"]
+        newer = [*pip, "--progress-bar", "off", "--upgrade", "pip>=24.1"]
+        torch, pullback = (
+            [*pip, *raw, "--retries", "1", "--index-url", CPU_ONLY, "torch"],
+            [*pip, *raw, f"{wheel}{extras}"],
+        )
         commands = dict(zip(STEPS, (venv, newer, torch, pullback), strict=True))
         if not _cpu_only():
             del commands[TORCH]

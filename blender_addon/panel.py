@@ -1,11 +1,9 @@
 """Panels: the sidebar tab "Pullback" in the 3D viewport."""
 
-import textwrap
-
 import bpy
 from bpy.app.translations import pgettext_rpt as said
 
-from . import jobs, preferences
+from . import jobs, labels, preferences
 from .job import ALIVE, Job
 
 NAMED = 3
@@ -94,7 +92,7 @@ def _job(column: bpy.types.UILayout, job: Job, width: int) -> None:
     if job.status == "RUNNING":
         column.progress(factor=job.fraction, text=job.progress_text, type="BAR", translate=False)
         if job.preview_icon:
-            column.template_icon(job.preview_icon, scale=max(4.0, (width - 75) / (20 * _scale())))
+            column.template_icon(job.preview_icon, scale=max(4.0, (width - 75) / (20 * labels.scale())))
     elif job.status == "READY":
         _lines(column, said("Ready: it is placed once you are in Object Mode"), width)
     for text in (job.message, *(job.notes if job.status in ALIVE else ()), job.hint):
@@ -122,17 +120,9 @@ ICONS = {"WAITING": "TIME", "RUNNING": "RENDER_ANIMATION", "READY": "CHECKMARK",
          "CANCELLED": "CANCEL"}  # fmt: skip
 
 
-def _scale() -> float:
-    return bpy.context.preferences.system.ui_scale
-
-
 def _lines(column: bpy.types.UILayout, text: str, width: int) -> None:
-    """Text broken to the sidebar's width: labels do not wrap by themselves."""
     column.separator(factor=0.3)
-    narrow = column.column(align=True)
-    narrow.scale_y = 0.8
-    for line in textwrap.wrap(text[:1].upper() + text[1:], max(16, int((width - 50) / (6.6 * _scale())))):
-        narrow.label(text=line, translate=False)
+    labels.lines(column, text, width)
 
 
 class PULLBACK_PT_object(Sidebar, bpy.types.Panel):

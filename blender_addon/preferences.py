@@ -6,7 +6,7 @@ import bpy
 from bpy.app.translations import pgettext_rpt as said
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 
-from . import environment, questions
+from . import environment, labels, questions
 
 
 class PullbackPreferences(bpy.types.AddonPreferences):
@@ -56,8 +56,7 @@ class PullbackPreferences(bpy.types.AddonPreferences):
             box.label(text=text, icon="CHECKMARK" if python else "ERROR", translate=False)
         row = box.row()
         row.operator("pullback.test_worker", icon="PLAY")
-        for line, icon in report():
-            box.label(text=line, icon=icon, translate=False)
+        _told(box, report())
 
         box.separator()
         column = box.column()
@@ -68,12 +67,16 @@ class PullbackPreferences(bpy.types.AddonPreferences):
         box.label(text="ComfyUI", icon="NETWORK_DRIVE")
         box.prop(self, "server")
         box.row().operator("pullback.test_server", icon="PLAY")
-        for line, icon in _server_report(questions.of("server")):
-            box.label(text=line, icon=icon, translate=False)
+        _told(box, _server_report(questions.of("server")))
 
         box = layout.box()
         box.label(text="Files", icon="FILE_IMAGE")
         box.prop(self, "texture")
+
+
+def _told(column: bpy.types.UILayout, told: list[tuple[str, str]]) -> None:
+    for text, icon in told:
+        labels.lines(column, text, bpy.context.region.width, icon)
 
 
 def _server_report(question: environment.Question | None) -> list[tuple[str, str]]:
@@ -126,8 +129,7 @@ def _creation(column: bpy.types.UILayout, task: environment.Creation | None) -> 
         if not bpy.app.online_access:
             column.label(text="Creating an environment needs Allow Online Access, under System", icon="INFO")
         lines = created()
-    for line, icon in lines:
-        column.label(text=line, icon=icon, translate=False)
+    _told(column, lines)
 
 
 def _step(task: environment.Creation) -> str:

@@ -215,7 +215,7 @@ GERMAN = {
     "its folder cannot be written: close other windows of Blender and try again": "in ihren Ordner kann nicht "
     "geschrieben werden: andere Fenster von Blender schließen und neu versuchen",
     "not this": "das nicht",
-    "the disk is full: 1 GB is needed, with CUDA 8 GB": "die Platte ist voll: es braucht 1 GB, mit CUDA 8 GB",
+    "the disk is full: 2 GB are needed, with CUDA 7 GB": "die Platte ist voll: es braucht 2 GB, mit CUDA 7 GB",
     "the index of packages cannot be reached: check the network and try again": "das Verzeichnis der Pakete ist nicht "
     "zu erreichen: das Netz prüfen und neu versuchen",
     "the index of packages has not all of them for Blender's Python: make an environment by hand with another one, "

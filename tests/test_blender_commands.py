@@ -77,3 +77,17 @@ def test_ctrl_c_stops_and_resume_goes_on(blender, way):
     assert process.returncode == 130 and "the same command with --resume goes on" in why, (said, why)
     done = blender.run(f"{line} --resume")
     assert done.returncode == 0 and out.exists() and "sampling, 3 of 6" in done.stdout, done.stdout
+
+
+def test_a_system_python_without_venv_is_said(blender):
+    """Debian's Blender brings no venv: Create Environment says which package to install, and leaves nothing."""
+    extension = next(blender.home.rglob("blender_manifest.toml")).parent
+    wheel = extension / "pullback-0.1.0-py3-none-any.whl"
+    wheel.touch()
+    try:
+        make = "import bpy; bpy.ops.pullback.create_environment()"
+        done = blender.run(f"blender -b --online-mode --python-exit-code 1 --python-expr '{make}'")
+    finally:
+        wheel.unlink()
+    assert done.returncode == 1 and "install the package python3-venv and try again" in done.stderr, done.stderr
+    assert not list(blender.home.rglob("pyvenv.cfg"))

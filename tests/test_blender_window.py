@@ -91,6 +91,10 @@ def until_object(blender: Desktop, name: str, seconds: float = 60) -> None:
     until(lambda: name in blender.ask(OBJECTS), seconds, name)
 
 
+def until_gone(processes: list[int]) -> None:
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes), 5, "the end of the worker")
+
+
 def photograph(blender: Desktop, name: str, crop: str = "") -> None:
     """Keep a picture for the documentation, if asked to."""
     if PICTURES:
@@ -164,6 +168,58 @@ def test_a_killed_worker_is_said_and_resumed(blender):
     photograph(blender, "killed", SIDEBAR)
     blender.click("resume")
     until_object(blender, "a tree waiting for rain")
+
+
+def test_dismiss_forgets_a_job_and_what_it_did(blender):
+    prompt(blender, "a waiting blue ball")
+    blender.click("generate_object")
+    until(lambda: blender.ask(STATES)[0][1] >= 2, 30, "two moves")
+    blender.viewport()
+    blender.key("Escape")
+    until_state(blender, "CANCELLED", seconds=5)
+    results = Path(blender.ask(f"from {NAME} import results; result = str(results.folder())"))
+    assert list(results.glob("a-waiting-blue-ball-7*"))
+    blender.click("dismiss")
+    until(lambda: not blender.ask(STATES), 5, "an empty list")
+    assert not list(results.glob("a-waiting-blue-ball-7*")) and blender.ask(OBJECTS) == SCENE
+
+
+def test_the_log_goes_to_the_clipboard(blender):
+    prompt(blender, "exit")
+    blender.click("generate_object")
+    until_state(blender, "FAILED", seconds=20)
+    blender.click("copy_log")
+    clipboard = lambda: blender.ask("result = bpy.context.window_manager.clipboard")
+    text = until(lambda: clipboard() if clipboard().startswith("Blender 4") else "", 5, "the log")
+    assert "the worker ended by itself, with exit code 3" in text and "log: object exit" in text
+    assert "'seed': 7" in text, "and what was asked for"
+
+
+def test_textures_lie_beside_the_file_where_the_preferences_say_so(blender):
+    folder = blender.root / "beside"
+    folder.mkdir()
+    page = f"page = bpy.context.preferences.addons[{NAME!r}].preferences\n"
+    call = "with bpy.context.temp_override(window=region()[0]): bpy.ops.wm.{}\n"
+    file = str(folder / "a.blend")
+    try:
+        blender.ask(page + "page.texture = 'BESIDE'\n" + call.format(f"save_as_mainfile(filepath={file!r})"))
+        prompt(blender, "a red ball")
+        blender.click("generate_object")
+        until_object(blender, "a red ball")
+        blender.ask(call.format("save_mainfile()"))
+        names = sorted(path.name for path in (folder / "pullback").iterdir())
+        assert names == ["a-red-ball-7.glb", "a-red-ball-7.glb.field.safetensors", "a_red_ball.texture.png"]
+        blender.ask(call.format("read_homefile()"))
+        blender.ask(call.format(f"open_mainfile(filepath={file!r})"))
+        image = blender.ask(
+            "nodes = bpy.data.objects['a red ball'].active_material.node_tree.nodes\n"
+            "image = next(n.image for n in nodes if n.type == 'TEX_IMAGE')\n"
+            "result = [bool(image.packed_file), bpy.path.abspath(image.filepath), image.pixels[0] >= 0, image.size[0]]"
+        )
+        assert image == [False, str(folder / "pullback" / "a_red_ball.texture.png"), True, 8]
+    finally:
+        blender.ask(page + "page.texture = 'PACKED'\n" + call.format("read_homefile()"))
+        open_tab(blender)
 
 
 @pytest.mark.parametrize("fault", ["rubbish", "exit"])
@@ -318,12 +374,38 @@ def test_quitting_ends_the_worker_and_the_next_session_goes_on(blender, tmp_path
         running = workers(other)
         assert running
         other.quit()
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in running), 5, "the end of the worker")
+        until_gone(running)
         other.start("--offline-mode")
-        state = until_state(other, "CANCELLED", seconds=5)
-        assert "closed" in state[3] and state[6]
-        other.ask(JOBS + "jobs.resume(jobs.queue[0].number)")
+        assert until_state(other, "LEFT", seconds=5)[6]
+        other.ask("bpy.ops.pullback.resume(job=0)")
         until_object(other, "a waiting ball")
+
+
+def test_a_killed_blender_offers_its_run_again(blender, tmp_path_factory):
+    """Killed in the middle, started again: one sentence, Resume and Discard; what is resumed ends as an object."""
+    root = tmp_path_factory.mktemp("crash")
+    shutil.copytree(blender.home, root / "home")
+    with desktop(root) as other:
+        for button in ("dismiss", "resume"):
+            other.start("--offline-mode")
+            use(other, other.stand_in())
+            prompt(other, "a waiting ball")
+            other.ask("bpy.ops.pullback.generate_object()")
+            until(lambda: other.ask(STATES)[0][1] >= 2, 60, "two moves")
+            running = workers(other)
+            os.kill(other.process, signal.SIGKILL)
+            until(lambda: not other.alive, 10, "the end of Blender")
+            until_gone(running)
+            other.start("--offline-mode")
+            use(other, other.stand_in())
+            assert until_state(other, "LEFT", seconds=5)[:2] == ["LEFT", 2]
+            open_tab(other)
+            other.click(button)
+            until(lambda: not other.ask(STATES), 30, "an empty list")
+            assert other.ask(OBJECTS) == sorted([*SCENE, *(["a waiting ball"] if button == "resume" else [])])
+            other.quit()
+        results = next((root / "home").rglob("results"))
+        assert not list(results.glob("*.run")) + list(results.glob("*.job.json"))
 
 
 def test_the_test_button_says_what_the_python_has(blender):
