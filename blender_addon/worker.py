@@ -23,8 +23,8 @@ SILENT = 5.0
 """Seconds without a word after which `poll` says so."""
 HUNG = 60.0
 """Seconds without a word after which the worker is given up and killed."""
-QUIET = 10
-"""So many times as long may it be silent where it said that it cannot speak; and be killed while it loads torch."""
+LOADING = 10
+"""So many times as long it may take to load torch."""
 PATIENCE = 1.0
 """Seconds that a cancelled job has to stop by itself before the worker is killed."""
 LONGEST = 1 << 20
@@ -64,7 +64,6 @@ class Worker:
         self._process: _Process | None = None
         self._cancelled_at: float | None = None
         self._silent = False
-        self._quiet = False
         self._pending: list[Message] = []
 
     @property
@@ -121,7 +120,7 @@ class Worker:
         return next(iter(self.jobs), None)
 
     def _start(self) -> None:
-        self.ready, self._silent, self._quiet = False, False, False
+        self.ready, self._silent = False, False
         self._process = _Process(self.python, self._said)
         self._process.send(protocol.hello(self.client))
 
@@ -146,8 +145,6 @@ class Worker:
         if kind == "lost":
             return self._lost(message["text"], message["hint"])
         self.ready |= kind == "ready"
-        if kind == "progress":
-            self._quiet = message.get("quiet", False)
         if kind == "heartbeat" or (id is not None and id != self._first):
             return []
         if kind == "error" and id is None:  # about the worker, which now ends
@@ -155,7 +152,7 @@ class Worker:
         if kind not in ENDS:
             return [message]
         self.jobs.pop(str(id))
-        self._cancelled_at, self._quiet = None, False
+        self._cancelled_at = None
         if kind == "error":
             message |= {"hint": said(RESUME) if message["resumable"] else "", "log": self.log_tail()}
         self._send_first()
@@ -170,10 +167,10 @@ class Worker:
             self._send_first()
             return [{"type": "cancelled", "id": job["id"], "resumable": _unfinished(job)}]
         silence = now - process.heard
-        if silence > HUNG * (QUIET if self._quiet or not self.ready else 1):
+        if silence > HUNG * (1 if self.ready else LOADING):
             text = said("the worker has not answered for {seconds:.0f} seconds and was stopped")
             return self._lost(text.format(seconds=silence), AGAIN)
-        if (silence > SILENT * (QUIET if self._quiet else 1)) == self._silent:
+        if (silence > SILENT) == self._silent:
             return []
         self._silent = not self._silent
         if not self._silent:

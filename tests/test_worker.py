@@ -19,6 +19,8 @@ import torch
 from PIL import Image
 from pullback import cli, jobs, storage, tasks, worker
 from pullback.generative.toybox.model import ToyboxModel
+from pullback.outputs import RUN, beside
+from pullback.types import Cancelled
 
 ROOT = Path(__file__).parents[1]
 HELLO = {"type": "hello", "protocol": worker.PROTOCOL, "client": "test"}
@@ -231,6 +233,26 @@ def test_a_picture_leaves_an_unfinished_run_alone(tmp_path):
     }
     assert Path(jobs.perform(job, lambda *_, **__: None)["picture"]).exists()
     assert (tmp_path / "a.png.run").read_text() == "hours"
+
+
+@pytest.mark.parametrize("kind", ["image", "object"])
+def test_cancelled_while_it_is_written_out_a_run_stays_and_goes_on_from_its_end(tmp_path, kind):
+    out = tmp_path / ("x.png" if kind == "image" else "x.glb")
+    small = {"size": 48} if kind == "image" else {"faces": 100, "texture": 16, "resolution": 16}
+    job = {"kind": kind, "out": str(out), "settings": {"prompt": "red ball", "steps": 2, "views": 1}, "options": small}
+    stages = []
+
+    def tick():
+        if stages[-1] not in ("sampling", "loading the model"):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        jobs.perform(job, lambda type, **fields: stages.append(fields["stage"]), tick)
+    assert not out.exists() and beside(out, RUN).exists()
+    stages.clear()
+    if kind == "image":  # two steps of an object have no surface yet
+        jobs.perform(job | {"resume": True}, lambda type, **fields: stages.append(fields["stage"]))
+        assert "sampling" not in stages and out.exists() and not beside(out, RUN).exists()
 
 
 def test_both_ends_and_the_page_speak_the_same_version():

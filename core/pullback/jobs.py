@@ -54,7 +54,7 @@ def perform(job: Job, say: Say, tick: Callable[[], None] = lambda: None) -> dict
         with sampling(out, SUFFIX[job["kind"]]) as path:
             return _sampled(job, options, out, path, say, tick)
     with claimed(out, SUFFIX[job["kind"]]):
-        return _derived(options, out, say)
+        return _derived(options, out, say, tick)
 
 
 def _sampled(
@@ -68,10 +68,10 @@ def _sampled(
     storage.save_field(beside(out, FIELD), field)
     _finishing(say, "mesh and texture" if job["kind"] == "object" else "writing", len(settings.walk))
     if job["kind"] != "object":
-        outputs.write_whole(out, field, model, options.get("width") or options["size"])
+        outputs.write_whole(out, field, model, options.get("width") or options["size"], tick)
         return {"picture": str(out), "field": str(beside(out, FIELD))}
     outputs.write_picture(beside(out, TURNTABLE), tasks.turntable_picture(field, model))
-    outputs.write_mesh(out, field, model, **_shape(options))
+    outputs.write_mesh(out, field, model, tick, **_shape(options))
     return {"mesh": str(out), "field": str(beside(out, FIELD)), "picture": str(beside(out, TURNTABLE))}
 
 
@@ -92,7 +92,7 @@ def _run(
     return outputs.run("generate", model, tasks.object_recipe(model, settings), settings, path, resume, tick)
 
 
-def _derived(options: dict[str, Any], out: Path, say: Say) -> dict[str, str]:
+def _derived(options: dict[str, Any], out: Path, say: Say, tick: Callable[[], None]) -> dict[str, str]:
     """Another mesh or picture of a field that is there."""
     source = Path(options["field"])
     field = storage.load_field(source)
@@ -100,24 +100,15 @@ def _derived(options: dict[str, Any], out: Path, say: Say) -> dict[str, str]:
     model = load_model(options["model"] or field.model, options["device"])
     if "faces" in options:
         _finishing(say, "mesh and texture", 1)
-        outputs.write_mesh(out, field, model, **_shape(options))
+        outputs.write_mesh(out, field, model, tick, **_shape(options))
         return {"mesh": str(out), "field": str(source)}
     _finishing(say, "writing", 1)
-    outputs.write_whole(out, field, model, options["width"])
+    outputs.write_whole(out, field, model, options["width"], tick)
     return {"picture": str(out), "field": str(source)}
 
 
 def _finishing(say: Say, stage: str, total: int) -> None:
-    # The library that lays out the texture lets no other thread run, the heartbeat's neither: said beforehand.
-    say(
-        "progress",
-        stage=stage,
-        move=total,
-        total=total,
-        seconds_left=None,
-        residual=0.0,
-        quiet=stage.startswith("mesh"),
-    )
+    say("progress", stage=stage, move=total, total=total, seconds_left=None, residual=0.0)
 
 
 def _shape(options: dict[str, Any]) -> dict[str, int]:

@@ -151,9 +151,11 @@ def run(
     return Run(model, recipe, settings, tasks.prepare(model, recipe, settings, tick), path, agreed, state)
 
 
-def write_mesh(out: Path, field: Field, model: Model, **options: int) -> Trimesh:
+def write_mesh(
+    out: Path, field: Field, model: Model, tick: Callable[[], None] = lambda: None, **options: int
+) -> Trimesh:
     """Write a field's textured mesh; the options are those of `tasks.textured_mesh`."""
-    mesh, texture = tasks.textured_mesh(field, model, **options)
+    mesh, texture = tasks.textured_mesh(field, model, tick=tick, **options)
     write_glb(out, mesh, texture, name=field.prompt or "object")
     return mesh
 
@@ -163,10 +165,16 @@ def write_picture(out: Path, picture: Tensor) -> None:
     write_png(out, iter([picture]), picture.shape[-1], picture.shape[-2])
 
 
-def write_whole(out: Path, field: Field, model: Model, width: int) -> int:
+def write_whole(out: Path, field: Field, model: Model, width: int, tick: Callable[[], None] = lambda: None) -> int:
     """Write an image or a panorama, `width` pixels wide, in the memory of a tile; returns its height."""
     height = max(1, width // tasks.aspect(field))
-    write_png(out, opaque(field, tasks.bands(field, height, width, model)), width, height)
+
+    def ticking(bands: Iterator[Tensor]) -> Iterator[Tensor]:
+        for band in bands:
+            tick()
+            yield band
+
+    write_png(out, opaque(field, ticking(tasks.bands(field, height, width, model))), width, height)
     return height
 
 

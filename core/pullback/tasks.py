@@ -343,10 +343,14 @@ def textured_mesh(
     resolution: int = 128,
     views: int = 24,
     view_size: int = 256,
+    tick: Callable[[], None] = lambda: None,
 ) -> tuple[Trimesh, np.ndarray]:
-    """The surface of a radiance field as a mesh with UVs, and its texture (texture, texture, 3) uint8."""
-    mesh = surface(field, faces, texture, resolution)
-    return mesh, baked(field, model, mesh, texture, views, view_size)
+    """The surface of a radiance field as a mesh with UVs, and its texture (texture, texture, 3) uint8.
+
+    `tick` is called often and may raise, to stop.
+    """
+    mesh = surface(field, faces, texture, resolution, tick=tick)
+    return mesh, baked(field, model, mesh, texture, views, view_size, tick)
 
 
 def surface(
