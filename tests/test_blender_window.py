@@ -412,7 +412,7 @@ def test_the_test_button_says_what_the_python_has(blender):
     pytest.importorskip("torch")
     use(blender, PYTHON)
     blender.ask(f"bpy.ops.pullback.test_worker(); bpy.ops.preferences.addon_show(module={NAME!r})")
-    told = f"from {NAME} import preferences\ntask = preferences.watched['test']\nresult = task.poll() and vars(task.report)"
+    told = f"from {NAME} import questions\ntask = questions.of('test')\nresult = task.poll() and vars(task.report)"
     report = until(lambda: blender.ask(told), 120, "the answer")
     assert report["pullback"] and report["torch"] and report["missing"] == []
     left, bottom, height = blender.ask("w = bpy.context.window_manager.windows[-1]; result = [w.x, w.y, w.height]")
