@@ -28,8 +28,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 HOME = Path(os.environ.get("COMFYUI_PATH", Path.home() / "ComfyUI"))
 PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
-PACK = "any name"
-"""The folder in custom_nodes/ that we are cloned into."""
+PACK = "any-name"
+"""The folder in custom_nodes/ that we are cloned into. ComfyUI serves no thumbnails from one with a space in its name."""
 ODD = "odd_models"
 """Another, for tests: see odd_models/."""
 
