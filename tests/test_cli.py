@@ -159,6 +159,7 @@ def test_an_object_is_a_glb_that_opens(here, monkeypatch, capsys):
         (["image", "red car", "-o", ""], "the output is empty or this folder"),
         (["image", "red car", "-o", "folder.png"], "the output folder.png is a folder"),
         (["image", "red car", "-o", "taken.png"], "taken.png.run is a folder"),
+        (["image", "red car", "-o", "broken.png", "--resume"], "is not a whole run (broken.png.run cannot be read"),
         (["image", "red car", "-o", "n" * 230 + ".png"], "has 234 bytes; it may have 200"),
         (["image", "red car", "-o", "n" * 300 + ".png"], "has 304 bytes; it may have 200"),
         (["image", "red car", "-o", "\udcff.png"], "is not UTF-8"),
@@ -174,7 +175,10 @@ def test_an_object_is_a_glb_that_opens(here, monkeypatch, capsys):
         (["render", "field.safetensors", "--size", "1k"], "WIDTHxHEIGHT"),
         (["render", "field.safetensors", "--size", "9" * 5000], "(5000 digits)'; it takes WIDTHxHEIGHT or one number"),
         (["render", "field.safetensors", "--size", "70000"], "--size is 70000; it must be between 1 and 65536"),
-        (["render", "field.safetensors", "--view", "90,0"], "a siren-image has no sides to view: leave out --view"),
+        (
+            ["render", "field.safetensors", "--view", "90,0"],
+            "this field has no sides, only a NeRF field has: leave out --view",
+        ),
         (
             ["render", "object.safetensors", "--view", "20,180"],
             "the elevation, must be between -90 and 90",
@@ -186,7 +190,8 @@ def test_an_object_is_a_glb_that_opens(here, monkeypatch, capsys):
     ids=lambda value: "-".join(value)[:40] if isinstance(value, list) else "",
 )
 def test_mistakes_get_one_line(here, monkeypatch, capsys, words, said):
-    Path("junk.safetensors").write_bytes(b"\x80\x04 not a tensor")
+    for junk in ("junk.safetensors", "broken.png.run"):
+        Path(junk).write_bytes(b"\x80\x04 not a tensor")
     image = tasks.image_recipe(ToyboxModel(), tasks.Settings("red car")).diffrep
     storage.save_field(here / "field.safetensors", storage.Field(image, image.init(storage.generator(0))))
     solid = tasks.object_recipe(ToyboxModel(), tasks.Settings("red car")).diffrep

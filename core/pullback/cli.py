@@ -209,7 +209,7 @@ def _sampled(
 def _bands(field: Field, model: Model, width: int, height: int, part: tasks.Crop, view: str) -> Iterator[Tensor]:
     if not isinstance(field.diffrep, VoxelRadiance):
         if view:
-            raise ValueError(f"a {field.kind} has no sides to view: leave out --view; --crop takes a part of it")
+            raise ValueError("this field has no sides, only a NeRF field has: leave out --view; --crop takes a part")
         return outputs.opaque(field, tasks.bands(field, height, width, model, part))
     azimuth, elevation = _numbers("view", view or "30,20", 2, float, "numbers")
     if abs(elevation) > 90:

@@ -168,8 +168,8 @@ def save_run(path: Path, state: State, settings: dict[str, Any]) -> None:
 
 def load_run(path: Path, settings: dict[str, Any]) -> State:
     """Read the state of a run. ValueError where it was started with other settings or another version, naming them."""
-    tensors, texts = read(path, RUN_FORMAT)
     try:
+        tensors, texts = read(path, RUN_FORMAT)
         before, numbers = dict(json.loads(texts["settings"])), json.loads(texts["numbers"])
         state = _state(tensors, numbers)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
