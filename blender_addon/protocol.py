@@ -66,6 +66,7 @@ def parse(line: bytes) -> Message:
 
 
 def slug(prompt: str) -> str:
-    """A prompt as a part of a file name: "A red mushroom!" gives "a-red-mushroom"; at most 60 characters, never empty."""
+    """A prompt as a part of a file name: "A red mushroom!" gives "a-red-mushroom"; at most 60 characters and 120 bytes, as
+    file systems count, never empty."""
     words = re.findall(r"\w+", unicodedata.normalize("NFKC", prompt).lower())
-    return "-".join(words)[:60].strip("-") or "untitled"
+    return "-".join(words)[:60].encode()[:120].decode(errors="ignore").strip("-") or "untitled"

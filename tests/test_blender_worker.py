@@ -179,3 +179,4 @@ def test_stop_leaves_no_process(client, tmp_path):
 def test_file_names():
     assert protocol.slug("A red Mushroom!") == "a-red-mushroom" and protocol.slug("../..") == "untitled"
     assert protocol.slug("é/ü") == "é-ü" and len(protocol.slug("x " * 200)) <= 60
+    assert protocol.slug("蘑菇" * 50) == "蘑菇" * 20, "three bytes each"
