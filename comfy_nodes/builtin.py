@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from ..core.pullback.generative.toybox import words
-from ..core.pullback.generative.toybox.model import ToyboxModel, camera_tensor, check, network
-from ..core.pullback.generative.toybox.network import ANY, ORBIT, PITCH, SIGMA_DATA
-from .signals import CAMERA, ToyboxFormat
+from ..core.pullback.generative.toybox.model import LEVEL, STILL, ToyboxModel, camera_tensor, check, network
+from ..core.pullback.generative.toybox.network import ORBIT, SIGMA_DATA
+from .signals import CAMERA, UNSEEN, ToyboxFormat
 
 
 class Net(nn.Module):
@@ -50,23 +50,27 @@ class Net(nn.Module):
             raise ValueError(
                 "toybox was given another model's conditioning: encode the prompt with Toybox Loader's CLIP"
             )
-        camera = (transformer_options or {}).get(CAMERA, camera_tensor(None, 1))
+        options = transformer_options or {}
+        camera = options.get(CAMERA, camera_tensor(None, 1))
         camera = camera.to(x).repeat(len(x) // len(camera), 1)
         dark = (camera[:, 2] == ORBIT) & (torch.exp(4 * t) < ToyboxModel.dark_below)
+        dark &= not options.get(UNSEEN, CAMERA not in options)
         return self.toybox.predict(x, t.to(x), context.to(x), camera, (~dark).to(x))
 
 
 def _unseen(
     executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: Any = None
 ) -> Tensor:
-    """Around a guider's estimates: without a camera, a landscape is seen level and an object from anywhere.
+    """Around a guider's estimates: without a camera, a landscape is seen level and an object as in a still.
 
     That goes by the positive prompt and holds for the negative as well, as in the core.
     """
     options = model_options or {}
     pooled = [cond.get("pooled_output") for cond in executor.class_obj.conds.get("positive") or ()]
     level = any(bool((each[:, 0] > 0.5).any()) for each in pooled if each is not None)
-    told = {CAMERA: camera_tensor(None, 1, PITCH if level else ANY), **options.get("transformer_options", {})}
+    told = options.get("transformer_options", {})
+    if CAMERA not in told:
+        told = {**told, CAMERA: camera_tensor(None, 1, LEVEL if level else STILL), UNSEEN: True}
     return executor(x, timestep, {**options, "transformer_options": told}, seed)
 
 

@@ -20,6 +20,8 @@ PREFIX = "comfyui:"
 CAMERA = "pullback_camera"
 """Where toybox finds its cameras (B, 3), as the core's `camera_tensor` makes them, among the transformer options of a call.
 Other models do not look there."""
+UNSEEN = "pullback_unseen"
+"""Beside it: that the camera was not asked for, so that a picture keeps its light and shadow."""
 PIXELS = {"ChromaRadiance": 1, "HunyuanImage21": 32, "SC_B": 4}
 """Pixels per latent of formats that do not say so themselves in older versions and are not 8."""
 

@@ -120,6 +120,17 @@ def test_the_shipped_model_knows_colours_and_views():
     assert red[:, 3].mean() < 0.5
 
 
+def test_without_a_view_an_object_is_seen_from_one_side_in_its_light():
+    denoise = model.ToyboxModel().denoiser("red car", "", 1.0)
+    x = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    azimuth, elevation, _ = model.STILL
+    side = orbit(torch.tensor([azimuth]), torch.tensor([elevation]))
+    sigma = torch.tensor(2.0)
+    assert torch.equal(denoise(2 * x, sigma, None), denoise(2 * x, sigma, side))
+    sigma = torch.tensor(0.5)  # here an object that is seen from all around loses its light
+    assert (denoise(x / 2, sigma, None) - denoise(x / 2, sigma, side)).abs().max() > 0.01
+
+
 def test_decoding_keeps_colour_below_opacity():
     signal = torch.randn(2, 4, 8, 8)
     rgba = model.ToyboxModel().decode(signal)

@@ -2,13 +2,14 @@
 
 Signals are 64 x 64 premultiplied RGBA in [-1, 1]. Around an object (`Cameras`) the model draws with light and
 shadow while the shape forms, and bare colours below sigma = `dark_below`, so that a field's texture holds
-colour and not light. `Headings` and `Crops` are views of a landscape; None is an object from anywhere, or a
-landscape seen level.
+colour and not light. `Headings` and `Crops` are views of a landscape. Without a view an object is drawn from `STILL`,
+in light and shadow, and a landscape is seen level.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,14 @@ from ...guidance import guided
 from ...noise import Crops
 from ...types import Denoiser
 from . import words
-from .network import ANY, ORBIT, PITCH, Config, Toybox
+from .network import ORBIT, PITCH, Config, Toybox
 
 WEIGHTS = Path(__file__).with_name("toybox.safetensors")
 FORMAT = "pullback-toybox-2"
+STILL = (math.radians(45.0), math.radians(15.0), ORBIT)
+"""The camera condition of a picture without a view. From "anywhere" the model draws all sides into one."""
+LEVEL = (0.0, 0.0, PITCH)
+"""That of a landscape's."""
 HINTS = 5
 """Unknown words that a note names, at most."""
 
@@ -59,13 +64,13 @@ def network(path: Path = WEIGHTS, device: str = "cpu") -> Toybox:
     return net.eval().requires_grad_(False).to(device)
 
 
-def camera_tensor(view: Any, batch: int, otherwise: int = ANY) -> Tensor:
-    """(B, 3) camera conditions of a view: azimuth, elevation, kind; `otherwise` is the kind where there is no view."""
+def camera_tensor(view: Any, batch: int, otherwise: tuple[float, float, float] = STILL) -> Tensor:
+    """(B, 3) camera conditions of a view: azimuth, elevation, kind; `otherwise` where there is no view."""
     if isinstance(view, Cameras):
         return torch.stack([view.azimuth, view.elevation, torch.full_like(view.azimuth, ORBIT)], -1)
     if isinstance(view, Headings):
         return torch.stack([torch.zeros_like(view.pitch), view.pitch, torch.full_like(view.pitch, PITCH)], -1)
-    return torch.tensor([0.0, 0.0, PITCH if isinstance(view, Crops) else otherwise]).expand(batch, 3)
+    return torch.tensor(LEVEL if isinstance(view, Crops) else otherwise).expand(batch, 3)
 
 
 @dataclass(frozen=True)
@@ -89,12 +94,12 @@ class ToyboxModel:
         the range of all pictures.
         """
         warn_unknown(negative)
-        level = PITCH if words.is_landscape(prompt) else ANY  # a landscape without a view is seen level
-        avoided = self._branch(negative, level, "negative prompt")
-        denoise = guided(self._branch(check(prompt), level, "prompt"), avoided, guidance)
+        unseen = LEVEL if words.is_landscape(prompt) else STILL
+        avoided = self._branch(negative, unseen, "negative prompt")
+        denoise = guided(self._branch(check(prompt), unseen, "prompt"), avoided, guidance)
         return lambda x, sigma, cond: denoise(x, sigma, cond).clamp(-1, 1)
 
-    def _branch(self, prompt: str, otherwise: int, name: str) -> Denoiser:
+    def _branch(self, prompt: str, otherwise: tuple[float, float, float], name: str) -> Denoiser:
         net = network(self.path, self.device)
         with torch.no_grad():
             context = net.encode(torch.tensor([words.encode(prompt, name)], device=self.device))
