@@ -75,6 +75,22 @@ class Denoiser:
         return clean.to(x).clone()  # a tensor of inference mode could take part in no derivative
 
 
+class Remembered:
+    """A renderer that knows its last picture: a step ends with the one that the next step and the preview begin with."""
+
+    def __init__(self, render: Callable[[dict[str, Tensor], Any], Tensor]):
+        self.render = render
+        self.last: tuple[dict[str, Tensor], Any, Tensor] | None = None
+
+    def __call__(self, params: dict[str, Tensor], view: Any) -> Tensor:
+        """What `render` returns. Parameters are told by their identity: nobody changes them in place."""
+        if torch.is_grad_enabled():
+            return self.render(params, view)
+        if self.last is None or self.last[0] is not params or self.last[1] is not view:
+            self.last = params, view, self.render(params, view)
+        return self.last[2]
+
+
 def _picked(view: Any, some: Tensor, count: int) -> Any:
     """A part of a batch of views."""
     from ..core.pullback.geometry.cameras import Cameras
@@ -99,7 +115,7 @@ def tick() -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """What a job works with: the recipe and the denoiser, a start, and where to report."""
+    """What a job works with: the recipe, its renderer and the denoiser, a start, and where to report."""
 
     recipe: Any
     denoise: Denoiser
@@ -107,6 +123,7 @@ class Run:
     params: dict[str, Tensor]
     store: Tensor | None
     random: Generator
+    render: Remembered
     show: Callable[[int, int, dict[str, Tensor]], None]
 
 
@@ -128,7 +145,7 @@ class Sampling:
         views = run.recipe.views
         recipe, settings, solver = self._pulled(run.recipe, len(run.ladder.sigmas) - 1)
         pull = Pull(
-            recipe.diffrep, run.denoise, views, solver, run.ladder.sigmas, settings.walk, self.eta, recipe.gamma,
+            run.render, run.denoise, views, solver, run.ladder.sigmas, settings.walk, self.eta, recipe.gamma,
             recipe.fit, recipe.last_views, tick,
         )  # fmt: skip
         state = start(run.params, views, solver, run.random, run.store)
@@ -176,6 +193,7 @@ class FieldSampler(comfy.samplers.Sampler):
                  sides: set[str], show: Callable[..., None]):  # fmt: skip
         self.job, self.recipe, self.value, self.store, self.seed = job, recipe, value, store, seed
         self.told, self.sides, self.show = told, sides, show
+        self.render = Remembered(recipe.diffrep)
         self.params: dict[str, Tensor] = {}
 
     def sample(
@@ -192,13 +210,13 @@ class FieldSampler(comfy.samplers.Sampler):
             field = self.value.field
             params = {k: p.clone() for k, p in field.params.items()} if field else self.recipe.diffrep.init(random)
             store = None if self.store is None else self.store.float().clone() * rungs.excess
-            self.params = self.job(Run(self.recipe, denoise, rungs, params, store, random, self.show))
+            self.params = self.job(Run(self.recipe, denoise, rungs, params, store, random, self.render, self.show))
         with torch.no_grad():
-            return canonical(self.recipe.diffrep, self.params).to(noise.device)
+            return canonical(self.recipe.diffrep, self.params, self.render).to(noise.device)
 
 
-def canonical(diffrep: Any, params: dict[str, Tensor]) -> Tensor:
-    """A field's signal in the views that say most: (B, C, h, w)."""
+def canonical(diffrep: Any, params: dict[str, Tensor], render: Remembered) -> Tensor:
+    """A field's signal in the views that say most: (B, C, h, w). render: the diffrep's."""
     from ..core.pullback.diffreps.panorama import SirenCylinder, SirenSphere
     from ..core.pullback.diffreps.radiance import VoxelRadiance
     from ..core.pullback.geometry.cameras import turntable
@@ -212,14 +230,14 @@ def canonical(diffrep: Any, params: dict[str, Tensor]) -> Tensor:
         return diffrep(params, headings(-quarters, torch.zeros(4), torch.pi / 2))
     if isinstance(diffrep, SirenCylinder):
         return diffrep(params, Crops(torch.arange(0, diffrep.turn, diffrep.height)))
-    return diffrep(params, None)
+    return render(params, None)
 
 
 def _singles(count: int) -> list[slice]:
     return [slice(i, i + 1) for i in range(count)]
 
 
-def glance(diffrep: Any, params: dict[str, Tensor]) -> Tensor:
+def glance(diffrep: Any, params: dict[str, Tensor], render: Remembered) -> Tensor:
     """A field's signal as one small picture (1, C, h, w), for previews."""
     from ..core.pullback.diffreps.panorama import SirenCylinder, SirenSphere
 
@@ -227,7 +245,7 @@ def glance(diffrep: Any, params: dict[str, Tensor]) -> Tensor:
         return diffrep.picture(params, diffrep.size, 2 * diffrep.size)
     if isinstance(diffrep, SirenCylinder):
         return diffrep.picture(params, diffrep.height, diffrep.turn)
-    return torch.cat(list(canonical(diffrep, params)), -1)[None]
+    return torch.cat(list(canonical(diffrep, params, render)), -1)[None]
 
 
 def run(
@@ -244,7 +262,9 @@ def run(
 
     def show(done: int, total: int, params: dict[str, Tensor]) -> None:
         with torch.no_grad():
-            bar.update_absolute(done, total, ("JPEG", _preview(signal, glance(recipe.diffrep, params)), 512))
+            bar.update_absolute(
+                done, total, ("JPEG", _preview(signal, glance(recipe.diffrep, params, sampler.render)), 512)
+            )
 
     store = _store(noise, recipe.views)
     sampler = FieldSampler(job, recipe, value, store, noise.seed, told, connected, show)
@@ -253,7 +273,7 @@ def run(
     latents = {"samples": seen.to(comfy.model_management.intermediate_device())}
     field = _finished(recipe, sampler.params, value.plan, signal, noise.seed)
     with torch.no_grad():
-        pictures = _pictures(signal, canonical(recipe.diffrep, sampler.params))
+        pictures = _pictures(signal, canonical(recipe.diffrep, sampler.params, sampler.render))
     return FieldValue(value.plan, field), latents, to_image(pictures)
 
 

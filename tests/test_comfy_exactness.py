@@ -197,3 +197,13 @@ def test_a_model_that_returns_nan_is_named():
     made = guider(model, comfy_models.conditioning(1), comfy_models.conditioning(2))
     with pytest.raises(ValueError, match="not finite"), torch.inference_mode():
         ours(made, host.Seeded(0), torch.tensor([2.0, 1.0, 0.0]), 128)
+
+
+def test_a_picture_that_is_known_is_not_rendered_again():
+    made = []
+    render = part("comfy_nodes.host").Remembered(lambda params, view: made.append(view) or 2 * params["x"])
+    one, other = {"x": torch.ones(1, requires_grad=True)}, {"x": torch.zeros(1)}
+    with torch.no_grad():
+        assert [float(render(p, v)) for p, v in ((one, None), (one, None), (other, None), (one, 1))] == [2, 2, 0, 2]
+    assert len(made) == 3
+    assert render(one, 1).requires_grad and len(made) == 4  # a fit gets its derivative
