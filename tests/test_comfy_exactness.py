@@ -201,7 +201,7 @@ def test_a_model_that_returns_nan_is_named():
 
 def test_a_picture_that_is_known_is_not_rendered_again():
     made = []
-    render = part("comfy_nodes.host").Remembered(lambda params, view: made.append(view) or 2 * params["x"])
+    render = host.Remembered(lambda params, view: made.append(view) or 2 * params["x"])
     one, other = {"x": torch.ones(1, requires_grad=True)}, {"x": torch.zeros(1)}
     with torch.no_grad():
         assert [float(render(p, v)) for p, v in ((one, None), (one, None), (other, None), (one, 1))] == [2, 2, 0, 2]
