@@ -1,8 +1,8 @@
 """How close a pulled-back SIREN comes to the image-space sample of the same noise, and at what cost.
 
 `python benchmarks/images.py [--prompts 16] [--paper 4] [--steps 30]` prints, for every inner solver, the mean PSNR (peak
-to peak 2, over RGBA) to the image-space DDIM sample and field passes per diffusion step. The paper's solver, some twelve
-times slower, gets the first `--paper` prompts only.
+to peak 2, over RGBA) to the image-space DDIM sample and field passes per diffusion step. The paper's 200 steps,
+some 24 times slower, get the first `--paper` prompts only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pullback.solvers import Adam, paper_adam
 from pullback.storage import generator
 from pullback.tasks import Settings
 
-PAPER = "200 Adam steps, fresh (the paper's)"
+PAPER = "200 Adam steps, fresh"
 BRIEF = "brief, in random pixels (the ComfyUI nodes')"
 SOLVERS = {
     "ours": (None, 1.0),
