@@ -284,7 +284,9 @@ def _start(out):
     resume = ["--resume"] if Path(out + ".run").exists() else []
     environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
     command = [sys.executable, "-c", code, *COMMAND, "-o", out, *resume]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    # What a shell starts in the background ignores Ctrl-C, and its children do: these must not.
+    heed = None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed)
 
 
 def _moves(path):
