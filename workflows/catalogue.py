@@ -212,7 +212,7 @@ Press **Run**: the same model, prompt and field, three times:
 - **Field Sampler** walks down the noise levels once: another seed is another object.
 - **SJC** and **SDS** climb to a likely object at random noise levels; they want more evaluations and more guidance.
 
-30 steps of 8 views here cost 256 evaluations, 300 iterations of 8 views cost 2400. For equal cost, set *iterations* to 32.
+30 steps of 8 views here cost 264 evaluations, 300 iterations of 8 views cost 2400. For equal cost, set *iterations* to 33.
 """,
         280,
     )
