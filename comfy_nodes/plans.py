@@ -97,7 +97,7 @@ class Panorama(Plan):
             return recipe
         some, every = (
             FreshViews(functools.partial(tasks.around, n, fov=math.radians(self.fov)), (n, *_shape(sized)))
-            for n in (count, max(36, count))
+            for n in (count, max(tasks.LAST_HEADINGS, count))
         )
         return replace(recipe, views=some, last_views=every)
 
@@ -133,7 +133,7 @@ class Nerf(Plan):
         }  # fmt: skip
         some, more = (
             FreshViews(functools.partial(tasks.orbiting, n, **cameras), (n, *_shape(sized)))
-            for n in (count, max(32, count))
+            for n in (count, max(tasks.LAST_CAMERAS, count))
         )
         return replace(recipe, diffrep=diffrep, fit=diffrep.fit, views=some, last_views=more)
 

@@ -362,16 +362,21 @@ def test_disabling_leaves_nothing(blender):
     blender.ask(f"import addon_utils; addon_utils.enable({NAME!r}, default_set=True)")
 
 
+def midway(blender):
+    """In the midst of a job; its workers."""
+    use(blender, blender.stand_in())
+    prompt(blender, "a waiting ball")
+    blender.ask("bpy.ops.pullback.generate_object()")
+    until(lambda: blender.ask(STATES)[0][1] >= 2, 60, "two moves")
+    return workers(blender)
+
+
 def test_quitting_ends_the_worker_and_the_next_session_goes_on(blender, tmp_path_factory):
     root = tmp_path_factory.mktemp("quit")
     shutil.copytree(blender.home, root / "home")
     with desktop(root) as other:
         other.start("--offline-mode")
-        use(other, other.stand_in())
-        prompt(other, "a waiting ball")
-        other.ask("bpy.ops.pullback.generate_object()")
-        until(lambda: other.ask(STATES)[0][1] >= 2, 60, "two moves")
-        running = workers(other)
+        running = midway(other)
         assert running
         other.quit()
         until_gone(running)
@@ -388,11 +393,7 @@ def test_a_killed_blender_offers_its_run_again(blender, tmp_path_factory):
     with desktop(root) as other:
         for button in ("dismiss", "resume"):
             other.start("--offline-mode")
-            use(other, other.stand_in())
-            prompt(other, "a waiting ball")
-            other.ask("bpy.ops.pullback.generate_object()")
-            until(lambda: other.ask(STATES)[0][1] >= 2, 60, "two moves")
-            running = workers(other)
+            running = midway(other)
             os.kill(other.process, signal.SIGKILL)
             until(lambda: not other.alive, 10, "the end of Blender")
             until_gone(running)

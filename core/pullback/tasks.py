@@ -41,6 +41,8 @@ from .types import Model, Progress
 SOLVERS = ("adam", "paper", "gauss-newton")
 TILE = 1 << 14
 """Pixels that are rendered at a time: bounds the memory of pictures of any size; larger is no faster on a processor."""
+LAST_CAMERAS, LAST_HEADINGS = 32, 36
+"""Views that the last fit of an object and of a sphere sees, at least: a step's do not cover them."""
 MARGIN = 8
 """Latents around a tile that are decoded with it and cut off."""
 
@@ -152,7 +154,7 @@ def panorama_recipe(model: Model, settings: Settings, projection: str = "sphere"
     sphere = SirenSphere(model.channels, model.size)
     outward, everywhere = (
         FreshViews(functools.partial(around, count), (count, model.channels, model.size, model.size))
-        for count in (settings.views, max(36, settings.views))
+        for count in (settings.views, max(LAST_HEADINGS, settings.views))
     )
     return Recipe(sphere, outward, Adam(20, 100, 3e-3), _range(model, 20.0, 0.05), 0.0, sphere.fit, everywhere)
 
@@ -164,7 +166,7 @@ def object_recipe(model: Model, settings: Settings) -> Recipe:
     diffrep = VoxelRadiance(kind, model.channels, model.size, voxels=voxels)
     some, more = (
         FreshViews(functools.partial(orbiting, count), (count, model.channels, model.size, model.size))
-        for count in (settings.views, max(32, settings.views))
+        for count in (settings.views, max(LAST_CAMERAS, settings.views))
     )
     rates = {"density": 0.15, "features": 0.08, "background": 0.01}
     solver = Adam(20, 60, rates, betas=(0.9, 0.95), last_rate=0.25)
