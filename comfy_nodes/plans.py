@@ -5,7 +5,6 @@ Sizes are in picture pixels; 0 stands for what suits the model. Angles are in de
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -86,7 +85,6 @@ class Panorama(Plan):
 
     def recipe(self, model: Any, views: int) -> Recipe:
         from ..core.pullback import tasks
-        from ..core.pullback.noise import FreshViews
 
         count, sized = views or self.views, _Sized(model, _signal(self.view_size, model))
         recipe = tasks.panorama_recipe(sized, _settings(count), self.projection)
@@ -95,10 +93,7 @@ class Panorama(Plan):
         recipe = replace(recipe, diffrep=diffrep, fit=diffrep.fit)
         if self.projection == "cylinder":
             return recipe
-        some, every = (
-            FreshViews(functools.partial(tasks.around, n, fov=math.radians(self.fov)), (n, *_shape(sized)))
-            for n in (count, max(tasks.LAST_HEADINGS, count))
-        )
+        some, every = tasks.outward_views(sized, count, math.radians(self.fov))
         return replace(recipe, views=some, last_views=every)
 
 
@@ -123,17 +118,13 @@ class Nerf(Plan):
 
     def recipe(self, model: Any, views: int) -> Recipe:
         from ..core.pullback import tasks
-        from ..core.pullback.noise import FreshViews
 
         count, sized = views or self.views, _Sized(model, _signal(self.view_size, model))
         recipe = tasks.object_recipe(sized, _settings(count))
         diffrep: Any = replace(recipe.diffrep, voxels=replace(recipe.diffrep.voxels, resolution=self.resolution))
-        cameras = {
-            "elevations": (self.lowest, self.highest), "distance": self.distance, "fov": math.radians(self.fov),
-        }  # fmt: skip
-        some, more = (
-            FreshViews(functools.partial(tasks.orbiting, n, **cameras), (n, *_shape(sized)))
-            for n in (count, max(tasks.LAST_CAMERAS, count))
+        elevations = self.lowest, self.highest
+        some, more = tasks.orbiting_views(
+            sized, count, _small(self.seed), elevations, self.distance, math.radians(self.fov)
         )
         return replace(recipe, diffrep=diffrep, fit=diffrep.fit, views=some, last_views=more)
 
@@ -176,10 +167,6 @@ class _Sized:
 def shape_of(views: Any) -> tuple[int, int, int, int]:
     """(B, C, h, w) of what one step looks at."""
     return getattr(views, "shape", None) or (views.count, views.channels, views.height, views.height)
-
-
-def _shape(model: Any) -> tuple[int, int, int]:
-    return model.channels, model.size, model.size
 
 
 def _signal(pixels: int, model: Any) -> int:

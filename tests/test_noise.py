@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
+import pytest
 import torch
-from pullback.noise import CanvasViews, Crops, FixedViews, FreshViews, mix, refresh
+from pullback.geometry.sphere import headings, lattice, pixels_towards
+from pullback.noise import AnchoredViews, CanvasViews, Crops, FixedViews, FreshViews, WorldViews, leading, mix, refresh
 
 
 def _random(seed=0):
@@ -40,7 +43,7 @@ def test_canvas_views_cover_the_turn_and_wrap():
 
 
 def test_canvas_lookup_equals_slicing_a_doubled_canvas():
-    views = CanvasViews(2, 8, 32, 3)
+    views = CanvasViews(2, 8, 32, 4)
     store = views.noise(_random())
     doubled = torch.cat([store, store], -1)
     view = Crops(torch.tensor([0, 29, 13]))
@@ -50,13 +53,13 @@ def test_canvas_lookup_equals_slicing_a_doubled_canvas():
 
 
 def test_overlapping_views_share_noise():
-    views = CanvasViews(1, 8, 32, 2)
+    views = CanvasViews(1, 8, 32, 4)
     a, b = views.gather(views.noise(_random()), Crops(torch.tensor([4, 7])), _random())
     assert torch.equal(a[:, :, 3:], b[:, :, :-3])
 
 
 def test_scatter_then_gather_is_the_identity_without_overlap_and_the_mean_with():
-    views = CanvasViews(2, 8, 32, 2)
+    views = CanvasViews(2, 8, 32, 4)
     store, values = torch.zeros(2, 8, 32), torch.randn(2, 2, 8, 8, generator=_random())
     apart = Crops(torch.tensor([28, 10]))
     assert torch.allclose(views.gather(views.scatter(store, apart, values), apart, _random()), values)
@@ -74,3 +77,83 @@ def test_fixed_views_keep_and_fresh_views_forget():
     random = _random()
     first, second = (fresh.gather(torch.zeros(0), None, random) for _ in range(2))
     assert fresh.noise(random).numel() == 0 and not torch.equal(first, second)
+
+
+def test_a_canvas_must_be_covered():
+    with pytest.raises(ValueError, match="2 views of 8 columns do not cover a canvas of 32: take 4"):
+        CanvasViews(1, 8, 32, 2)
+
+
+def _anchored(share=lambda sigma: 0.4):
+    return AnchoredViews(lambda g: "anchor and three", (4, 2, 3, 3), "anchor", share)
+
+
+def test_an_anchor_keeps_its_noise_and_residual_beside_views_that_forget():
+    views, random = _anchored(), _random()
+    store = views.noise(random)
+    first, second = (views.gather(store, views.draw(random), random) for _ in range(2))
+    assert store.shape == (1, 2, 3, 3) and first.shape == (4, 2, 3, 3)
+    assert (
+        torch.equal(first[0], store[0]) and torch.equal(second[0], store[0]) and not torch.equal(first[1:], second[1:])
+    )
+    carried = views.carried(views.scatter(store, None, torch.ones(1, 2, 3, 3)), None)
+    assert carried[0].eq(1).all() and carried[1:].eq(0).all()
+    assert views.kept("anchor and three") == "anchor"
+
+
+def test_an_anchor_leads_until_the_sample_is_chosen():
+    weights = _anchored().weights(3.0)
+    assert math.isclose(float(weights.mean()), 1, abs_tol=1e-6) and math.isclose(
+        float(weights[0]), 4 * 0.4, rel_tol=1e-6
+    )
+    shares = [leading(8, sigma) for sigma in (80.0, 8.0, 4.0, 2.0, 0.1)]
+    assert shares == pytest.approx([0.9, 0.9, (0.9 + 1 / 8) / 2, 1 / 8, 1 / 8])
+
+
+SIZE = 16
+
+
+def _world(cells=20_000):
+    pixels = functools.partial(pixels_towards, places=lattice(cells), size=SIZE)
+    return WorldViews(lambda g: None, (2, 3, SIZE, SIZE), pixels, cells)
+
+
+def _looking(*azimuths):
+    return headings(torch.tensor(azimuths), torch.full((len(azimuths),), 0.3), math.radians(65))
+
+
+def test_noise_of_a_world_is_white_in_every_view():
+    views, random = _world(), _random()
+    many = torch.cat([views.gather(views.noise(random), _looking(0.2, 2.0), random) for _ in range(300)])
+    pixels = many.permute(2, 3, 0, 1).flatten(2).flatten(0, 1)  # (pixels, draws)
+    covariance = torch.cov(pixels)
+    assert (covariance.diagonal() - 1).abs().mean() < 0.05
+    off = covariance - torch.diag(covariance.diagonal())
+    assert off.abs().max() < 0.15 and off.mean().abs() < 1e-3  # 1,800 draws: a deviation of 0.024
+
+
+def test_views_of_a_world_share_what_both_see():
+    views, random = _world(), _random()
+    pixel = math.radians(65) / SIZE
+    view = _looking(0.0, 2 * pixel)  # turned left by about two columns
+    left, right = views.gather(views.noise(random), view, random)
+    same = (left[:, 8, 2:-3] * right[:, 8, 4:-1]).mean()
+    other = (left[:, 8, 2:-3] * right[:, 5, 4:-1]).mean()
+    assert same > 0.3 > abs(other)
+
+
+def test_what_a_world_carries_comes_back():
+    views = _world()
+    view, values = _looking(0.0, 2.5), torch.randn(2, 3, SIZE, SIZE, generator=_random())
+    store = views.scatter(torch.full((3, views.cells), 7.0), view, values)
+    assert torch.allclose(views.carried(store, view), values, atol=1e-5)
+    assert (store == 7).any()  # what no view saw stays
+    same = views.scatter(store, _looking(0.0, 0.0), torch.stack([values[0], values[0] + 2]))
+    assert torch.allclose(views.carried(same, _looking(0.0))[0], values[0] + 1, atol=1e-5)
+
+
+def test_every_pixel_of_a_view_has_cells():
+    counts = [
+        torch.bincount(p[p >= 0], minlength=SIZE**2) for p in pixels_towards(_looking(0.0, 1.5), lattice(20_000), SIZE)
+    ]
+    assert all(count.min() >= 1 and count.shape == (SIZE**2,) for count in counts)

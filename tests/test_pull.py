@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import mixture, picture
 from pullback.denoisers import gaussian_mixture
-from pullback.noise import FixedViews, FreshViews
+from pullback.noise import AnchoredViews, FixedViews, FreshViews, leading
 from pullback.pull import Pull, start
 from pullback.samplers import ddim
 from pullback.schedules import evaluations, karras, log_linear, repaint
@@ -163,6 +163,45 @@ def test_fresh_noise_at_every_step_narrows_the_sample(eta):
     assert abs(sampled(fixed, 120).std().item() - 0.7) < 0.04
     assert abs(many.mean().item() - 1.5) < 0.1
     assert few.std() < 0.4 * 0.7 and many.std() < 0.7 * few.std()
+
+
+def _modes(x, sigma, view):
+    """The exact denoiser of independent values with modes of weight 0.3 and 0.7 at -1 and 1, deviation 0.2."""
+    means, v = torch.tensor([-1.0, 1.0], dtype=F64), 0.2**2 + sigma**2
+    chance = torch.softmax(torch.tensor([0.3, 0.7], dtype=F64).log() - (x[..., None] - means) ** 2 / (2 * v), -1)
+    return (0.2**2 * x + sigma**2 * (chance * means).sum(-1)) / v
+
+
+def _looking_alike(views, solver, count=2000, steps=60, gamma=1.0):
+    """Samples of an object of `count` independent values that looks the same from everywhere, and the run's end."""
+    random = torch.Generator().manual_seed(0)
+    render = lambda p, view: p["x"].expand(view, -1, -1, -1)
+    pull = Pull(render, _modes, views, solver, log_linear(steps, 0.02, 40), repaint(steps), 0.0, gamma)
+    noise = torch.randn(1, count, 1, 1, generator=random, dtype=F64) if views.persistent else None
+    state = start({"x": torch.zeros(1, count, 1, 1, dtype=F64)}, views, solver, random, noise)
+    return pull, state, pull(state, random)
+
+
+def _beside(count=2000, chosen=0.5):
+    share = lambda sigma: leading(4, sigma, chosen=chosen)
+    return AnchoredViews(lambda g: 4, (4, count, 1, 1), 1, share)
+
+
+def test_an_anchor_is_an_image_space_sample_whatever_is_fitted():
+    pull, before, after = _looking_alike(_beside(), Lazy())
+    reference = ddim(lambda x, s, c: _modes(x, s, 1), before.noise, pull.sigmas)
+    assert (pull.render(after.params, 1) + after.carry - reference).abs().max() < 1e-10
+
+
+def test_an_anchor_keeps_the_distribution_that_fresh_noise_narrows():
+    def found(views):
+        x = _looking_alike(views, GaussNewton(1, 3, 0.0), gamma=1.0)[2].params["x"]
+        return (x < 0).double().mean().item(), x[x > 0].std().item()
+
+    weight, spread = found(_beside())
+    assert abs(weight - 0.3) < 0.04 and 0.14 < spread < 0.24, (weight, spread)
+    weight, spread = found(FreshViews(lambda g: 4, (4, 2000, 1, 1)))
+    assert weight < 0.15 and spread < 0.1, (weight, spread)
 
 
 def test_repaint_samples_the_distribution_too():

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -27,8 +28,16 @@ from .noise import Views, mix, refresh
 from .solvers import Residual, Solver, SolverState
 from .types import Denoiser, Params, Progress, Render, View
 
-Fit = Callable[[Params, View, Tensor, Generator], Residual]
-"""(theta, view, target, generator) -> residual(theta'): how a diffrep compares itself with targets."""
+
+class Fit(Protocol):
+    """How a diffrep compares itself with the targets (B, C, H, W) of B views: a residual of theta.
+
+    weights (B,), of mean 1, say how much the views count in the mean square of the residual; None: all alike.
+    """
+
+    def __call__(
+        self, params: Params, view: Any, target: Tensor, generator: Generator, weights: Tensor | None = None, /
+    ) -> Residual: ...
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,11 @@ def start(params: Params, views: Views, solver: Solver, generator: Generator, no
 def whole_view(render: Render) -> Fit:
     """The plain comparison: every pixel of every view of the step."""
 
-    def fit(params: Params, view: View, target: Tensor, generator: Generator) -> Residual:
-        return lambda theta: render(theta, view) - target
+    def fit(
+        params: Params, view: View, target: Tensor, generator: Generator, weights: Tensor | None = None
+    ) -> Residual:
+        scale = 1.0 if weights is None else weights.to(target).sqrt()[:, None, None, None]
+        return lambda theta: scale * (render(theta, view) - target)
 
     return fit
 
@@ -70,7 +82,7 @@ class Pull:
 
     render: f(theta, view) -> (B, C, H, W). fit: defaults to comparing whole views. sigmas: a grid (`schedules.py`).
     walk: moves between grid indices, see `schedules.repaint`. eta: DDIM's stochasticity in [0, 1]; RePaint needs
-    it above 0. gamma: the part of the residual that is carried, in [0, 1]; only persistent views can carry.
+    it above 0. gamma: the part of the residual that is carried, in [0, 1], by the views that come back.
     last_views: what the final fit sees instead of `views`, where a step's views do not cover the field; its stores must
     have the same layout. tick: called before every field pass of the inner solve; it may raise `Cancelled`.
     """
@@ -120,12 +132,12 @@ class Pull:
         with torch.no_grad():
             seen = self.render(state.params, view)
             if self.gamma > 0 and views.persistent:
-                seen = seen + self.gamma * views.gather(state.carry, view, generator)
+                seen = seen + self.gamma * views.carried(state.carry, view)
             noisy = seen + sigma * views.gather(state.noise, view, generator)
             clean = _finite(self.denoise(noisy, torch.tensor(sigma, dtype=noisy.dtype), view), sigma)
             target = clean + (1 - rho**2) ** 0.5 * (sigma_next / sigma) * (seen - clean)
         fit = self.fit or whole_view(self.render)
-        residual = fit(state.params, view, target, generator)
+        residual = fit(state.params, view, target, generator, views.weights(sigma))
 
         def ticking(theta: Params) -> Tensor:
             self.tick()
@@ -133,7 +145,7 @@ class Pull:
 
         params, solver, passes = self.solver(ticking, state.params, state.solver, last)
         with torch.no_grad():
-            missed = target - self.render(params, view) if views.persistent else residual(params)
+            missed = _first(target, self.render(params, views.kept(view))) if views.persistent else residual(params)
         return replace(
             state,
             params=params,
@@ -143,6 +155,11 @@ class Pull:
             passes=state.passes + passes,
             residual=float(missed.square().mean().sqrt()),
         )
+
+
+def _first(target: Tensor, rendered: Tensor) -> Tensor:
+    """What is missing of the first targets, as many as were rendered."""
+    return target[: len(rendered)] - rendered
 
 
 def _finite(x: Tensor, sigma: float) -> Tensor:

@@ -27,11 +27,11 @@ from .fields.voxels import Voxels
 from .files import is_utf8
 from .generative.toybox.model import ToyboxModel
 from .geometry.cameras import DISTANCE, FOV, Cameras, orbit, turntable
-from .geometry.sphere import Headings, headings
+from .geometry.sphere import Headings, headings, lattice, pixels_towards
 from .mesh.bake import bake
 from .mesh.surface import LEVEL, extract
 from .mesh.unwrap import unwrap
-from .noise import CanvasViews, FixedViews, FreshViews, Views
+from .noise import AnchoredViews, CanvasViews, FixedViews, Views, WorldViews, leading
 from .pull import Fit, Pull, State, start
 from .schedules import evaluations, log_linear, repaint
 from .solvers import Adam, GaussNewton, Solver, paper_adam
@@ -43,6 +43,11 @@ TILE = 1 << 14
 """Pixels that are rendered at a time: bounds the memory of pictures of any size; larger is no faster on a processor."""
 LAST_CAMERAS, LAST_HEADINGS = 32, 36
 """Views that the last fit of an object and of a sphere sees, at least: a step's do not cover them."""
+TOP = 80.0
+"""Noise level at which sampling starts, where the model reaches so far: above the distances between its pictures."""
+SPHERE_FOV = math.radians(65.0)
+CELLS = 6
+"""Cells of a world's noise to a pixel in the middle of a view; those at its corners are 2.4 times smaller."""
 MARGIN = 8
 """Latents around a tile that are decoded with it and cut off."""
 
@@ -139,38 +144,83 @@ def image_recipe(model: Model, settings: Settings) -> Recipe:
     """A SIREN over the plane, sampled through its one view."""
     shape = (1, model.channels, model.size, model.size)
     diffrep = SirenImage(channels=model.channels, size=(model.size, model.size))
-    return Recipe(diffrep, FixedViews(None, shape), Adam(10, 100, 4e-3), _range(model, 20.0, 0.03), 1.0)
+    return Recipe(diffrep, FixedViews(None, shape), Adam(10, 100, 4e-3), _range(model, TOP, 0.03), 1.0)
 
 
 def panorama_recipe(model: Model, settings: Settings, projection: str = "sphere") -> Recipe:
-    """A SIREN over the sphere, or around a cylinder 8 views wide, sampled through `settings.views` views a step."""
+    """A SIREN over the sphere, or around a cylinder 8 views wide, sampled through `settings.views` views a step.
+
+    A cylinder takes 8 at least, so that every step sees all of it.
+    """
     if projection == "cylinder":
         strip = SirenCylinder(model.channels, model.size, 8 * model.size)
-        views: Views = CanvasViews(model.channels, model.size, 8 * model.size, settings.views)
-        whole = CanvasViews(model.channels, model.size, 8 * model.size, max(8, settings.views))
-        return Recipe(strip, views, Adam(20, 100, 3e-3), _range(model, 20.0, 0.05), 0.5, strip.fit, whole)
+        views = CanvasViews(model.channels, model.size, 8 * model.size, max(8, settings.views))
+        return Recipe(strip, views, Adam(20, 100, 3e-3), _range(model, TOP, 0.05), 0.5, strip.fit)
     if projection != "sphere":
         raise ValueError(f"the projection is {projection!r}; it must be sphere or cylinder")
     sphere = SirenSphere(model.channels, model.size)
-    outward, everywhere = (
-        FreshViews(functools.partial(around, count), (count, model.channels, model.size, model.size))
-        for count in (settings.views, max(LAST_HEADINGS, settings.views))
-    )
-    return Recipe(sphere, outward, Adam(20, 100, 3e-3), _range(model, 20.0, 0.05), 0.0, sphere.fit, everywhere)
+    outward, everywhere = outward_views(model, settings.views)
+    return Recipe(sphere, outward, Adam(20, 100, 3e-3), _range(model, TOP, 0.05), 0.5, sphere.fit, everywhere)
 
 
 def object_recipe(model: Model, settings: Settings) -> Recipe:
-    """A voxel radiance field, sampled through new cameras around it at every step."""
+    """A voxel radiance field, sampled through an anchor camera, which the seed chooses, and new cameras at every step."""
     kind = "rgba" if model.scale == 1 and model.channels == 4 else "rgb" if model.scale == 1 else "latent"
     voxels = Voxels(features=model.channels - (kind == "rgba"))
     diffrep = VoxelRadiance(kind, model.channels, model.size, voxels=voxels)
-    some, more = (
-        FreshViews(functools.partial(orbiting, count), (count, model.channels, model.size, model.size))
-        for count in (settings.views, max(LAST_CAMERAS, settings.views))
-    )
+    some, more = orbiting_views(model, settings.views, settings.seed)
     rates = {"density": 0.15, "features": 0.08, "background": 0.01}
     solver = Adam(20, 60, rates, betas=(0.9, 0.95), last_rate=0.25)
-    return Recipe(diffrep, some, solver, _range(model, 20.0, 0.05), 0.0, diffrep.fit, more)
+    return Recipe(diffrep, some, solver, _range(model, TOP, 0.05), 1.0, diffrep.fit, more)
+
+
+def orbiting_views(
+    model: Model,
+    count: int,
+    seed: int,
+    elevations: tuple[float, float] = (-15.0, 60.0),
+    distance: float = DISTANCE,
+    fov: float = FOV,
+) -> tuple[Views, Views]:
+    """`count` cameras around an object, one of them an anchor that `seed` chooses: for a step, and for the last fit.
+
+    Args:
+        model: sizes the views.
+        count: views per step, the anchor among them.
+        seed: of the run.
+        elevations: of the cameras, in degrees.
+        distance: of the cameras from the middle of the object.
+        fov: full vertical angle in radians.
+    """
+    law = functools.partial(orbiting, elevations=elevations, distance=distance, fov=fov)
+    anchor = law(1, generator(seed))
+
+    def views(number: int) -> Views:
+        shape = (number, model.channels, model.size, model.size)
+        return AnchoredViews(
+            functools.partial(_beside, anchor, law, number), shape, anchor, functools.partial(leading, number)
+        )
+
+    return views(count), views(max(LAST_CAMERAS, count))
+
+
+def _beside(anchor: Cameras, law: Callable[[int, Generator], Cameras], count: int, random: Generator) -> Cameras:
+    """The anchor and `count` - 1 others."""
+    others = law(count - 1, random)
+    return Cameras(torch.cat([anchor.pose, others.pose]), torch.cat([anchor.fov, others.fov]))
+
+
+def outward_views(model: Model, count: int, fov: float = SPHERE_FOV) -> tuple[Views, Views]:
+    """`count` views from the centre of a sphere whose noise lives in the world: for a step, and for the last fit."""
+    pixel = (2 * math.tan(fov / 2) / model.size) ** 2
+    cells = lattice(round(CELLS * 4 * math.pi / pixel))
+    pixels = functools.partial(pixels_towards, places=cells, size=model.size)
+
+    def views(number: int) -> Views:
+        shape = (number, model.channels, model.size, model.size)
+        return WorldViews(functools.partial(around, number, fov=fov), shape, pixels, len(cells))
+
+    return views(count), views(max(LAST_HEADINGS, count))
 
 
 def orbiting(
@@ -187,7 +237,7 @@ def orbiting(
     return orbit(azimuth, torch.deg2rad(low + (high - low) * height), distance, fov)
 
 
-def around(count: int, generator: Generator, fov: float = math.radians(65.0)) -> Headings:
+def around(count: int, generator: Generator, fov: float = SPHERE_FOV) -> Headings:
     """Views from the centre: azimuths evenly spaced from a random one; sines of the pitch stratified, uniform in area."""
     azimuth = (torch.arange(count) + torch.rand(1, generator=generator)) * (2 * math.pi / count)
     height = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count

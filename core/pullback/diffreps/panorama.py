@@ -20,7 +20,8 @@ from ..geometry.sphere import Headings, equirectangular
 from ..noise import Crops
 from ..solvers import Residual
 from ..types import Params
-from .image import Crop, random_pixels
+from .image import Crop
+from .subsets import random_pixels
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,11 @@ class SirenCylinder(Sirened):
         y = ((2 * torch.arange(self.height) + 1) / self.height - 1)[None, :, None].expand_as(u)
         return torch.stack([u, y], -1)
 
-    def fit(self, params: Params, view: Crops, target: Tensor, generator: Generator) -> Residual:
+    def fit(
+        self, params: Params, view: Crops, target: Tensor, generator: Generator, weights: Tensor | None = None
+    ) -> Residual:
         """Compare with targets (B, C, height, height) in random pixels."""
-        return random_pixels(self.at, self.places(view), target, self.pixels, generator)
+        return random_pixels(self.at, self.places(view), target, self.pixels, generator, weights)
 
     def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
         """(1, C, h, w) of the whole turn at any size, or a part of it."""
@@ -97,9 +100,12 @@ class SirenSphere(Sirened):
         """Perspective views (B, C, size, size)."""
         return self.at(params, rays(view.cameras, self.size, self.size)[1]).permute(0, 3, 1, 2)
 
-    def fit(self, params: Params, view: Headings, target: Tensor, generator: Generator) -> Residual:
+    def fit(
+        self, params: Params, view: Headings, target: Tensor, generator: Generator, weights: Tensor | None = None
+    ) -> Residual:
         """Compare with targets (B, C, size, size) in random pixels."""
-        return random_pixels(self.at, rays(view.cameras, *target.shape[-2:])[1], target, self.pixels, generator)
+        places = rays(view.cameras, *target.shape[-2:])[1]
+        return random_pixels(self.at, places, target, self.pixels, generator, weights)
 
     def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
         """(1, C, h, w) of the equirectangular picture at any size, or a part of it."""

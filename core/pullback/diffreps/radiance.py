@@ -20,6 +20,7 @@ from ..render.march import samples, weights
 from ..render.occupancy import inside, occupied
 from ..solvers import Residual
 from ..types import Params
+from .subsets import chosen
 
 KINDS = ("rgba", "rgb", "latent")
 CHUNK = 8192
@@ -118,10 +119,13 @@ class VoxelRadiance:
         shade = lambda o, d: torch.cat(self._shade(params, o, d, *self._sampled(mask, o, d)), -1)
         return _by_chunks(shade, *rays(cameras, height, width, crop), tick)
 
-    def fit(self, params: Params, cameras: Cameras, target: Tensor, generator: Generator) -> Residual:
+    def fit(
+        self, params: Params, cameras: Cameras, target: Tensor, generator: Generator, weights: Tensor | None = None
+    ) -> Residual:
         """Compare with targets (B, C, H, W) through `rays` new random rays per pass, among those that can meet the field.
 
-        Where the samples lie, and which of them are empty, is settled once for all passes.
+        Where the samples lie, and which of them are empty, is settled once for all passes. A view's rays are drawn as
+        often as its share of the `weights` (B,).
         """
         origins, directions = rays(cameras, *target.shape[-2:])
         origins, directions = origins.reshape(-1, 3), directions.reshape(-1, 3)
@@ -131,9 +135,10 @@ class VoxelRadiance:
         useful = full.any(-1).nonzero()[:, 0] if self.kind == "rgba" else torch.arange(len(origins))
         if len(useful) == 0:
             useful = torch.arange(len(origins))
+        chances = None if weights is None else _chances(useful // target[0, 0].numel(), weights)
 
         def residual(theta: Params) -> Tensor:
-            pick = useful[torch.randint(len(useful), (self.rays,), generator=generator)]
+            pick = useful[chosen(len(useful), self.rays, chances, generator)]
             signal, _ = self._shade(theta, origins[pick], directions[pick], points[pick], length[pick], full[pick])
             return signal - wanted[pick]
 
@@ -186,6 +191,12 @@ class VoxelRadiance:
         v = torch.atan2(d[:, 1], d[:, 0]) / (2 * torch.pi) + 0.5
         at = (2 * torch.stack([u, v], -1) - 1).view(1, 1, -1, 2)
         return F.grid_sample(params["background"], at, padding_mode="border", align_corners=True)[0, :, 0].T
+
+
+def _chances(view: Tensor, weights: Tensor) -> Tensor:
+    """(N,) chances of rays that belong to `view` (N,), so that all rays of a view together have its weight (B,)."""
+    count = torch.bincount(view, minlength=len(weights))
+    return (weights / count.clamp(min=1))[view]
 
 
 def _by_chunks(

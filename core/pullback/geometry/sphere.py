@@ -43,3 +43,20 @@ def headings(azimuth: Tensor, pitch: Tensor, fov: float) -> Headings:
     """Views in directions `azimuth`, `pitch` (B,) with a full vertical angle `fov`."""
     forward = directions(azimuth, pitch)
     return Headings(look_at(torch.zeros_like(forward), forward, fov), pitch)
+
+
+def lattice(count: int) -> Tensor:
+    """`count` directions (count, 3), evenly spread over the sphere: a Fibonacci lattice."""
+    i = torch.arange(count, dtype=torch.float64) + 0.5
+    return directions(
+        torch.remainder(i * math.pi * (3 - math.sqrt(5)), 2 * math.pi), torch.asin(1 - 2 * i / count)
+    ).float()
+
+
+def pixels_towards(view: Headings, places: Tensor, size: int) -> Tensor:
+    """(B, N) long: the flat index of the pixel of each size x size view that looks towards places (N, 3), -1 for none."""
+    local = torch.einsum("bji,nj->bin", view.cameras.pose[:, :3, :3], places)
+    depth = -local[:, 2] * torch.tan(view.cameras.fov / 2)[:, None]
+    column, row = ((sign * local[:, k] / depth + 1) * size / 2 for k, sign in ((0, 1), (1, -1)))
+    seen = (depth > 0) & (column >= 0) & (column < size) & (row >= 0) & (row < size)
+    return torch.where(seen, row.floor().long() * size + column.floor().long(), -1)
