@@ -7,8 +7,8 @@ import hashlib
 import folder_paths
 from comfy_api.latest import io
 
-from . import schema
-from .paths import SUFFIX, fresh_path, listed, located
+from . import savers, schema
+from .listing import SUFFIX, listed, located
 from .plans import Again
 from .sockets import FieldValue
 
@@ -25,8 +25,7 @@ class SaveField(io.ComfyNode):
             description="Writes a field as .safetensors into the output folder; pullback's other doors read the same file.",
             inputs=[
                 schema.field("A sampled field."),
-                io.String.Input("filename_prefix", default="fields/pullback",
-                                tooltip="Folder and beginning of the file's name within the output folder."),
+                savers.prefix("fields/pullback"),
             ],
             outputs=[io.String.Output(display_name="path", tooltip="The file within the output folder.")],
             is_output_node=True,
@@ -40,9 +39,14 @@ class SaveField(io.ComfyNode):
         core = field.sampled()
         if isinstance(core.diffrep, PixelGrid):
             raise ValueError("a pixel grid is an ordinary picture: save the sampler's image, or sample a SIREN Image")
-        target = fresh_path(folder_paths.get_output_directory(), filename_prefix, SUFFIX)
-        save_field(target.path, core)
+        target = savers.target(filename_prefix, SUFFIX)
+        save_field(target.path, core, savers.embedded(cls.hidden))
         return io.NodeOutput(target.name, ui={"text": [target.name]})
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
+        """Says in one sentence what is wrong with the name before anything is sampled."""
+        return savers.refusal(filename_prefix)
 
 
 class LoadField(io.ComfyNode):

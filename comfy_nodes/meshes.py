@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import folder_paths
 import numpy as np
 import torch
 from comfy.model_management import throw_exception_if_processing_interrupted as tick
 from comfy_api.latest import Types, io
 from torch import Tensor
 
-from . import schema
-from .paths import fresh_path
+from . import savers, schema
+from .paths import Target
 from .signals import decoder
 from .sockets import FieldValue, MeshValue, VoxelValue, flipped, to_gltf, to_world
 
@@ -118,7 +117,7 @@ class BakeTexture(io.ComfyNode):
         from ..core.pullback.mesh.unwrap import unwrap
 
         core, model = field.sampled(), decoder(field.sampled(), vae)
-        surface = from_mesh(mesh)[0]
+        surface = from_mesh(mesh)[0][0]
         if not hasattr(surface.visual, "uv"):
             surface = unwrap(surface, texture, tick)
         picture = tasks.baked(core, model, surface, texture, views, tick=tick)
@@ -136,29 +135,42 @@ class SaveTexturedGlb(io.ComfyNode):
             category=schema.CATEGORY,
             description="Writes a mesh with its texture as GLB into the output folder; connect the path to Preview 3D.",
             inputs=[
-                io.Mesh.Input("mesh", tooltip="A mesh with uv and texture; without them it is written in plain grey."),
-                io.String.Input("filename_prefix", default="3d/pullback",
-                                tooltip="Folder and beginning of the file's name within the output folder."),
+                io.Mesh.Input("mesh", tooltip="A mesh with uv and texture; without them it is written in plain grey. "
+                              "Of several, each becomes a file."),
+                savers.prefix("3d/pullback"),
             ],
             outputs=[
-                io.String.Output(display_name="path", tooltip="The file within the output folder, for Preview 3D."),
+                io.String.Output(display_name="path", tooltip="The file within the output folder, for Preview 3D.",
+                                 is_output_list=True),
             ],
             is_output_node=True,
         )  # fmt: skip
 
     @classmethod
     def execute(cls, mesh: Any, filename_prefix: str) -> io.NodeOutput:
-        from ..core.pullback.mesh.glb import write_glb
-        from ..core.pullback.mesh.unwrap import unwrap
+        targets = [_saved(surface, picture, filename_prefix, cls.hidden) for surface, picture in from_mesh(mesh)]
+        shown = [{"filename": each.path.name, "subfolder": each.subfolder, "type": "output"} for each in targets]
+        return io.NodeOutput([each.name for each in targets], ui={"3d": shown})
 
-        surface, picture = from_mesh(mesh)
-        if not hasattr(surface.visual, "uv"):
-            surface = unwrap(surface, tick=tick)
-        target = fresh_path(folder_paths.get_output_directory(), filename_prefix, ".glb")
-        grey = np.full((8, 8, 3), 200, np.uint8)
-        write_glb(target.path, surface, grey if picture is None else picture)
-        shown = {"filename": target.path.name, "subfolder": target.subfolder, "type": "output"}
-        return io.NodeOutput(target.name, ui={"3d": [shown]})
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
+        """Says in one sentence what is wrong with the name before anything is sampled."""
+        return savers.refusal(filename_prefix)
+
+
+GREY = np.full((8, 8, 3), 200, np.uint8)
+
+
+def _saved(surface: Any, picture: np.ndarray | None, filename_prefix: str, hidden: Any) -> Target:
+    """One surface as a GLB file in the output folder."""
+    from ..core.pullback.mesh.glb import write_glb
+    from ..core.pullback.mesh.unwrap import unwrap
+
+    if not hasattr(surface.visual, "uv"):
+        surface = unwrap(surface, tick=tick)
+    target = savers.target(filename_prefix, ".glb")
+    write_glb(target.path, surface, GREY if picture is None else picture, embedded=savers.embedded(hidden))
+    return target
 
 
 def to_mesh(mesh: Any, picture: np.ndarray | None) -> Any:
@@ -173,24 +185,36 @@ def to_mesh(mesh: Any, picture: np.ndarray | None) -> Any:
     return MESH(**parts)
 
 
-def from_mesh(mesh: Any) -> tuple[Any, np.ndarray | None]:
-    """The first of a MESH as a trimesh of the world, with uv if it has them, and its texture."""
-    import trimesh
+def from_mesh(mesh: Any) -> list[tuple[Any, np.ndarray | None]]:
+    """Each of a MESH as a trimesh of the world, with uv if it has them, and its texture (S, S, 3) uint8 if it has one.
 
+    ValueError where it is no MESH, or none of its meshes has a face.
+    """
     if not (torch.is_tensor(getattr(mesh, "vertices", None)) and torch.is_tensor(getattr(mesh, "faces", None))):
         raise ValueError(
             "this mesh is of another pack's kind: connect one from Field to Mesh or from core's mesh nodes"
         )
-    points, faces = mesh.vertices[0], mesh.faces[0]
+    found = [_surface(mesh, i) for i in range(len(mesh.vertices))]
+    whole = [(surface, picture) for surface, picture in found if len(surface.faces)]
+    if not whole:
+        raise ValueError("this mesh has no faces: lower the level or the threshold where it is made")
+    return whole
+
+
+def _surface(mesh: Any, i: int) -> tuple[Any, np.ndarray | None]:
+    """The i-th of a MESH, without what pads it to the size of the largest."""
+    import trimesh
+
+    points, faces = mesh.vertices[i], mesh.faces[i]
     if getattr(mesh, "vertex_counts", None) is not None:
-        points, faces = points[: mesh.vertex_counts[0]], faces[: mesh.face_counts[0]]
+        points, faces = points[: mesh.vertex_counts[i]], faces[: mesh.face_counts[i]]
     surface = trimesh.Trimesh(to_world(points.float()).cpu().numpy(), faces.cpu().numpy(), process=False)
     uvs, texture = getattr(mesh, "uvs", None), getattr(mesh, "texture", None)
     if uvs is not None:
-        surface.visual = trimesh.visual.TextureVisuals(uv=flipped(uvs[0][: len(points)].float()).cpu().numpy())
+        surface.visual = trimesh.visual.TextureVisuals(uv=flipped(uvs[i][: len(points)].float()).cpu().numpy())
     if uvs is None or texture is None:
         return surface, None
-    return surface, (texture[0, ..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return surface, (texture[i, ..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def opacities(field: FieldValue, resolution: int) -> Tensor:

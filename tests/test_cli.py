@@ -19,6 +19,7 @@ from PIL import Image
 from pullback import cli, errors, files, storage, tasks
 from pullback.generative.toybox.model import ToyboxModel
 from pullback.geometry.sphere import directions
+from pullback.version import VERSION
 
 
 def _run(monkeypatch, capsys, *words):
@@ -237,7 +238,7 @@ def test_the_version(here, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["pullback", "--version"])
     with pytest.raises(SystemExit) as stop:
         cli.main()
-    assert stop.value.code == 0 and capsys.readouterr().out == f"pullback {storage.version()}\n"
+    assert stop.value.code == 0 and capsys.readouterr().out == f"pullback {VERSION}\n"
 
 
 def test_nan_from_a_model(here, monkeypatch, capsys):

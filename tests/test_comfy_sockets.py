@@ -1,4 +1,4 @@
-"""What the nodes convert, name and check, without ComfyUI: sockets, ladders, plans, paths, saved graphs."""
+"""What the nodes convert, name and check, without ComfyUI: sockets, ladders, plans, saved graphs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 from comfy_pack import ROOT, part
 
-sockets, ladders, paths, plans = (part(f"comfy_nodes.{name}") for name in ("sockets", "ladder", "paths", "plans"))
+sockets, ladders, plans = (part(f"comfy_nodes.{name}") for name in ("sockets", "ladder", "plans"))
 cameras = part("core.pullback.geometry.cameras")
 INFO = json.loads((ROOT / "tests/snapshots/object_info.json").read_text(encoding="utf-8"))
 TOYBOX = SimpleNamespace(channels=4, size=64, scale=1, sigma_min=0.02, sigma_max=40.0)
@@ -194,51 +194,6 @@ def test_a_loaded_field_is_sampled_on_through_its_own_views():
         assert again.diffrep == recipe.diffrep and plans.shape_of(again.views) == plans.shape_of(recipe.views)
     with pytest.raises(ValueError, match="4 channels"):
         plans.Again(storage.Field(recipe.diffrep, params)).recipe(SimpleNamespace(channels=16), 0)
-
-
-# Files.
-
-
-@pytest.mark.parametrize(
-    "name", ["../x", "/etc/x", "a/../../x", "..\\x", "C:\\x", "C:x", "", "/", ".", "a/..", "x\0y", "//server/x"]
-)
-def test_names_that_leave_the_folder_are_refused(name, tmp_path):
-    with pytest.raises(ValueError, match="is not the name of a file"):
-        paths.within(tmp_path, name)
-
-
-def test_links_do_not_lead_out_of_the_folder(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/link").symlink_to(tmp_path)
-    with pytest.raises(ValueError, match="is not the name"):
-        paths.within(tmp_path / "out", "link/x")
-
-
-def test_names_count_up(tmp_path):
-    first = paths.fresh_path(tmp_path, "fields/a b", ".safetensors")
-    assert first.name == "fields/a b_00001_.safetensors" and first.subfolder == "fields"
-    first.path.touch()
-    (tmp_path / "fields/a b_00007_.png").touch()
-    assert paths.fresh_path(tmp_path, "fields/a b", ".safetensors").name == "fields/a b_00008_.safetensors"
-    assert "%" not in paths.fresh_path(tmp_path, "%year%-%month%", ".x").name
-
-
-def test_field_files_are_found_by_the_names_that_are_listed(tmp_path):
-    folders = {tag: str(tmp_path / tag) for tag in ("input", "output")}
-    for tag, name in (("input", "a.safetensors"), ("output", "f/b.safetensors"), ("output", "c.png")):
-        path = tmp_path / tag / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    assert sorted(paths.listed(folders)) == ["a.safetensors", "f/b.safetensors [output]"]
-    for name in paths.listed(folders):
-        assert paths.located(folders, name).is_file()
-    for wrong, says in (
-        ("b.safetensors", "no field file"),
-        ("c.png [output]", "end in"),
-        ("../a.safetensors", "not the name"),
-    ):
-        with pytest.raises(ValueError, match=says):
-            paths.located(folders, wrong)
 
 
 # Saved graphs, schemas and languages.

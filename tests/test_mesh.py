@@ -23,6 +23,7 @@ from pullback.mesh.bake import bake, project
 from pullback.mesh.glb import write_glb
 from pullback.mesh.surface import extract
 from pullback.mesh.unwrap import unwrap
+from pullback.version import VERSION
 from scipy import ndimage
 
 RADIUS = 0.6
@@ -545,7 +546,7 @@ def test_the_front_faces_plus_z_and_up_is_y(tmp_path):
     assert loaded.volume == pytest.approx(0.4**3)
 
 
-def test_a_glb_says_the_mean_colour_of_its_surface(tmp_path):
+def test_a_glb_says_the_mean_colour_of_its_surface_and_who_made_it(tmp_path):
     """In linear light, by area, and without the margins of the texture: half of a square is red, half of it mid-grey."""
     corners = np.array([[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]], dtype=float)
     uv = np.array([[0.1, 0.1], [0.1, 0.2], [0.2, 0.2], [0.8, 0.1], [0.8, 0.2], [0.9, 0.2]])
@@ -553,9 +554,11 @@ def test_a_glb_says_the_mean_colour_of_its_surface(tmp_path):
                            visual=trimesh.visual.TextureVisuals(uv=uv))  # fmt: skip
     texture = np.full((8, 8, 3), 255, dtype=np.uint8)
     texture[6:, :4], texture[6:, 4:] = (255, 0, 0), (188, 188, 188)
-    write_glb(tmp_path / "a.glb", flat, texture)
+    write_glb(tmp_path / "a.glb", flat, texture, embedded={"workflow": "{}"})
     data = (tmp_path / "a.glb").read_bytes()
-    (material,) = json.loads(data[20 : 20 + int.from_bytes(data[12:16], "little")])["materials"]
+    described = json.loads(data[20 : 20 + int.from_bytes(data[12:16], "little")])
+    assert described["asset"] == {"version": "2.0", "generator": f"pullback {VERSION}", "extras": {"workflow": "{}"}}
+    (material,) = described["materials"]
     grey = 0.5029  # 188 of 255 is half of the light
     assert material["extras"]["mean_color"] == pytest.approx([(1 + grey) / 2, grey / 2, grey / 2], abs=1e-3)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from pullback.diffreps.panorama import SirenCylinder, SirenSphere
 from pullback.diffreps.radiance import VoxelRadiance
 from pullback.fields.voxels import Voxels
 from pullback.pull import State
+from pullback.version import VERSION
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
@@ -108,9 +110,33 @@ def test_a_run_file_with_a_hole_is_named(tmp_path, gone):
         storage.load_run(path, {})
 
 
+def test_a_host_s_texts_travel_with_a_field_and_change_nothing_about_it(tmp_path):
+    path, field = tmp_path / "f.safetensors", _field(DIFFREPS[0])
+    storage.save_field(path, field, {"prompt": '{"1": {}}', "workflow": "{}", "kind": "rubbish", "words": "rubbish"})
+    loaded = storage.load_field(path)
+    assert (loaded.kind, loaded.prompt, loaded.seed) == (field.kind, field.prompt, field.seed)
+    _, texts = storage.read(path, storage.FIELD_FORMAT)
+    assert texts["prompt"] == '{"1": {}}' and texts["workflow"] == "{}" and texts["pullback"] == VERSION
+    assert storage.is_field(path) and not storage.is_field(tmp_path / "gone.safetensors")
+
+
+def test_a_field_of_the_first_release_still_has_its_prompt(tmp_path):
+    path = tmp_path / "f.safetensors"
+    storage.save_field(path, _field(DIFFREPS[0]))
+    tensors, texts = storage.read(path, storage.FIELD_FORMAT)
+    del texts["words"]
+    save_file(tensors, path, texts)
+    assert storage.load_field(path).prompt == "a red car"
+
+
+def test_the_version_is_the_package_s():
+    packaged = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{VERSION}"\n' in packaged
+
+
 def test_a_run_of_another_version_is_not_continued(tmp_path, monkeypatch):
     storage.save_run(tmp_path / "r.run", _state(), {})
-    monkeypatch.setattr(storage, "version", lambda: "9.9")
+    monkeypatch.setattr(storage, "VERSION", "9.9")
     with pytest.raises(ValueError, match=r"\(now '9.9'\)"):
         storage.load_run(tmp_path / "r.run", {})
 

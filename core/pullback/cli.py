@@ -30,6 +30,7 @@ from .pull import State
 from .storage import Field
 from .tasks import Recipe, Settings
 from .types import Cancelled, Model
+from .version import VERSION
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 console = Console(stderr=True, highlight=False, markup=False)
@@ -61,7 +62,7 @@ def pullback(
 ) -> None:
     """Sample 3D objects, panoramas and images of any size from any image diffusion model."""
     if version:
-        typer.echo(f"pullback {storage.version()}")
+        typer.echo(f"pullback {VERSION}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

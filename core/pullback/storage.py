@@ -1,8 +1,9 @@
 """Storage: field files and run files, both one safetensors file, never pickle.
 
-A field file holds a finished field: its parameters and, as text, `format`, `kind`, `config` (JSON), `prompt`,
-`model`, `seed` and the version of pullback. A run file holds the whole state of an unfinished run and its
-settings, so that it can be taken up after any interruption. Both appear by atomic rename.
+A field file holds a finished field: its parameters and, as text, `format`, `kind`, `config` (JSON), `words` (the prompt),
+`model`, `seed` and the version of pullback. `prompt` holds the words as well, unless a host keeps its graph there.
+A run file holds the whole state of an unfinished run and its settings, so that it can be taken up after any
+interruption. Both appear by atomic rename.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from importlib import metadata as packages
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from .fields.voxels import Voxels
 from .files import atomic
 from .pull import State
 from .types import Params
+from .version import VERSION
 
 FIELD_FORMAT = "pullback-field-1"
 RUN_FORMAT = "pullback-run-1"
@@ -55,14 +57,6 @@ class Field:
     def kind(self) -> str:
         """Its name in files."""
         return next(name for name, cls in KINDS.items() if type(self.diffrep) is cls)
-
-
-def version() -> str:
-    """The installed version of pullback, or "0" where it runs from a folder without being installed."""
-    try:
-        return packages.version("pullback")
-    except packages.PackageNotFoundError:
-        return "0"
 
 
 def _config(diffrep: Diffrep) -> str:
@@ -130,10 +124,27 @@ def write(path: Path, tensors: dict[str, Tensor], texts: dict[str, str]) -> None
             raise (OSError(int(code[1]), os.strerror(int(code[1]))) if code else OSError(str(error))) from error
 
 
-def save_field(path: Path, field: Field) -> None:
-    """Write a field file."""
-    texts = {"format": FIELD_FORMAT, "kind": field.kind, "config": _config(field.diffrep), "prompt": field.prompt}
-    write(path, field.params, texts | {"model": field.model, "seed": str(field.seed), "pullback": version()})
+def save_field(path: Path, field: Field, embedded: Mapping[str, str] | None = None) -> None:
+    """Write a field file.
+
+    Args:
+        path: where; it appears whole or not at all.
+        field: what is saved.
+        embedded: more texts for the file, for example a host's own description of how the field was made. They may
+            take the place of `prompt`, which hosts use for graphs, and of nothing else.
+    """
+    texts = {"format": FIELD_FORMAT, "kind": field.kind, "config": _config(field.diffrep), "words": field.prompt}
+    texts |= {"model": field.model, "seed": str(field.seed), "pullback": VERSION}
+    write(path, field.params, {"prompt": field.prompt} | dict(embedded or {}) | texts)
+
+
+def is_field(path: Path) -> bool:
+    """Whether a file says of itself that it is a field. Reads its header only; False where that cannot be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("format") == FIELD_FORMAT
+    except (SafetensorError, OSError):
+        return False
 
 
 def load_field(path: Path) -> Field:
@@ -154,7 +165,7 @@ def load_field(path: Path) -> Field:
     seed = texts.get("seed", "0")
     if not seed.isdecimal():
         raise ValueError(f"{path} has the seed {seed!r}; it must be a whole number: sample it again")
-    return Field(diffrep, tensors, texts.get("prompt", ""), texts.get("model", ""), int(seed))
+    return Field(diffrep, tensors, texts.get("words", texts.get("prompt", "")), texts.get("model", ""), int(seed))
 
 
 def save_run(path: Path, state: State, settings: dict[str, Any]) -> None:
@@ -162,7 +173,7 @@ def save_run(path: Path, state: State, settings: dict[str, Any]) -> None:
     tensors = {f"params.{k}": v for k, v in state.params.items()} | {f"solver.{k}": v for k, v in state.solver.items()}
     tensors |= {"noise": state.noise, "carry": state.carry, "random": state.random}
     numbers = {"move": state.move, "passes": state.passes, "residual": state.residual}
-    texts = {"settings": json.dumps(settings | {"pullback": version()}), "numbers": json.dumps(numbers)}
+    texts = {"settings": json.dumps(settings | {"pullback": VERSION}), "numbers": json.dumps(numbers)}
     write(path, tensors, {"format": RUN_FORMAT} | texts)
 
 
@@ -174,7 +185,7 @@ def load_run(path: Path, settings: dict[str, Any]) -> State:
         state = _state(tensors, numbers)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is not a whole run ({error}): start anew, without --resume") from error
-    now = json.loads(json.dumps(settings | {"pullback": version()}))
+    now = json.loads(json.dumps(settings | {"pullback": VERSION}))
     if before != now:
         changed = [
             f"{k} {before.get(k)!r} (now {now.get(k)!r})"

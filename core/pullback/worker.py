@@ -15,9 +15,10 @@ import sys
 import threading
 import traceback
 import warnings
-from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from .version import VERSION
 
 PROTOCOL = 1
 BEAT = 0.5
@@ -37,7 +38,7 @@ class Worker:
 
     def run(self) -> int:
         """Work until the input ends, which ends the process; returns only an exit code other than 0."""
-        self.say("hello", protocol=PROTOCOL, pullback=_version(), python=platform.python_version(), pid=os.getpid())
+        self.say("hello", protocol=PROTOCOL, pullback=VERSION, python=platform.python_version(), pid=os.getpid())
         for work in (self._listen, self._beat):
             threading.Thread(target=work, daemon=True).start()
         try:
@@ -132,13 +133,6 @@ class Worker:
 
 def _unfinished(job: dict[str, Any]) -> bool:
     return Path(str(job.get("out")) + ".run").exists()
-
-
-def _version() -> str:
-    try:
-        return metadata.version("pullback")
-    except metadata.PackageNotFoundError:
-        return "0"
 
 
 def _capabilities() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import trimesh
 from PIL import Image
 
 from ..files import atomic
+from ..version import VERSION
 from .unwrap import coordinates
 
 Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
@@ -17,14 +19,19 @@ Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 
 
 def write_glb(
-    path: str | os.PathLike[str], mesh_with_uv: trimesh.Trimesh, texture: np.ndarray, name: str = "object"
+    path: str | os.PathLike[str],
+    mesh_with_uv: trimesh.Trimesh,
+    texture: np.ndarray,
+    name: str = "object",
+    embedded: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the mesh with its texture to `path`, whole or not at all.
 
     mesh_with_uv: world coordinates, `visual.uv` (V, 2) in [0, 1], v up. texture: (H, W, 3) uint8, sRGB, row 0 on
     top; it is embedded as PNG. The file holds positions, normals and uv, one rough non-metallic material, and a
     node, mesh and material called `name`. The material's `extras.mean_color` is the surface's mean colour (linear),
-    for viewers that show one colour instead of the texture. Raises ValueError for a mesh without uv or another
+    for viewers that show one colour instead of the texture. `embedded` are texts for the file's `asset.extras`, where
+    ComfyUI, for one, keeps the graph that a file was made with. Raises ValueError for a mesh without uv or another
     texture, OSError where the file cannot be written.
     """
     uv = coordinates(mesh_with_uv)
@@ -46,6 +53,9 @@ def write_glb(
 
     def describe(tree: dict[str, Any]) -> None:
         tree["materials"][0]["extras"] = {"mean_color": mean}
+        tree["asset"]["generator"] = f"pullback {VERSION}"
+        if embedded:
+            tree["asset"]["extras"] = dict(embedded)
 
     data = scene.export(file_type="glb", include_normals=True, unitize_normals=True, tree_postprocessor=describe)
     with atomic(path) as temporary:
