@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
@@ -77,18 +78,18 @@ class Page:
         self.page.evaluate("() => { window.Pullback_ready = true }")
 
     def drop(self, path: Path) -> None:
-        """Drop a JSON file on the canvas, as a user does."""
+        """Drop a file on the canvas, as a user does."""
         self.page.evaluate(
-            """async ([text, name]) => {
-                 const files = new DataTransfer();
-                 files.items.add(new File([text], name, {type: "application/json"}));
+            """async ([bytes, name]) => {
+                 const files = new DataTransfer(), type = name.endsWith(".json") ? "application/json" : "";
+                 files.items.add(new File([Uint8Array.from(atob(bytes), c => c.charCodeAt(0))], name, {type}));
                  const canvas = document.querySelector("#graph-canvas");
                  const box = canvas.getBoundingClientRect();
                  const at = {bubbles: true, cancelable: true, dataTransfer: files, clientX: box.x + 600, clientY: box.y + 300};
                  canvas.dispatchEvent(new DragEvent("dragover", at));
                  canvas.dispatchEvent(new DragEvent("drop", at));
                }""",
-            [path.read_text(encoding="utf-8"), path.name],
+            [base64.b64encode(path.read_bytes()).decode("ascii"), path.name],
         )
 
     def loaded(self, path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -347,7 +348,7 @@ def test_a_mesh_goes_to_a_textured_file_and_comes_back(call, ball, folders):
     assert mesh.vertices.shape[::2] == (1, 3) and mesh.faces.shape[1] <= 500 and mesh.texture.shape == (1, 64, 64, 3)
     assert mesh.uvs.shape == (1, mesh.vertices.shape[1], 2) and mesh.faces.dtype == torch.int64
     assert mesh.texture[..., 0].mean() > 0.8 and mesh.texture[..., 1].mean() < 0.2
-    (path,) = call("SaveTexturedGlb", mesh=mesh, filename_prefix="3d/ball")
+    ((path,),) = call("SaveTexturedGlb", mesh=mesh, filename_prefix="3d/ball")
     assert path == "3d/ball_00001_.glb"
     scene = trimesh.load(folders / "output" / path)
     (loaded,) = scene.geometry.values()
@@ -358,6 +359,75 @@ def test_a_mesh_goes_to_a_textured_file_and_comes_back(call, ball, folders):
     assert colours[..., 0].mean() > 200 and colours[..., 1].mean() < 60
     with pytest.raises(ValueError, match="not the name of a file"):
         call("SaveTexturedGlb", mesh=mesh, filename_prefix="../ball")
+
+
+def test_each_mesh_of_a_batch_becomes_a_file(call, ball, folders):
+    """Also where the smaller one is padded, and where one is empty."""
+    meshes = part("comfy_nodes.meshes")
+    (one,) = call("FieldToMesh", field=ball, resolution=24, faces=300, texture=16, views=4)
+    points, corners = one.vertices.shape[1], one.faces.shape[1]
+    batch = meshes.MeshValue(
+        vertices=torch.cat([one.vertices, one.vertices * 0.5, one.vertices]),
+        faces=torch.cat([one.faces, one.faces, one.faces]),
+        uvs=one.uvs.repeat(3, 1, 1),
+        texture=torch.cat([one.texture, 1 - one.texture, one.texture]),
+        vertex_counts=torch.tensor([points, points, 0]),
+        face_counts=torch.tensor([corners, corners - 8, 0]),
+    )
+    (paths,) = call("SaveTexturedGlb", mesh=batch, filename_prefix="3d/batch")
+    assert paths == ["3d/batch_00001_.glb", "3d/batch_00002_.glb"]
+    first, second = (trimesh.load(folders / "output" / path, force="mesh") for path in paths)
+    assert np.allclose(second.extents, first.extents / 2, atol=0.02) and len(second.faces) == len(first.faces) - 8
+    red, cyan = (np.asarray(each.visual.material.baseColorTexture)[..., 0].mean() for each in (first, second))
+    assert red > 200 and cyan < 60
+    batch.face_counts = torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(ValueError, match="has no faces"):
+        call("SaveTexturedGlb", mesh=batch, filename_prefix="3d/none")
+
+
+def node_of(name):
+    return next(node for node in comfy_snapshot.nodes() if node.GET_SCHEMA().node_id == f"Pullback{name}")
+
+
+def within_a_graph(name, inputs, prompt, extra):
+    """Runs a saver as ComfyUI does, its hidden inputs included."""
+    clone = type("Saver", (node_of(name),), {"hidden": SimpleNamespace(prompt=prompt, extra_pnginfo=extra)})
+    return clone.execute(**inputs).args[0]
+
+
+@pytest.mark.parametrize("name, suffix", [("SaveField", ".safetensors"), ("SaveTexturedGlb", ".glb")])
+def test_files_carry_what_core_s_savers_embed(call, ball, folders, monkeypatch, name, suffix):
+    from comfy.cli_args import args
+
+    (mesh,) = call("FieldToMesh", field=ball, resolution=24, faces=300, texture=16, views=4)
+    graph, page = {"1": {"class_type": "PullbackSaveField", "inputs": {"x": "ä"}}}, {"nodes": [1]}
+    inputs = {"field": ball} if name == "SaveField" else {"mesh": mesh}
+
+    def saved(prefix, prompt, extra):
+        path = within_a_graph(name, inputs | {"filename_prefix": prefix}, prompt, extra)
+        data = (folders / "output" / (path if isinstance(path, str) else path[0])).read_bytes()
+        if suffix == ".glb":
+            return json.loads(data[20 : 20 + int.from_bytes(data[12:16], "little")])["asset"].get("extras", {})
+        return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+
+    texts = saved("a", graph, {"workflow": page, "note": 1})
+    assert json.loads(texts["prompt"]) == graph and json.loads(texts["workflow"]) == page and texts["note"] == "1"
+    texts = saved("b", graph, None)  # a prompt that came from no page
+    assert json.loads(texts["prompt"]) == graph and "workflow" not in texts
+    monkeypatch.setattr(args, "disable_metadata", True)
+    texts = saved("c", graph, {"workflow": page})
+    assert "workflow" not in texts and str(graph) not in str(texts) and "class_type" not in str(texts)
+
+
+@pytest.mark.parametrize("name", ["SaveField", "SaveTexturedGlb"])
+def test_bad_names_are_refused_before_anything_runs(name, folders):
+    node = node_of(name)
+    for good in ("fields/%date:yyyy-MM-dd%/x", "x", None):
+        assert node.validate_inputs(filename_prefix=good) is True
+    (folders / "output" / "file").touch()
+    for bad in ("../x", "/etc/x", "", "file/x", "a" * 300):
+        said = node.validate_inputs(filename_prefix=bad)
+        assert isinstance(said, str) and "\n" not in said and bad[:9] in said
 
 
 @pytest.mark.parametrize(
@@ -393,7 +463,7 @@ def test_plain_meshes_are_unwrapped_and_baked(call, ball):
     textured, picture = call("BakeTexture", field=ball, mesh=bare, texture=32, views=6)
     assert picture.shape == (1, 32, 32, 3) and picture[..., 0].mean() > 0.7
     assert textured.uvs.min() >= 0 and textured.uvs.max() <= 1
-    (path,) = call("SaveTexturedGlb", mesh=bare)
+    ((path,),) = call("SaveTexturedGlb", mesh=bare)
     assert path.endswith(".glb")
     with pytest.raises(ValueError, match="another pack"):
         call("SaveTexturedGlb", mesh=object())
@@ -419,7 +489,7 @@ def test_voxels_lie_where_core_s_nodes_expect_them(call, ball):
 
 def test_fields_are_saved_and_loaded(call, ball, folders):
     (path,) = call("SaveField", field=ball, filename_prefix="fields/ball")
-    load = next(node for node in comfy_snapshot.nodes() if node.GET_SCHEMA().node_id == "PullbackLoadField")
+    load = node_of("LoadField")
     name = f"{path} [output]"
     assert name in load.GET_SCHEMA().inputs[0].options and load.validate_inputs(file=name) is True
     (loaded,) = call("LoadField", file=name)

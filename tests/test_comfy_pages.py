@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 
 import comfyui
 import pytest
@@ -56,6 +58,77 @@ def test_run_shows_a_result(server, page, path, tmp_path):
     assert not page.errors()
     page.fit()
     page.page.screenshot(path=tmp_path / "page.png")
+
+
+@pytest.mark.parametrize("kind, pattern", [("field", "fields/*.safetensors"), ("GLB", "3d/*.glb")])
+def test_a_saved_file_that_is_dropped_opens_its_workflow(server, page, kind, pattern):
+    path = comfyui.ROOT / "workflows" / "Text to NeRF.json"
+    page.open(server)
+    page.drop(path)
+    page.loaded(path)
+    page.set(comfyui.quick_widgets())
+    day = time.strftime("%Y-%m-%d")  # at midnight it may be another one by the time of the run
+    page.set({name: {"filename_prefix": f"{pattern.split('/')[0]}/%date:yyyy-MM-dd%_{kind}"} for name in SAVERS})
+    ended = page.run()
+    assert ended["type"] == "execution_success", ended
+    (saved,) = (server.base / "output").glob(pattern.replace("*", f"{day}_{kind}_*"))
+    page.open(server)
+    page.console.clear()
+    page.drop(saved)
+    page.loaded(path)
+    assert not page.missing() and not page.errors()
+
+
+SAVERS = ("PullbackSaveField", "PullbackSaveTexturedGlb")
+
+
+def test_dates_are_those_of_core_s_savers(server, page):
+    """In a page, where core's own are filled in before the graph is sent, and ours when the file is written."""
+    path = comfyui.ROOT / "workflows" / "Field to mesh and viewer.json"
+    page.open(server)
+    page.drop(path)
+    page.loaded(path)
+    page.set(comfyui.quick_widgets())
+    prefix = "both/%date:yyyyMMdd%-%date:yy_M d%-%year%%month%-%nonsense%/x"
+    page.set({"PullbackSaveTexturedGlb": {"filename_prefix": prefix}})
+    page.page.evaluate(ADD_SAVE_IMAGE, prefix)
+    assert page.run()["type"] == "execution_success"
+    (folder,) = (server.base / "output" / "both").iterdir()
+    assert {file.suffix for file in folder.iterdir()} == {".glb", ".png"}
+    assert re.fullmatch(r"\d{8}-\d\d_\d+ \d+-\d{6}-%nonsense%", folder.name)
+
+
+ADD_SAVE_IMAGE = """prefix => {
+  const shown = app.graph._nodes.find(node => node.type === "PreviewImage");
+  const [source, slot] = [shown.getInputNode(0), shown.getInputLink(0).origin_slot];
+  const node = LiteGraph.createNode("SaveImage");
+  app.graph.add(node);
+  source.connect(slot, node, 0);
+  node.widgets.find(widget => widget.name === "filename_prefix").value = prefix;
+}"""
+
+
+def test_bad_names_are_refused_in_the_page_before_anything_is_sampled(server, page):
+    path = comfyui.ROOT / "workflows" / "Text to NeRF.json"
+    page.open(server)
+    page.drop(path)
+    page.loaded(path)
+    page.set({**comfyui.quick_widgets(), "PullbackSaveField": {"filename_prefix": "../x"}})
+    page.page.evaluate("() => { app.lastNodeErrors = null; app.queuePrompt(0, 1) }")
+    page.page.wait_for_function("() => app.lastNodeErrors", timeout=30_000)
+    assert "is not the name of a file" in json.dumps(page.page.evaluate("() => app.lastNodeErrors"))
+
+
+@pytest.mark.parametrize("language", sorted(path.name for path in (comfyui.ROOT / "locales").iterdir()))
+def test_every_language_is_one_that_the_page_shows(server, page, language):
+    words = json.loads((comfyui.ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+    server.post("/settings/Comfy.Locale", language)
+    try:
+        page.open(server)
+        shown = page.page.evaluate("() => LiteGraph.registered_node_types.PullbackSaveTexturedGlb.title")
+        assert shown == words["PullbackSaveTexturedGlb"]["display_name"]
+    finally:
+        server.post("/settings/Comfy.Locale", "en")
 
 
 def test_a_mistake_turns_the_node_red_and_says_why(server, page):
