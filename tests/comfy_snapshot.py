@@ -1,6 +1,8 @@
-"""Writes tests/snapshots/object_info.json and locales/en/nodeDefs.json from the schemas: run it after changing one.
+"""Writes tests/snapshots/object_info.json and locales/*/nodeDefs.json from the schemas: run it after changing one.
 
-It needs ComfyUI, and refuses a change that would break saved graphs; `--force` is for schemas that were never released.
+Of other languages it keeps what was translated, wherever the same English stands now, and leaves the rest in English for
+somebody to translate: the tests name it. It needs ComfyUI, and refuses a change that would break saved graphs; `--force` is
+for schemas that were never released.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import comfy_lint
 from comfy_pack import REASON, ROOT, comfyui, part
 
 SNAPSHOT = ROOT / "tests/snapshots/object_info.json"
-ENGLISH = ROOT / "locales/en/nodeDefs.json"
+LOCALES = ROOT / "locales"
+ENGLISH = LOCALES / "en/nodeDefs.json"
 
 
 def nodes() -> list[Any]:
@@ -41,9 +44,25 @@ def english(info: dict[str, Any]) -> dict[str, Any]:
     return words
 
 
+def texts(words: dict[str, Any]) -> list[str]:
+    """Every text of a nodeDefs.json, in order."""
+    return [text for each in words.values() for text in ([each] if isinstance(each, str) else texts(each))]
+
+
+def translated(words: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:
+    """`words` with each text that is known in its other language."""
+    return {
+        key: known.get(each, each) if isinstance(each, str) else translated(each, known) for key, each in words.items()
+    }
+
+
 def written(data: Any) -> str:
     """JSON as we keep it."""
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _write(path: Path, data: Any) -> None:
@@ -57,11 +76,13 @@ def main() -> None:
         sys.exit(REASON)
     info = current()
     if SNAPSHOT.exists() and "--force" not in sys.argv:
-        broken = comfy_lint.breaks(json.loads(SNAPSHOT.read_text(encoding="utf-8")), info)
+        broken = comfy_lint.breaks(_read(SNAPSHOT), info)
         if broken:
             sys.exit("this would break saved graphs:\n" + "\n".join(broken))
     _write(SNAPSHOT, info)
-    _write(ENGLISH, english(info))
+    before, after = texts(_read(ENGLISH)), english(info)
+    for path in sorted(LOCALES.glob("*/nodeDefs.json")):
+        _write(path, translated(after, dict(zip(before, texts(_read(path)), strict=True))))
 
 
 if __name__ == "__main__":

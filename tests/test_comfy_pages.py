@@ -119,14 +119,21 @@ def test_bad_names_are_refused_in_the_page_before_anything_is_sampled(server, pa
     assert "is not the name of a file" in json.dumps(page.page.evaluate("() => app.lastNodeErrors"))
 
 
+NEWER = {"he", "it"}
+"""Languages that pages older than 1.58 or so do not ship."""
+
+
 @pytest.mark.parametrize("language", sorted(path.name for path in (comfyui.ROOT / "locales").iterdir()))
 def test_every_language_is_one_that_the_page_shows(server, page, language):
     words = json.loads((comfyui.ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
     server.post("/settings/Comfy.Locale", language)
     try:
         page.open(server)
-        shown = page.page.evaluate("() => LiteGraph.registered_node_types.PullbackSaveTexturedGlb.title")
-        assert shown == words["PullbackSaveTexturedGlb"]["display_name"]
+        title = "name => LiteGraph.registered_node_types[name].title"
+        ours, core_s = (page.page.evaluate(title, name) for name in ("PullbackSaveTexturedGlb", "LoadImage"))
+        if core_s == "Load Image" and language in NEWER:
+            pytest.skip("this page is older than the language")
+        assert ours == words["PullbackSaveTexturedGlb"]["display_name"]
     finally:
         server.post("/settings/Comfy.Locale", "en")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import comfy_lint
+import comfy_snapshot
 import pytest
 import torch
 from comfy_pack import ROOT, part
@@ -180,7 +182,7 @@ def test_sizes_are_in_pixels():
     assert plans.Image(768, 512).recipe(LATENT, 0).diffrep.size == (64, 96)
     assert plans.Image().recipe(LATENT, 0).diffrep.size == (64, 64)
     assert plans.Nerf(view_size=256).recipe(LATENT, 0).diffrep.size == 32
-    assert plans.shape_of(plans.Panorama("cylinder").recipe(LATENT, 5).views) == (5, 4, 64, 64)
+    assert plans.shape_of(plans.Panorama("cylinder").recipe(LATENT, 9).views) == (9, 4, 64, 64)
     with pytest.raises(ValueError, match="multiple of 8"):
         plans.Image(500, 508).recipe(LATENT, 0)
 
@@ -257,9 +259,21 @@ def test_every_input_and_output_explains_itself():
             assert each["tooltip"] and each["tooltip"].endswith("."), f"{node}.{each['name']}"
 
 
-@pytest.mark.parametrize("language", ["en", "de"])
+SHIPPED = {"ar", "en", "es", "fa", "fr", "he", "it", "ja", "ko", "pt-BR", "ru", "tr", "zh", "zh-TW"}
+"""The languages of ComfyUI's page (its package 1.58; older ones have some of them). Others are never shown."""
+
+
+def in_language(language):
+    return json.loads((ROOT / f"locales/{language}/nodeDefs.json").read_text(encoding="utf-8"))
+
+
+def test_the_languages_are_those_that_the_page_ships():
+    assert {path.name for path in (ROOT / "locales").iterdir()} == SHIPPED
+
+
+@pytest.mark.parametrize("language", sorted(SHIPPED))
 def test_languages_are_complete(language):
-    words = json.loads((ROOT / f"locales/{language}/nodeDefs.json").read_text(encoding="utf-8"))
+    words = in_language(language)
     assert words.keys() == INFO.keys()
     for node, schema in INFO.items():
         entry = words[node]
@@ -267,7 +281,20 @@ def test_languages_are_complete(language):
         assert list(entry.get("inputs", {})) == [each["name"] for each in schema["inputs"]], node
         assert list(entry["outputs"]) == [str(i) for i in range(len(schema["outputs"]))], node
         for each in (*entry.get("inputs", {}).values(), *entry["outputs"].values()):
-            assert each["name"] and each["tooltip"].endswith("."), f"{node}: {each}"
+            assert each["name"] and each["tooltip"].endswith((".", "。")), f"{node}: {each}"
+
+
+@pytest.mark.parametrize("language", sorted(SHIPPED - {"en"}))
+def test_everything_is_translated_and_its_numbers_and_choices_are_kept(language):
+    choices = {option for node in INFO.values() for each in node["inputs"] for option in each.get("options", ())}
+    pairs = dict(zip(*(comfy_snapshot.texts(in_language(each)) for each in ("en", language)), strict=True))
+    for english, text in pairs.items():
+        names = {*re.findall(r"\b[A-Z]\w*", english)}
+        assert text != english or len(set(re.findall(r"[\w-]+", english)) - names) < 3, f"not translated: {english}"
+        kept = re.findall(r"\d[\d.]*\d|%.*?%|\[output\]|\.safetensors", english)
+        kept += [word for word in re.findall(r"([\w-]+):", english) if word in choices]
+        assert not [each for each in kept if each not in text], f"{english!r} became {text!r}"
+        assert not set("{}@|") & set(text), f"ComfyUI's page gives these a meaning: {text}"
 
 
 def test_the_pack_keeps_the_registry_s_rules():
