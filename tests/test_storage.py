@@ -57,16 +57,29 @@ def _rewritten(tmp_path, **changes):
         ({"config": '{"colour": 3}'}, "in a way that this version does not know"),
         ({"config": "{"}, "in a way that this version does not know"),
         ({"config": json.dumps({"width": 9})}, "does not hold the tensors"),
-        (
-            {"config": json.dumps({"width": 1 << 20})},
-            "does not hold the tensors",
-        ),  # and four terabytes are not asked for
+        ({"config": json.dumps({"width": 1 << 20})}, "Expected int <= 4096 - at \\$.width"),
         ({"config": "[1]"}, "in a way that this version does not know"),
-        ({"config": json.dumps({"width": "8"})}, "width is '8'"),
-        ({"config": json.dumps({"width": -8})}, "width is -8"),
-        ({"config": json.dumps({"size": 3})}, "size is 3"),
-        ({"config": '{"bandwidth": NaN}'}, "bandwidth is nan"),
+        ({"config": json.dumps({"width": "8"})}, "Expected int, got str - at \\$.width"),
+        ({"config": json.dumps({"width": -8})}, "Expected int >= 1 - at \\$.width"),
+        ({"config": json.dumps({"size": 3})}, "Expected array, got int - at \\$.size"),
+        ({"config": '{"bandwidth": NaN}'}, "is not JSON"),
         ({"seed": "x"}, "seed 'x'"),
+        ({"seed": "9" * 400}, "seed '9"),
+        ({"config": '{"width": ' + "9" * 400 + "}"}, "in a way that this version does not know"),
+        ({"config": "[" * 50_000}, "nested too deeply"),
+        ({"config": "[" * 100_000}, "more than 65536"),
+        (
+            {"kind": "voxel-radiance", "config": '{"voxels": {"resolution": 1048576}}'},
+            r"<= 256 - at \$.voxels.resolution",
+        ),
+        ({"kind": "voxel-radiance", "config": '{"steps": 20000}'}, r"<= 1024 - at \$.steps"),
+        ({"kind": "voxel-radiance", "config": '{"voxels": {"sharpness": -1.0}}'}, r"> 0.* at \$.voxels.sharpness"),
+        (
+            {"kind": "voxel-radiance", "config": '{"voxels": {"sharpnes": 1.0}}'},
+            r"does not know 'sharpnes' at \$.voxels",
+        ),
+        ({"config": '{"depth": 16384}'}, r"<= 64 - at \$.depth"),
+        ({"kind": "siren-cylinder", "config": '{"turn": 1}'}, "a turn of 1 columns is less than one view"),
     ],
 )
 def test_other_versions_are_refused(tmp_path, changes, said):
@@ -132,6 +145,47 @@ def test_a_field_of_the_first_release_still_has_its_prompt(tmp_path):
 def test_the_version_is_the_package_s():
     packaged = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     assert f'\nversion = "{VERSION}"\n' in packaged
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"numbers": '{"move": 1e999, "passes": 0, "residual": 0}'}, "out of range"),
+        ({"numbers": '{"move": Infinity, "passes": 0, "residual": 0}'}, "not JSON"),
+        ({"numbers": '{"move": -1, "passes": 0, "residual": 0}'}, "move"),
+        ({"numbers": '{"move": 1000, "passes": 0, "residual": 0}'}, "1000 moves are done of 30"),
+        ({"settings": "[" * 60_000}, "nested too deeply"),
+        ({"settings": "[1]"}, "settings are no object"),
+    ],
+)
+def test_a_run_file_that_cannot_be_is_named(tmp_path, changes, said):
+    path = tmp_path / "r.run"
+    storage.save_run(path, _state(), {})
+    tensors, texts = storage.read(path, storage.RUN_FORMAT)
+    storage.write(path, tensors, texts | changes)
+    with pytest.raises(ValueError, match=rf"r\.run is not a whole run.*{said}.*without --resume"):
+        storage.load_run(path, {}, moves=30)
+
+
+@pytest.mark.parametrize(
+    "part", [{"noise": torch.zeros(1, 1)}, {"params": {"b": torch.zeros(3)}}], ids=lambda part: next(iter(part))
+)
+def test_a_run_of_other_shapes_is_refused_before_it_is_read(tmp_path, part):
+    storage.save_run(tmp_path / "r.run", replace(_state(), **part), {})
+    with pytest.raises(ValueError, match=r"its tensors are not those of this run: (noise|params)"):
+        storage.load_run(tmp_path / "r.run", {}, _state())
+
+
+def test_a_run_that_holds_nan_is_named(tmp_path):
+    storage.save_run(tmp_path / "r.run", replace(_state(), noise=torch.full((2, 2), float("nan"))), {})
+    with pytest.raises(ValueError, match=r"r\.run.*not finite.*noise"):
+        storage.load_run(tmp_path / "r.run", {})
+
+
+def test_a_header_of_gigabytes_is_not_read(tmp_path):
+    (tmp_path / "f.safetensors").write_bytes((1 << 40).to_bytes(8, "little") + b"{}")
+    with pytest.raises(ValueError, match="truncated or not a safetensors file"):
+        storage.load_field(tmp_path / "f.safetensors")
 
 
 def test_a_run_of_another_version_is_not_continued(tmp_path, monkeypatch):

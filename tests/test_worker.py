@@ -199,12 +199,32 @@ def test_its_heart_beats_while_torch_loads_and_it_ends_at_once_with_its_input(st
         ([HELLO, b"GET / HTTP/1.1"], "does not understand"),
         ([HELLO, {"type": "dance"}], "of the type 'dance'"),
         ([HELLO, b"[]"], "does not understand"),
+        ([HELLO, b"[" * 60_000], "nested too deeply"),
+        ([HELLO, b"[" * 100_000], "more than 65536"),
+        ([HELLO, b'{"type": "job", "id": "\\ud800"}'], "not JSON"),
     ],
 )
 def test_what_it_cannot_understand_it_refuses_in_words(started, lines, said):
     pipes = started(*lines, greet=False)
     assert said in pipes.until("error")[-1][1]["text"]
     assert pipes.process.wait(30) == worker.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({}, "missing required field kind"), ({"kind": "image"}, "missing required field out"),
+        ({"kind": "image", "out": 3}, "Expected str, got int - at $.out"),
+        ({"kind": "image", "out": "/x.png", "settings": [1]}, "$.settings"),
+        ({"kind": "image", "out": "/x.png", "preview": -1}, "$.preview"),
+        ({"kind": "image", "out": "/x.png", "colour": 1}, "does not know 'colour'"),
+        ({"kind": "image", "out": "/x.png", "settings": {"prompt": "car", "seed": 10**400}}, "seed"),
+    ],
+)  # fmt: skip
+def test_a_job_with_a_hole_is_refused_in_words(message, said):
+    with pytest.raises(ValueError) as refused:
+        jobs.perform({"type": "job", "id": "1", **message}, lambda *a, **k: None)
+    assert said in str(refused.value)
 
 
 def test_what_libraries_print_does_not_reach_the_pipe_and_a_missing_torch_is_said(tmp_path):

@@ -5,18 +5,20 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from . import outputs, storage, tasks
 from .outputs import FIELD, PREVIEW, TURNTABLE, Run, beside, claimed, in_range, sampling
 from .pull import State
+from .schema import built
 from .solvers import Adam
 from .tasks import Settings
 from .types import Model
 
-Job = dict[str, Any]
 Say = Callable[..., None]
 """Called with the type of a message and its fields; the job's id is added to them."""
 
@@ -43,35 +45,49 @@ SPARING = 8
 load_model = functools.lru_cache(maxsize=1)(tasks.load_model)
 
 
-def perform(job: Job, say: Say, tick: Callable[[], None] = lambda: None) -> dict[str, str]:
+@dataclass(frozen=True)
+class Job:
+    """A message of the type "job". preview: seconds between two preview pictures, 0 for none."""
+
+    kind: str
+    out: str
+    id: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    resume: bool = False
+    preview: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+
+
+def perform(message: dict[str, Any], say: Say, tick: Callable[[], None] = lambda: None) -> dict[str, str]:
     """Do a job; the paths of its files by name. ValueError for what is wrong with it; `tick` may raise `Cancelled`."""
+    job = checked(message)
     options = _options(job)
-    out = Path(job["out"])
+    out = Path(job.out)
     if not out.is_absolute():
         raise ValueError(f"the output {out} must be an absolute path")
     out.parent.mkdir(parents=True, exist_ok=True)
-    if job["kind"] in DEFAULTS:
-        with sampling(out, SUFFIX[job["kind"]]) as path:
+    if job.kind in DEFAULTS:
+        with sampling(out, SUFFIX[job.kind]) as path:
             return _sampled(job, options, out, path, say, tick)
-    with claimed(out, SUFFIX[job["kind"]]):
+    with claimed(out, SUFFIX[job.kind]):
         return _derived(options, out, say, tick)
 
 
 def _sampled(
     job: Job, options: dict[str, Any], out: Path, path: Path, say: Say, tick: Callable[[], None]
 ) -> dict[str, str]:
-    settings = _settings(job)
+    settings = settings_of(job)
     say("progress", stage="loading the model", move=0, total=len(settings.walk), seconds_left=None, residual=0.0)
     model = load_model(options["model"] or "toybox", options["device"])
-    run = _run(job["kind"], options, model, settings, path, job.get("resume", False), tick)
-    field = run(_Reporter(run, out, say, job.get("preview", 0)))
-    storage.save_field(beside(out, FIELD), field)
-    _finishing(say, "mesh and texture" if job["kind"] == "object" else "writing", len(settings.walk))
-    if job["kind"] != "object":
-        outputs.write_whole(out, field, model, options.get("width") or options["size"], tick)
+    run = _run(job.kind, options, model, settings, path, job.resume, tick)
+    sampled = run(_Reporter(run, out, say, job.preview))
+    storage.save_field(beside(out, FIELD), sampled)
+    _finishing(say, "mesh and texture" if job.kind == "object" else "writing", len(settings.walk))
+    if job.kind != "object":
+        outputs.write_whole(out, sampled, model, options.get("width") or options["size"], tick)
         return {"picture": str(out), "field": str(beside(out, FIELD))}
-    outputs.write_picture(beside(out, TURNTABLE), tasks.turntable_picture(field, model))
-    outputs.write_mesh(out, field, model, tick, **_shape(options))
+    outputs.write_picture(beside(out, TURNTABLE), tasks.turntable_picture(sampled, model))
+    outputs.write_mesh(out, sampled, model, tick, **_shape(options))
     return {"mesh": str(out), "field": str(beside(out, FIELD)), "picture": str(beside(out, TURNTABLE))}
 
 
@@ -95,15 +111,15 @@ def _run(
 def _derived(options: dict[str, Any], out: Path, say: Say, tick: Callable[[], None]) -> dict[str, str]:
     """Another mesh or picture of a field that is there."""
     source = Path(options["field"])
-    field = storage.load_field(source)
+    made = storage.load_field(source)
     _finishing(say, "loading the model", 1)
-    model = load_model(options["model"] or field.model, options["device"])
+    model = load_model(options["model"] or made.model, options["device"])
     if "faces" in options:
         _finishing(say, "mesh and texture", 1)
-        outputs.write_mesh(out, field, model, tick, **_shape(options))
+        outputs.write_mesh(out, made, model, tick, **_shape(options))
         return {"mesh": str(out), "field": str(source)}
     _finishing(say, "writing", 1)
-    outputs.write_whole(out, field, model, options["width"], tick)
+    outputs.write_whole(out, made, model, options["width"], tick)
     return {"picture": str(out), "field": str(source)}
 
 
@@ -151,20 +167,29 @@ def _costs(run: Run) -> list[float]:
     return costs
 
 
-def _settings(job: Job) -> Settings:
-    given = job.get("settings") or {}
+def checked(message: dict[str, Any]) -> Job:
+    """A message as a job, if it has the form of one; ValueError names what is wrong."""
+    given = {name: value for name, value in message.items() if name != "type" and value is not None}
+    try:
+        return built({**given, "id": str(given.get("id", ""))}, Job)
+    except ValueError as error:
+        raise ValueError(f"the job is not what a job must be: {error}") from error
+
+
+def settings_of(job: Job) -> Settings:
+    """The settings of a sampling job; ValueError names what is wrong."""
+    given = job.settings
     known = {f.name for f in fields(Settings)}
     _refuse(given, known, "setting")
     plain = Settings("?")
     values = {name: _like(getattr(plain, name), value, name) for name, value in given.items()}
-    return Settings(**{"prompt": "", **DEFAULTS[job["kind"]], **values})
+    return Settings(**{"prompt": "", **DEFAULTS.get(job.kind, {}), **values})
 
 
 def _options(job: Job) -> dict[str, Any]:
-    kind = job.get("kind")
+    kind, given = job.kind, job.options
     if kind not in OPTIONS:
-        raise ValueError(f"the job is of the unknown kind {kind!r}; this worker knows {', '.join(OPTIONS)}")
-    given = job.get("options") or {}
+        raise ValueError(f"the job is of the unknown kind {kind!r:.60}; this worker knows {', '.join(OPTIONS)}")
     defaults = {"model": "", "device": "cpu", **OPTIONS[kind]}
     _refuse(given, set(defaults), "option")
     options = defaults | {name: _like(defaults[name], value, name) for name, value in given.items()}
@@ -180,7 +205,7 @@ def _like(default: Any, value: Any, name: str) -> Any:
     if isinstance(default, float) and type(value) in (int, float):
         return float(value)
     if type(value) is not type(default):
-        raise ValueError(f"{name} is {value!r}; it must be like {default!r}")
+        raise ValueError(f"{name} is {value!r:.60}; it must be like {default!r}")
     return value
 
 

@@ -147,8 +147,11 @@ def run(
     ValueError for all that can be wrong with a prompt, and where the run at `path` had other settings.
     """
     agreed = tasks.settings_of_run(task, model.name, settings)
-    state = storage.load_run(path, agreed) if resume and path.exists() else None
-    return Run(model, recipe, settings, tasks.prepare(model, recipe, settings, tick), path, agreed, state)
+    pull = tasks.prepare(model, recipe, settings, tick)
+    state = None
+    if resume and path.exists():
+        state = storage.load_run(path, agreed, tasks.beginning(pull, "meta"), len(settings.walk))
+    return Run(model, recipe, settings, pull, path, agreed, state)
 
 
 def write_mesh(

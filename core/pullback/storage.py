@@ -9,15 +9,16 @@ interruption. Both appear by atomic rename.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Generator, Tensor
@@ -25,9 +26,9 @@ from torch import Generator, Tensor
 from .diffreps.image import SirenImage
 from .diffreps.panorama import SirenCylinder, SirenSphere
 from .diffreps.radiance import VoxelRadiance
-from .fields.voxels import Voxels
 from .files import atomic
 from .pull import State
+from .schema import decoded, parsed
 from .types import Params
 from .version import VERSION
 
@@ -37,9 +38,8 @@ KINDS: dict[str, type] = {
     "siren-image": SirenImage, "siren-cylinder": SirenCylinder, "siren-sphere": SirenSphere, "voxel-radiance": VoxelRadiance,
 }  # fmt: skip
 
-LARGEST = 1 << 20
-"""Greatest whole number in a field's configuration."""
-
+HEADER = 1 << 24
+"""Bytes of a safetensors header that is read. Ours has kilobytes; a host's graph, which travels in it, may have more."""
 Diffrep = SirenImage | SirenCylinder | SirenSphere | VoxelRadiance
 
 
@@ -60,58 +60,76 @@ class Field:
 
 
 def _config(diffrep: Diffrep) -> str:
-    return json.dumps({f.name: getattr(diffrep, f.name) for f in fields(diffrep) if f.init}, default=asdict)
+    values = {f.name: getattr(diffrep, f.name) for f in fields(diffrep) if f.init}
+    return json.dumps({name: value for name, value in values.items() if value is not None}, default=asdict)
 
 
 def _diffrep(kind: str, config: str, path: Path) -> Diffrep:
     if kind not in KINDS:
-        raise ValueError(f"{path} holds a field of the unknown kind {kind!r}; this version knows {', '.join(KINDS)}")
+        raise ValueError(
+            f"{path} holds a field of the unknown kind {kind!r:.60}; this version knows {', '.join(KINDS)}"
+        )
     try:
-        return _built(KINDS[kind], json.loads(config))
-    except (TypeError, ValueError) as error:
+        return parsed(config, KINDS[kind])
+    except ValueError as error:
         raise ValueError(f"{path} describes its {kind} in a way that this version does not know ({error})") from error
 
 
-def _built(kind: type, values: Any) -> Any:
-    """A diffrep, or a part of one, from its configuration; every value must be of its default's type."""
-    if not isinstance(values, dict):
-        raise ValueError(f"{values!r} is no configuration")
-    default = kind()
-    return kind(**{name: _alike(name, value, getattr(default, name, None)) for name, value in values.items()})
+DTYPES = {"F32": torch.float32, "F64": torch.float64, "F16": torch.float16, "U8": torch.uint8, "I64": torch.int64}
+Shapes = dict[str, tuple[tuple[int, ...], Any]]
+"""Shape and type of tensors, by name."""
 
 
-def _alike(name: str, value: Any, default: Any) -> Any:
-    if isinstance(default, Voxels):
-        return _built(Voxels, value)
-    if isinstance(default, tuple) and isinstance(value, list) and len(value) == len(default):  # JSON has no tuples
-        return tuple(_alike(name, each, like) for each, like in zip(value, default, strict=True))
-    if isinstance(default, str) and isinstance(value, str):
-        return value
-    least = 0 if name == "seed" else 1
-    if type(default) is int and type(value) is int and least <= value <= LARGEST:
-        return value
-    if isinstance(default, float) and type(value) in (int, float) and math.isfinite(value):
-        return value
-    raise ValueError(f"{name} is {value!r}")
+def shapes_of(tensors: Params) -> Shapes:
+    """What tensors look like; they may be on the meta device."""
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
 
 
-def read(path: Path, expected: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and texts of a safetensors file of the format `expected`; ValueError says what it is instead.
+@contextmanager
+def opened(path: Path, expected: str) -> Iterator[tuple[Any, dict[str, str], Shapes]]:
+    """A safetensors file of the format `expected`, its texts, and the shapes of its tensors, none of which is read yet.
 
-    OSError where it is there and may not be read.
+    ValueError says what the file is instead; OSError where it is there and may not be read.
     """
     if not path.is_file():
         raise ValueError(f"{path} does not exist or is not a file")
-    path.open("rb").close()  # of a file that may not be read safetensors says that it does not exist
+    with path.open("rb") as raw:  # of a file that may not be read safetensors says that it does not exist
+        header = int.from_bytes(raw.read(8), "little")
+    if header > HEADER:
+        raise ValueError(f"{path} cannot be read: it is truncated or not a safetensors file of ours")
     try:
         with safe_open(path, "pt") as file:
             texts = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            if texts.get("format") != expected:
+                format = texts.get("format", "unknown")
+                raise ValueError(f"{path} is of the format {format!r:.60}; this version reads {expected!r}")
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            yield file, texts, {k: (tuple(s.get_shape()), DTYPES.get(s.get_dtype())) for k, s in slices.items()}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} cannot be read: it is truncated or not a safetensors file ({error})") from error
-    if texts.get("format") != expected:
-        raise ValueError(f"{path} is of the format {texts.get('format', 'unknown')!r}; this version reads {expected!r}")
-    return tensors, texts
+
+
+def read(path: Path, expected: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and texts of a safetensors file of the format `expected`; the errors of `opened`."""
+    with opened(path, expected) as (file, texts, _):
+        return _tensors(file, path), texts
+
+
+def _tensors(file: Any, path: Path) -> dict[str, Tensor]:
+    """All tensors of an open file; ValueError where one has values that are not finite."""
+    tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    broken = sorted(k for k, v in tensors.items() if v.is_floating_point() and not torch.isfinite(v).all())
+    if broken:
+        raise ValueError(
+            f"{path} holds values that are not finite (NaN or infinite) in {', '.join(broken)}: sample it again"
+        )
+    return tensors
+
+
+def _differing(wanted: Shapes, found: Shapes) -> str:
+    """The names whose shapes differ, some of them."""
+    wrong = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+    return ", ".join(f"{name:.60}" for name in wrong[:6])
 
 
 def write(path: Path, tensors: dict[str, Tensor], texts: dict[str, str]) -> None:
@@ -149,72 +167,110 @@ def is_field(path: Path) -> bool:
 
 def load_field(path: Path) -> Field:
     """Read a field file. ValueError names what is wrong: the file, its format, its kind or its tensors."""
-    tensors, texts = read(path, FIELD_FORMAT)
-    diffrep = _diffrep(texts.get("kind", ""), texts.get("config", "{}"), path)
-    with torch.device("meta"):  # shapes alone: a file may claim any size
-        wanted = {k: (v.shape, v.dtype) for k, v in diffrep.init(Generator()).items()}
-    found = {k: (v.shape, v.dtype) for k, v in tensors.items()}
-    if wanted != found:
-        wrong = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
-        raise ValueError(f"{path} does not hold the tensors that its {texts['kind']} needs: {', '.join(wrong)}")
-    broken = sorted(k for k, v in tensors.items() if not torch.isfinite(v).all())
-    if broken:
-        raise ValueError(
-            f"{path} holds values that are not finite (NaN or infinite) in {', '.join(broken)}: sample it again"
-        )
+    with opened(path, FIELD_FORMAT) as (file, texts, found):
+        diffrep = _diffrep(texts.get("kind", ""), texts.get("config", "{}"), path)
+        wanted = _wanted(diffrep, found, path)
+        if wanted != found:
+            kind, wrong = texts["kind"], _differing(wanted, found)
+            raise ValueError(f"{path} does not hold the tensors that its {kind} needs: {wrong}")
+        tensors = _tensors(file, path)
     seed = texts.get("seed", "0")
-    if not seed.isdecimal():
-        raise ValueError(f"{path} has the seed {seed!r}; it must be a whole number: sample it again")
+    if not (seed.isascii() and seed.isdecimal() and len(seed) < 20 and int(seed) < 1 << 63):
+        raise ValueError(f"{path} has the seed {seed!r:.60}; it must be a whole number below 2^63: sample it again")
     return Field(diffrep, tensors, texts.get("words", texts.get("prompt", "")), texts.get("model", ""), int(seed))
+
+
+def _wanted(diffrep: Diffrep, found: Shapes, path: Path) -> Shapes:
+    """The shapes that a diffrep's parameters have. ValueError where its sizes are beyond what any file holds."""
+    try:
+        with torch.device("meta"):  # shapes alone: a file may claim any size
+            return shapes_of(diffrep.init(Generator()))
+    except RuntimeError as error:
+        raise ValueError(f"{path} describes a field that is too large to exist ({error})") from error
 
 
 def save_run(path: Path, state: State, settings: dict[str, Any]) -> None:
     """Write the state of a run, with the settings that it must be continued with."""
-    tensors = {f"params.{k}": v for k, v in state.params.items()} | {f"solver.{k}": v for k, v in state.solver.items()}
-    tensors |= {"noise": state.noise, "carry": state.carry, "random": state.random}
     numbers = {"move": state.move, "passes": state.passes, "residual": state.residual}
     texts = {"settings": json.dumps(settings | {"pullback": VERSION}), "numbers": json.dumps(numbers)}
-    write(path, tensors, {"format": RUN_FORMAT} | texts)
+    write(path, _stored(state), {"format": RUN_FORMAT} | texts)
 
 
-def load_run(path: Path, settings: dict[str, Any]) -> State:
-    """Read the state of a run. ValueError where it was started with other settings or another version, naming them."""
+@dataclass(frozen=True)
+class _Numbers:
+    """How far a run is."""
+
+    move: Annotated[int, Meta(ge=0, le=1 << 20)]
+    passes: Annotated[int, Meta(ge=0, le=1 << 53)]
+    residual: float
+
+
+def load_run(path: Path, settings: dict[str, Any], expected: State | None = None, moves: int = 1 << 20) -> State:
+    """Read the state of a run.
+
+    Args:
+        path: the run file.
+        settings: what it must have been started with.
+        expected: a state of the same run, for its shapes; it may be on the meta device. None checks none.
+        moves: that the whole run has.
+
+    Raises:
+        ValueError: where the file is not a whole run, or was started with other settings or another version, which are
+            named.
+    """
     try:
-        tensors, texts = read(path, RUN_FORMAT)
-        before, numbers = dict(json.loads(texts["settings"])), json.loads(texts["numbers"])
-        state = _state(tensors, numbers)
+        with opened(path, RUN_FORMAT) as (file, texts, found):
+            before, numbers = decoded(texts["settings"]), parsed(texts["numbers"], _Numbers)
+            if not isinstance(before, dict):
+                raise _Damaged("its settings are no object")
+            _same(before, settings, path)
+            if expected is not None and (wanted := shapes_of(_stored(expected))) != found:
+                raise _Damaged(f"its tensors are not those of this run: {_differing(wanted, found)}")
+            if numbers.move > moves:
+                raise _Damaged(f"{numbers.move} moves are done of {moves}")
+            return _state(_tensors(file, path), numbers)
+    except _Other as error:
+        raise ValueError(str(error)) from None
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is not a whole run ({error}): start anew, without --resume") from error
+
+
+class _Damaged(ValueError):
+    """A run file that holds something else than its run."""
+
+
+class _Other(ValueError):
+    """A run file of other settings."""
+
+
+def _same(before: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
     now = json.loads(json.dumps(settings | {"pullback": VERSION}))
-    if before != now:
-        changed = [
-            f"{k} {before.get(k)!r} (now {now.get(k)!r})"
-            for k in sorted(before.keys() | now.keys())
-            if before.get(k) != now.get(k)
-        ]
-        raise ValueError(
+    changed = [
+        f"{k} {before.get(k)!r:.60} (now {now.get(k)!r:.60})"
+        for k in sorted(before.keys() | now.keys())
+        if before.get(k) != now.get(k)
+    ]
+    if changed:
+        raise _Other(
             f"the unfinished run {path} was started with other settings: {', '.join(changed)}; use those, or leave out --resume"
         )
-    return state
 
 
-def _state(tensors: dict[str, Tensor], numbers: dict[str, Any]) -> State:
+def _stored(state: State) -> dict[str, Tensor]:
+    """A state's tensors under their names in a file."""
+    tensors = {f"params.{k}": v for k, v in state.params.items()} | {f"solver.{k}": v for k, v in state.solver.items()}
+    return tensors | {"noise": state.noise, "carry": state.carry, "random": state.random}
+
+
+def _state(tensors: dict[str, Tensor], numbers: _Numbers) -> State:
     Generator().set_state(tensors["random"])  # raises where it is none
     parts: dict[str, Params] = {"params": {}, "solver": {}}
     for key, value in tensors.items():
         head, _, name = key.partition(".")
         if name:
             parts[head][name] = value
-    return State(
-        parts["params"],
-        parts["solver"],
-        tensors["noise"],
-        tensors["carry"],
-        int(numbers["move"]),
-        tensors["random"],
-        int(numbers["passes"]),
-        float(numbers["residual"]),
-    )
+    noise, carry, random = (tensors[key] for key in ("noise", "carry", "random"))
+    return State(parts["params"], parts["solver"], noise, carry, numbers.move, random, numbers.passes, numbers.residual)
 
 
 def generator(seed: int) -> Generator:

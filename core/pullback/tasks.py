@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -287,10 +287,15 @@ def sample(
     save: Callable[[State], None] | None = None,
 ) -> State:
     """Run a prepared sampler from its start, or on from `state`; `field_of` makes a field of the result."""
-    random = generator(seed)
-    diffrep: Any = pull.render
-    state = state or start(diffrep.init(random), pull.views, pull.solver, random)
-    return pull(state, random, progress, save)
+    return pull(state or beginning(pull, seed=seed), generator(seed), progress, save)
+
+
+def beginning(pull: Pull, device: str = "cpu", seed: int = 0) -> State:
+    """The state before the first move, or on the device "meta" its shapes alone."""
+    random, diffrep = generator(seed), cast(Any, pull.render)
+    with torch.device(device):
+        state = start(diffrep.init(random), pull.views, pull.solver, random)
+    return state
 
 
 def field_of(recipe: Recipe, settings: Settings, model: Model, state: State) -> Field:

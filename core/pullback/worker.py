@@ -18,6 +18,7 @@ import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .schema import LONGEST, decoded
 from .version import VERSION
 
 PROTOCOL = 1
@@ -53,7 +54,8 @@ class Worker:
 
     def say(self, type: str, **fields: Any) -> None:
         """Send a message. A caller that no longer listens is one that is gone."""
-        line = json.dumps({"type": type, **fields}, ensure_ascii=False).encode() + b"\n"
+        text = json.dumps({"type": type, **fields}, ensure_ascii=False)
+        line = text.encode("utf-8", "backslashreplace") + b"\n"  # half a character of a path is escaped, as JSON has it
         try:
             with self._lock:
                 self._out.write(line)
@@ -73,14 +75,14 @@ class Worker:
     def _listen(self) -> None:
         """Take in messages; when there are no more, nobody wants this process: it ends, whatever it is doing."""
         greeted = False
-        for line in self._lines:
-            try:
-                message = json.loads(line)
-                greeted = self._take(message, greeted)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                self.refuse(f"the worker was sent what it does not understand: {error!r}")
-                os._exit(REFUSED)
-        os._exit(0)
+        try:
+            while line := self._lines.readline(LONGEST + 1):
+                greeted = self._take(decoded(line), greeted)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.refuse(f"the worker was sent what it does not understand: {error!r}")
+            os._exit(REFUSED)
+        finally:  # without this thread nothing would end the process
+            os._exit(0)
 
     def _take(self, message: dict[str, Any], greeted: bool) -> bool:
         kind = message.get("type")

@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..fields.siren import Sirened, fourier, gaussian_frequencies
+from ..schema import Count, Depth, Positive, Seed, Size
 from ..solvers import Residual
 from ..types import Params
 from .subsets import random_pixels
@@ -52,13 +53,13 @@ class SirenImage(Sirened):
     bandwidth: deviation of its frequencies in radians per unit, the finest detail that is easy to draw.
     """
 
-    channels: int = 4
-    size: tuple[int, int] = (64, 64)
-    width: int = 256
-    depth: int = 3
-    embedding: int = 128
-    bandwidth: float = 10.0
-    seed: int = 0
+    channels: Count = 4
+    size: tuple[Size, Size] = (64, 64)
+    width: Count = 256
+    depth: Depth = 3
+    embedding: Count = 128
+    bandwidth: Positive = 10.0
+    seed: Seed = 0
     pixels: ClassVar[int] = 1024
 
     def at(self, params: Params, places: Tensor) -> Tensor:

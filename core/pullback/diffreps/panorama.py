@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Generator, Tensor
 
 from ..fields.siren import Sirened, fourier, gaussian_frequencies
 from ..geometry.cameras import rays
 from ..geometry.sphere import Headings, equirectangular
 from ..noise import Crops
+from ..schema import Count, Depth, Positive, Seed, Size
 from ..solvers import Residual
 from ..types import Params
 from .image import Crop
@@ -31,15 +34,19 @@ class SirenCylinder(Sirened):
     pixels: random pixels per field pass of a fit.
     """
 
-    channels: int = 4
-    height: int = 64
-    turn: int = 512
-    width: int = 256
-    depth: int = 3
-    embedding: int = 128
-    bandwidth: float = 10.0
-    pixels: int = 8192
-    seed: int = 0
+    channels: Count = 4
+    height: Size = 64
+    turn: Annotated[int, Meta(ge=1, le=1 << 17)] = 512
+    width: Count = 256
+    depth: Depth = 3
+    embedding: Count = 128
+    bandwidth: Positive = 10.0
+    pixels: Annotated[int, Meta(ge=1, le=1 << 18)] = 8192
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        if self.turn < self.height:
+            raise ValueError(f"a turn of {self.turn} columns is less than one view of {self.height}: it must be more")
 
     def frequencies(self) -> Tensor:
         """(embedding / 2, 2): whole numbers of waves per turn, times 2 pi, and radians per unit of height [-1, 1]."""
@@ -82,14 +89,14 @@ class SirenCylinder(Sirened):
 class SirenSphere(Sirened):
     """A picture in all directions. Its views are `Headings`, size x size. pixels: as in `SirenCylinder`."""
 
-    channels: int = 4
-    size: int = 64
-    width: int = 256
-    depth: int = 3
-    embedding: int = 192
-    bandwidth: float = 16.0
-    pixels: int = 8192
-    seed: int = 0
+    channels: Count = 4
+    size: Size = 64
+    width: Count = 256
+    depth: Depth = 3
+    embedding: Count = 192
+    bandwidth: Positive = 16.0
+    pixels: Annotated[int, Meta(ge=1, le=1 << 18)] = 8192
+    seed: Seed = 0
 
     def at(self, params: Params, directions: Tensor) -> Tensor:
         """Values (..., C) in unit directions (..., 3)."""

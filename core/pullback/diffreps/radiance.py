@@ -7,17 +7,21 @@ model's range [-1, 1], or the latents' own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Generator, Tensor
 
 from ..fields.voxels import Voxels, trilinear
 from ..geometry.cameras import Cameras, rays
-from ..render.march import samples, weights
+from ..render.march import BOUND, samples, weights
 from ..render.occupancy import inside, occupied
+from ..schema import Count, Size
 from ..solvers import Residual
 from ..types import Params
 from .subsets import chosen
@@ -36,16 +40,19 @@ class VoxelRadiance:
     """A voxel radiance field and how it is rendered.
 
     size: pixels of a training view. steps: pieces per ray. rays: random rays per field pass of a fit.
-    threshold: opacity of one piece below which space counts as empty.
+    lost: the part of its light, at most, that a ray loses in space that is skipped as empty.
+    threshold: None, or the opacity of one piece of a ray below which space counts as empty. Fields of Pullback 0.1 were
+    fitted so, and look right only when they are rendered so.
     """
 
     kind: str = "rgba"
-    channels: int = 4
-    size: int = 64
-    steps: int = 48
-    rays: int = 2048
-    threshold: float = 0.03
+    channels: Count = 4
+    size: Size = 64
+    steps: Annotated[int, Meta(ge=1, le=1024)] = 48
+    rays: Annotated[int, Meta(ge=1, le=1 << 18)] = 2048
+    threshold: Annotated[float, Meta(lt=1)] | None = None
     voxels: Voxels = field(default_factory=Voxels)
+    lost: Annotated[float, Meta(gt=0, lt=1)] = 1 / 256
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -146,9 +153,12 @@ class VoxelRadiance:
 
     @torch.no_grad()
     def occupancy(self, params: Params) -> Tensor:
-        """(R, R, R) bool, where the field is not empty."""
-        least = -torch.log1p(torch.tensor(-self.threshold)) * self.steps / 2
-        return occupied(self.voxels.activate(params["density"][0, 0]), float(least))
+        """(R, R, R) bool, where the field is not empty: nothing else can cost a ray more than `lost` of its light."""
+        if self.threshold is not None:
+            least = -math.log1p(-self.threshold) * self.steps / 2
+        else:  # of a density that fills the longest chord
+            least = -math.log1p(-self.lost) / (2 * BOUND)
+        return occupied(self.voxels.activate(params["density"][0, 0]), least)
 
     def density(self, params: Params, points: Tensor) -> Tensor:
         """Density (N,) at points (N, 3): what a surface is extracted from. Zero outside the ball.

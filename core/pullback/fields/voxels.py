@@ -8,11 +8,14 @@ are the centres of cells; it has no `sharpness`, but learns a factor on g.)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Generator, Tensor
 
+from ..schema import Count, Positive
 from ..types import Params
 
 
@@ -24,12 +27,12 @@ class Voxels:
     g = blob (1 - |x| / radius), of the form that DDRep takes from ProlificDreamer, whose `blob` is 10 without a sharpness.
     """
 
-    resolution: int = 48
-    features: int = 3
-    shift: float = -1.0
-    sharpness: float = 20.0
-    blob: float = 3.0
-    radius: float = 0.5
+    resolution: Annotated[int, Meta(ge=2, le=256)] = 48
+    features: Count = 3
+    shift: Annotated[float, Meta(ge=-100, le=100)] = -1.0
+    sharpness: Positive = 20.0
+    blob: Annotated[float, Meta(ge=-1000, le=1000)] = 3.0
+    radius: Positive = 0.5
 
     def init(self, generator: Generator) -> Params:
         """The blob with zero features; draws nothing."""

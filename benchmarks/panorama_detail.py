@@ -1,0 +1,81 @@
+"""Is a panorama as detailed as the model's own pictures?
+
+`python benchmarks/panorama_detail.py ["mountains at sunset" ...]` prints, per prompt, the gradient energy (mean squared
+difference of neighbouring pixels) of views of sampled panoramas, as parts of that of the model's image-space samples
+of the same steps and guidance: a cylinder, a sphere whose noise lives in the world, with and without its residual, and a
+sphere with new noise at every step.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from dataclasses import replace
+
+import torch
+from pullback import tasks
+from pullback.diffreps.panorama import SirenSphere
+from pullback.geometry.sphere import Headings, headings
+from pullback.noise import Crops, FreshViews
+from pullback.samplers import ddim
+from pullback.schedules import log_linear
+from pullback.storage import generator
+from pullback.tasks import Recipe, Settings
+from pullback.types import Model
+from torch import Tensor
+
+PROMPTS = ("mountains at sunset", "town at noon")
+VIEWS, GUIDANCE, STEPS = 12, 2.0, 30
+
+
+def energy(pictures: Tensor) -> float:
+    """Mean squared difference of neighbouring values of (B, C, H, W)."""
+    return float(pictures.diff(dim=-1).square().mean() + pictures.diff(dim=-2).square().mean())
+
+
+def level(count: int = 8) -> Headings:
+    """Views at the horizon, all around."""
+    return headings(torch.arange(count) * (2 * math.pi / count), torch.zeros(count), tasks.SPHERE_FOV)
+
+
+def image_space(model: Model, settings: Settings, view: Headings | Crops, sigmas: Tensor, count: int = 8) -> Tensor:
+    """The model's own pictures."""
+    noise = torch.randn(count, model.channels, model.size, model.size, generator=generator(settings.seed))
+    return ddim(model.denoiser(settings.prompt, "", settings.guidance), noise, sigmas, view)
+
+
+def views_of(model: Model, recipe: Recipe, settings: Settings) -> Tensor:
+    """Eight views of a sampled panorama."""
+    field = tasks.sample(tasks.prepare(model, recipe, settings), settings.seed).params
+    sphere = isinstance(recipe.diffrep, SirenSphere)
+    with torch.no_grad():
+        return recipe.diffrep(field, level() if sphere else Crops(torch.arange(8) * model.size))
+
+
+def ways(model: Model, settings: Settings) -> dict[str, Recipe]:
+    sphere = tasks.panorama_recipe(model, settings)
+    shape = (settings.views, model.channels, model.size, model.size)
+    fresh = FreshViews(functools.partial(tasks.around, settings.views), shape)
+    return {
+        "cylinder": tasks.panorama_recipe(model, settings, "cylinder"),
+        "sphere": sphere,
+        "sphere, nothing carried": replace(sphere, gamma=0.0),
+        "sphere, all carried": replace(sphere, gamma=1.0),
+        "sphere, new noise at every step": replace(sphere, gamma=0.0, views=fresh, last_views=None),
+    }
+
+
+def main(prompts: list[str]) -> None:
+    model = tasks.load_model()
+    print("| prompt | panorama | gradient energy, of image space |\n| --- | --- | --- |")
+    for prompt in prompts:
+        settings = Settings(prompt, guidance=GUIDANCE, views=VIEWS, steps=STEPS)
+        for name, recipe in ways(model, settings).items():
+            view = Crops(torch.zeros(8)) if name == "cylinder" else level()
+            own = energy(image_space(model, settings, view, log_linear(STEPS, *recipe.sigma)))
+            print(f"| {prompt} | {name} | {energy(views_of(model, recipe, settings)) / own:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or list(PROMPTS))
