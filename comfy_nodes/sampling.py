@@ -62,7 +62,6 @@ class FieldSampler(io.ComfyNode):
             inputs=[
                 *_guided(), *JUMPS, schema.views(), schema.view_prompts(),
                 schema.vae("Decodes the image output; toybox needs none."), *schema.sides(),
-                schema.GUIDE.Input("guide", optional=True, tooltip="Reserved: nothing makes a guide yet."),
             ],
             outputs=schema.sampled(),
         )  # fmt: skip
@@ -70,7 +69,7 @@ class FieldSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls, noise: Any, guider: Any, sigmas: Tensor, field: FieldValue, eta: float, jump: int, repeats: int,
-        solver: str, views: int, view_prompts: str, vae: Any = None, guide: Any = None, **sides: Any,
+        solver: str, views: int, view_prompts: str, vae: Any = None, **sides: Any,
     ) -> io.NodeOutput:  # fmt: skip
         from . import host
 

@@ -11,8 +11,6 @@ from comfy_api.latest import io
 
 CATEGORY = "Pullback"
 FIELD = io.Custom("PULLBACK_FIELD")
-GUIDE = io.Custom("PULLBACK_GUIDE")
-"""Reserved for guides that steer a field while it is sampled; nothing makes one yet."""
 
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
 SOLVERS = ("adam", "paper", "gauss-newton")

@@ -8,6 +8,8 @@ PREFIX = "Pullback"
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 LISTED = {("PullbackLoadField", "file")}
 """Choices that depend on the machine: a snapshot leaves them out, and a graph may hold any."""
+RETIRED = {("PullbackFieldSampler", "guide")}
+"""Sockets that nothing could ever be connected to: saved graphs may still list them."""
 
 
 def reduced(object_info: dict[str, Any]) -> dict[str, Any]:
@@ -48,13 +50,17 @@ def breaks(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
             found.append(f"{node} is gone")
             continue
         for what in ("inputs", "outputs"):
-            was, now = ([(each["name"], each["type"]) for each in version[what]] for version in (before, after))
+            was, now = (_sockets(node, version[what]) for version in (before, after))
             if now[: len(was)] != was:
                 found.append(f"{node}: {what} were {was} and are {now}; append new ones at the end")
         for was, now in zip(before["inputs"], after["inputs"], strict=False):
             if set(was.get("options", ())) - set(now.get("options", ())):
                 found.append(f"{node}.{was['name']} lost a choice")
     return found
+
+
+def _sockets(node: str, listed: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(each["name"], each["type"]) for each in listed if (node, each["name"]) not in RETIRED]
 
 
 def problems(graph: dict[str, Any], info: dict[str, Any]) -> list[str]:
@@ -117,7 +123,7 @@ def _page(graph: dict[str, Any], info: dict[str, Any]) -> list[str]:
             found += [f"there is no {node['type']}"] if node["type"].startswith(PREFIX) else []
             continue
         where = f"{node['id']} {node['type']}"
-        names = {each["name"] for each in schema["inputs"]}
+        names = {each["name"] for each in schema["inputs"]} | {name for kind, name in RETIRED if kind == node["type"]}
         found += [f"{where}: there is no input {e['name']}" for e in node.get("inputs", []) if e["name"] not in names]
         found += _widgets(where, node, schema)
         connected = {each["name"] for each in node.get("inputs", []) if each.get("link") is not None}

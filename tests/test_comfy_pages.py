@@ -44,6 +44,28 @@ def test_a_dropped_workflow_is_whole_and_is_its_api_twin(server, page, path):
     assert not page.errors()
 
 
+RELEASED = sorted((comfyui.ROOT / "tests" / "released").glob("*/*.json"))
+
+
+@pytest.mark.parametrize("path", RELEASED, ids=lambda path: f"{path.parent.name} {path.stem}")
+def test_a_released_workflow_opens_and_is_sent_with_the_same_links(server, page, path):
+    """Also where it lists sockets that are gone since."""
+    page.open(server)
+    page.console.clear()
+    page.drop(path)
+    page.loaded(path)
+    assert not page.missing() and not page.errors()
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    links = {number: [str(source), slot] for number, source, slot, *_ in saved["links"]}
+    wanted = {
+        str(node["id"]): {e["name"]: links[e["link"]] for e in node.get("inputs", []) if e.get("link") is not None}
+        for node in saved["nodes"]
+        if node["type"] != "MarkdownNote"
+    }
+    sent = {key: {k: v for k, v in node["inputs"].items() if isinstance(v, list)} for key, node in page.api().items()}
+    assert sent == wanted
+
+
 @pytest.mark.parametrize("path", [p for p in WORKFLOWS if "your checkpoint" not in p.stem], ids=lambda path: path.stem)
 def test_run_shows_a_result(server, page, path, tmp_path):
     page.open(server)

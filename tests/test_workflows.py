@@ -18,7 +18,7 @@ RELEASED = sorted((ROOT / "tests" / "released").glob("*/*.json"))
 """Copies of the workflows as users have them; a release adds a folder, and none is ever changed."""
 CORE = {
     "BasicScheduler", "CFGGuider", "CLIPTextEncode", "CheckpointLoaderSimple", "KSampler", "MarkdownNote", "Preview3D",
-    "PreviewImage", "RandomNoise", "SaveAnimatedWEBP", "SaveImage", "VAEDecode", "VoxelToMesh",
+    "PreviewImage", "PrimitiveStringMultiline", "RandomNoise", "SaveAnimatedWEBP", "SaveImage", "VAEDecode", "VoxelToMesh",
 }  # fmt: skip
 """ComfyUI's own nodes that may be used: those that 0.3.64 and 0.27.0 both have, with the same inputs."""
 
@@ -63,7 +63,8 @@ def test_the_api_twin_says_the_same(name):
             name: [str(link[1]), link[2]] for name, link in wired.items()
         }
         if node["type"] in INFO:
-            assert _widgets(node) == {k: v for k, v in api[number]["inputs"].items() if not isinstance(v, list)}
+            own = {name: value for name, value in _widgets(node).items() if name not in wired}
+            assert own == {k: v for k, v in api[number]["inputs"].items() if not isinstance(v, list)}
 
 
 def _widgets(node):
@@ -75,6 +76,29 @@ def _widgets(node):
             if each.get("control_after_generate"):
                 assert values.pop(0) == "fixed", "a saved workflow gives the same result twice"
     return found
+
+
+FIT = 1580, 940
+"""Width and height that a page of 1680 x 1000 pixels shows at 0.8 or so when it opens a graph, with margins of its own.
+
+One of 1280 then shows it at 0.6, below which it leaves out all text.
+"""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_can_be_read_when_it_opens(name):
+    boxes = [(*node["pos"], *node["size"]) for node in _read(FOLDER / f"{name}.json")["nodes"]]
+    assert max(x + w for x, _, w, _ in boxes) - min(x for x, *_ in boxes) <= FIT[0]
+    assert max(y + h for _, y, _, h in boxes) - min(y - 30 for _, y, *_ in boxes) <= FIT[1]
+
+
+def test_what_to_draw_is_written_once():
+    for name in NAMES:
+        nodes = _read(FOLDER / "api" / f"{name}.json").values()
+        texts = [
+            v for node in nodes for k, v in node["inputs"].items() if k in ("text", "value") and isinstance(v, str)
+        ]
+        assert len(texts) == len(set(texts)), f"{name}: {texts}"
 
 
 def test_no_node_overlaps_another():

@@ -13,8 +13,8 @@ def _prompts(g: Graph, loader: Node, text: str, negative: str = "") -> dict[str,
     """What to draw and what to keep away from, encoded by a loader's CLIP."""
     encoded = lambda **node: g.add("CLIPTextEncode", clip=(loader, 1), **node)
     return {
-        "positive": encoded(text=text, title="What to draw", box=(320, 110)),
-        "negative": encoded(text=negative, title="What to keep away from", box=(320, 90)),
+        "positive": encoded(text=text, title="What to draw", box=(0, 100)),
+        "negative": encoded(text=negative, title="What to keep away from", box=(0, 80)),
     }
 
 
@@ -27,19 +27,20 @@ def _guided(g: Graph, model: Node, words: dict[str, Any], seed: int, scheduler: 
     }
 
 
-def _object(g: Graph, sampled: Node, **vae: Any) -> None:
-    """An object's file, its four sides, and its mesh in the viewer."""
+def _object(g: Graph, sampled: Node, loader: Node) -> None:
+    """An object's four sides, its mesh in the viewer, and its file."""
+    g.column()
+    sides = g.add("PreviewImage", images=(sampled, 2), title="The object from four sides", box=(280, 320))
+    mesh = g.add("PullbackFieldToMesh", field=sampled, vae=(loader, 2))
     g.add("PullbackSaveField", field=sampled, filename_prefix="fields/pullback")
     g.column()
-    mesh = g.add("PullbackFieldToMesh", field=sampled, **vae)
-    g.thumbnail = [g.add("PreviewImage", images=(sampled, 2), title="The object from four sides", box=(340, 400))]
-    g.column()
-    _viewed(g, mesh, "3d/pullback", (440, 520))
+    _viewed(g, mesh, "3d/pullback", (330, 460))
+    g.thumbnail = [sides]
 
 
-def _viewed(g: Graph, mesh: Node, prefix: str, box: tuple[int, int]) -> None:
+def _viewed(g: Graph, mesh: Node, prefix: str, box: tuple[int, int]) -> Node:
     saved = g.add("PullbackSaveTexturedGlb", mesh=mesh, filename_prefix=prefix)
-    g.add("Preview3D", model_file=saved, box=box)
+    return g.add("Preview3D", model_file=saved, box=box)
 
 
 def text_to_nerf() -> Graph:
@@ -55,18 +56,17 @@ Press **Run**. Four views of the object sharpen in *Field Sampler*, then the tex
 - **Finer**: *steps* 50, and *resolution* 64 in *Voxel NeRF*.
 - **Your own checkpoint**: the workflow *Text to NeRF with your checkpoint*.
 """,
-        330,
+        220,
     )
     toybox = g.add("PullbackToyboxLoader")
-    g.column()
     words = _prompts(g, toybox, "a red mushroom")
-    nerf = g.add("PullbackVoxelNerf")
     g.column()
+    nerf = g.add("PullbackVoxelNerf")
     sampler = g.add(
-        "PullbackFieldSamplerSimple", model=toybox, **words, field=nerf,
-        seed=0, steps=30, cfg=2.0, box=(340, 440),
+        "PullbackFieldSamplerSimple", model=toybox, **words, field=nerf, vae=(toybox, 2),
+        seed=0, steps=30, cfg=2.0, box=(250, 420),
     )  # fmt: skip
-    _object(g, sampler)
+    _object(g, sampler, toybox)
     return g
 
 
@@ -77,26 +77,35 @@ def text_to_nerf_checkpoint() -> Graph:
         """
 ### Text to NeRF with your checkpoint
 1. Choose a checkpoint: SD 1.5 is the quickest, SDXL, SD3 and Flux work as well. LoRA loaders and ControlNet go between, as ever.
-2. Write the text twice: once in *View Prompts*, which tells the model the side it looks at, and once in *What to draw*.
+2. Write **What to draw** once. *View Prompts* adds the side that the model looks at.
 3. Press **Run**. On a graphics card, count a second or two per step and view; on a processor, hours: begin with 8 steps.
 
 The field lives in the model's latents, so its **VAE** is connected wherever pictures are made of it.
 """,
-        330,
+        225,
     )
     loader = g.add("CheckpointLoaderSimple", ckpt_name="v1-5-pruned-emaonly-fp16.safetensors")
+    text = g.add(
+        "PrimitiveStringMultiline", value="a red mushroom with white spots, plain white background",
+        title="What to draw", box=(0, 110),
+    )  # fmt: skip
     g.column()
-    text = "a red mushroom with white spots, plain white background"
-    sides = g.add("PullbackViewPrompts", clip=(loader, 1), text=text, box=(320, 140))
-    words = _prompts(g, loader, text, "blurry, cropped, text, several objects")
+    encoded = lambda **node: g.add("CLIPTextEncode", clip=(loader, 1), **node)
+    sides = g.add("PullbackViewPrompts", clip=(loader, 1), text=text, title="From each side", box=(0, 150))
+    words = {
+        "positive": encoded(text=text, title="From anywhere", box=(0, 90)),
+        "negative": encoded(
+            text="blurry, cropped, text, several objects", title="What to keep away from", box=(0, 100)
+        ),
+    }
     nerf = g.add("PullbackVoxelNerf", resolution=64)
     g.column()
     sampler = g.add(
         "PullbackFieldSamplerSimple", model=loader, **words, field=nerf, vae=(loader, 2),
         front=(sides, 0), side=(sides, 1), back=(sides, 2), overhead=(sides, 3), seed=0, steps=30, cfg=7.0,
-        box=(340, 440),
+        box=(250, 440),
     )  # fmt: skip
-    _object(g, sampler, vae=(loader, 2))
+    _object(g, sampler, loader)
     return g
 
 
@@ -112,19 +121,18 @@ Press **Run**: one node makes the whole world. Its left edge is its right edge, 
 - **width** may be anything: the field has no resolution of its own.
 - Your own model: put *Load Checkpoint* in the place of *Toybox Loader*, and *cfg* to 6 or so.
 """,
-        330,
+        240,
     )
     toybox = g.add("PullbackToyboxLoader")
-    g.column()
     words = _prompts(g, toybox, "mountains at sunset")
     g.column()
     world = g.add(
         "PullbackPanoramaSiren", model=toybox, **words, vae=(toybox, 2), seed=0, steps=30,
-        cfg=2.0, projection="sphere", width=2048, views=12, box=(420, 480),
+        cfg=2.0, projection="sphere", width=2048, views=12, box=(300, 460),
     )  # fmt: skip
-    g.column()
-    g.thumbnail = [g.add("SaveImage", images=(world, 1), filename_prefix="pullback/panorama", box=(620, 420))]
     g.add("PullbackSaveField", field=world, filename_prefix="fields/panorama")
+    g.column()
+    g.thumbnail = [g.add("SaveImage", images=(world, 1), filename_prefix="pullback/panorama", box=(680, 420))]
     return g
 
 
@@ -136,29 +144,29 @@ def siren_image() -> Graph:
 ### An image without a resolution
 Press **Run**: the built-in model, which draws 64 x 64 pixels, makes a network over the plane; that is drawn at 8192 x 8192, tile by tile, and once more at 32768 x 32768 of which only a part is looked at.
 
+- Edges stay smooth at every size. Detail is what the model can draw: 64 pixels here, 1024 with SDXL.
 - 8192 x 8192 takes a few minutes on a processor and about 3 GB: lower *width* in *8K* for a quick look.
 - *left*, *top*, *crop_width* and *crop_height* choose the part.
 """,
-        270,
+        250,
     )
     toybox = g.add("PullbackToyboxLoader")
-    siren = g.add("PullbackSirenImage")
-    g.column()
     words = _prompts(g, toybox, "a blue fish")
+    g.column()
+    siren = g.add("PullbackSirenImage")
     sampler = g.add(
-        "PullbackFieldSamplerSimple", model=toybox, **words, field=siren,
-        seed=0, steps=50, cfg=2.0, box=(340, 520),
+        "PullbackFieldSamplerSimple", model=toybox, **words, field=siren, vae=(toybox, 2),
+        seed=0, steps=50, cfg=2.0, box=(250, 460),
     )  # fmt: skip
     g.column()
-    whole = g.add("PullbackResolutionFreeDecode", field=sampler, width=8192, title="8K")
+    whole = g.add("PullbackResolutionFreeDecode", field=sampler, width=8192, vae=(toybox, 2), title="8K")
     part = g.add(
         "PullbackResolutionFreeDecode", field=sampler, width=32768, left=8192, top=14336, crop_width=1024,
-        crop_height=1024, title="A part of 32K",
+        crop_height=1024, vae=(toybox, 2), title="A part of 32K",
     )  # fmt: skip
     g.column()
-    g.add("SaveImage", images=whole, filename_prefix="pullback/8k", box=(400, 420))
-    g.add("PreviewImage", images=part, title="1024 x 1024 pixels of 32768 x 32768", box=(400, 400))
-    g.thumbnail = [g.columns[-1][0]]
+    g.thumbnail = [g.add("SaveImage", images=whole, filename_prefix="pullback/8k", box=(360, 360))]
+    g.add("PreviewImage", images=part, title="1024 x 1024 pixels of 32768 x 32768", box=(360, 340))
     return g
 
 
@@ -175,30 +183,32 @@ Press **Run**: *KSampler* and *Field Sampler* start from the same noise and go t
 
 Keep *seed*, *steps*, *cfg* and *scheduler* equal on both sides.
 """,
-        290,
+        205,
     )
     toybox = g.add("PullbackToyboxLoader")
+    words = _prompts(g, toybox, "a red mushroom")
     latent = g.add("PullbackEmptyToyboxLatent")
     g.column()
-    words = _prompts(g, toybox, "a red mushroom")
     parts = _guided(g, toybox, words, 0, "normal", 30)
-    g.column()
-    kept = g.add(
-        "KSampler", model=toybox, **words, latent_image=latent, seed=0, steps=30, cfg=2.0,
-        sampler_name="euler", scheduler="normal", denoise=1.0,
-    )  # fmt: skip
     pixels = g.add("PullbackPixelGrid")
     siren = g.add("PullbackSirenImage")
     g.column()
+    kept = g.add(
+        "KSampler", model=toybox, **words, latent_image=latent, seed=0, steps=30, cfg=2.0,
+        sampler_name="euler", scheduler="normal", denoise=1.0, box=(250, 0),
+    )  # fmt: skip
     decoded = g.add("VAEDecode", samples=kept, vae=(toybox, 2))
-    same = g.add("PullbackFieldSampler", **parts, field=pixels, title="Field Sampler on pixels")
-    like = g.add("PullbackFieldSampler", **parts, field=siren, title="Field Sampler on a SIREN")
-    g.column()
-    g.thumbnail = [
-        g.add("PreviewImage", images=source, title=title, box=(300, 320))
-        for source, title in ((decoded, "KSampler"), ((same, 2), "Pixel Grid"), ((like, 2), "SIREN Image"))
-    ]
+    _seen(g, decoded, "KSampler")
+    for field, title in ((pixels, "Pixel Grid"), (siren, "SIREN Image")):
+        g.column()
+        same = g.add("PullbackFieldSampler", **parts, field=field, vae=(toybox, 2), title=f"Field Sampler: {title}")
+        _seen(g, (same, 2), title)
     return g
+
+
+def _seen(g: Graph, images: Any, title: str) -> None:
+    """One of several results beside each other, that the thumbnail shows as well."""
+    g.thumbnail.append(g.add("PreviewImage", images=images, title=title, box=(250, 290)))
 
 
 def compared() -> Graph:
@@ -214,21 +224,20 @@ Press **Run**: the same model, prompt and field, three times:
 
 30 steps of 8 views here cost 264 evaluations, 300 iterations of 8 views cost 2400. For equal cost, set *iterations* to 33.
 """,
-        280,
+        215,
     )
     toybox = g.add("PullbackToyboxLoader")
-    nerf = g.add("PullbackVoxelNerf")
-    g.column()
     words = _prompts(g, toybox, "a yellow duck")
-    parts = {**_guided(g, toybox, words, 0, "karras", 30), "field": nerf}
     g.column()
-    sampled = g.add("PullbackFieldSampler", **parts, title="Pullback")
-    sjc = g.add("PullbackOptimise", **parts, rule="sjc", iterations=300, title="SJC")
-    sds = g.add("PullbackOptimise", **parts, rule="sds", iterations=300, title="SDS")
-    g.column()
-    g.thumbnail = [
-        g.add("PreviewImage", images=(source, 2), title=source.title, box=(340, 380)) for source in (sampled, sjc, sds)
-    ]
+    nerf = g.add("PullbackVoxelNerf")
+    parts = {**_guided(g, toybox, words, 0, "karras", 30), "field": nerf, "vae": (toybox, 2)}
+    for node, title, rule in (
+        ("PullbackFieldSampler", "Pullback", {}),
+        ("PullbackOptimise", "SJC", {"rule": "sjc", "iterations": 300}),
+        ("PullbackOptimise", "SDS", {"rule": "sds", "iterations": 300}),
+    ):
+        g.column()
+        _seen(g, (g.add(node, **parts, **rule, title=title), 2), title)
     return g
 
 
@@ -240,29 +249,29 @@ def panorama_from_parts() -> Graph:
 ### A panorama, and parts of it
 Press **Run**: what *PanoramaSIREN* does in one node, with every knob: **RePaint** (*eta*, *jump*, *repeats*) walks each stretch of noise levels twice, so that neighbouring views agree better.
 
-- For your own checkpoint, put *Load Checkpoint* in the place of *Toybox Loader*, connect its VAE to *Field Sampler* and to both decoders, and set *cfg* to 6 or so.
+- For your own checkpoint, put *Load Checkpoint* in the place of *Toybox Loader*, and set *cfg* to 6 or so.
 - The field is sampled once. Change sizes and crops as often as you like: only the decoders run again.
 """,
-        290,
+        215,
     )
     toybox = g.add("PullbackToyboxLoader")
-    sphere = g.add("PullbackSirenPanorama")
-    g.column()
     words = _prompts(g, toybox, "desert at noon")
+    g.column()
+    sphere = g.add("PullbackSirenPanorama")
     parts = _guided(g, toybox, words, 0, "karras", 20)
     g.column()
     sampled = g.add(
-        "PullbackFieldSampler", **parts, field=sphere, eta=0.75, jump=2, repeats=2, box=(340, 640),
+        "PullbackFieldSampler", **parts, field=sphere, vae=(toybox, 2), eta=0.75, jump=2, repeats=2, box=(250, 520),
     )  # fmt: skip
     g.column()
-    whole = g.add("PullbackResolutionFreeDecode", field=sampled, width=4096, title="The whole")
+    whole = g.add("PullbackResolutionFreeDecode", field=sampled, width=4096, vae=(toybox, 2), title="The whole")
     part = g.add(
         "PullbackResolutionFreeDecode", field=sampled, width=8192, left=3584, top=1536, crop_width=1024,
-        crop_height=1024, title="A part of 8192 x 4096",
+        crop_height=1024, vae=(toybox, 2), title="A part of 8192 x 4096",
     )  # fmt: skip
     g.column()
-    g.thumbnail = [g.add("SaveImage", images=whole, filename_prefix="pullback/panorama", box=(620, 380))]
-    g.add("PreviewImage", images=part, title="1024 x 1024 pixels of 8192 x 4096", box=(620, 380))
+    g.thumbnail = [g.add("SaveImage", images=whole, filename_prefix="pullback/panorama", box=(360, 270))]
+    g.add("PreviewImage", images=part, title="1024 x 1024 pixels of 8192 x 4096", box=(360, 380))
     return g
 
 
@@ -282,7 +291,7 @@ Choose a field file in *Load Field* (*Text to NeRF* saves one), press **Run**.
 - Below: by way of ComfyUI's own nodes. *Field to Voxel* gives opacities to *VoxelToMesh*, and *Bake Texture* paints what comes out.
 - A field that your own checkpoint made needs its VAE (*Load VAE*) on every node with a *vae* input.
 """,
-        290,
+        220,
     )
     loaded = g.add("PullbackLoadField", file=SAVED)
     g.column()
@@ -291,10 +300,10 @@ Choose a field file in *Load Field* (*Text to NeRF* saves one), press **Run**.
     rough = g.add("VoxelToMesh", voxel=voxel, algorithm="surface net", threshold=0.5)
     baked = g.add("PullbackBakeTexture", field=loaded, mesh=rough)
     g.column()
-    for source, prefix in ((mesh, "3d/mesh"), (baked, "3d/voxels")):
-        _viewed(g, source, prefix, (400, 400))
+    g.thumbnail = [_viewed(g, mesh, "3d/mesh", (380, 440))]
     g.column()
-    g.thumbnail = [g.add("PreviewImage", images=(baked, 1), title="The baked texture", box=(340, 380))]
+    _viewed(g, baked, "3d/voxels", (380, 440))
+    g.add("PreviewImage", images=(baked, 1), title="The baked texture", box=(380, 240))
     return g
 
 
@@ -309,7 +318,7 @@ Choose a field file in *Load Field* (*Text to NeRF* saves one), press **Run**: a
 - *count* is the number of pictures, *size* their side; the field has no resolution of its own.
 - *views* holds azimuth,elevation in degrees, one pair per line; 0,0 is the front.
 """,
-        270,
+        200,
     )
     loaded = g.add("PullbackLoadField", file=SAVED)
     g.column()
@@ -320,11 +329,11 @@ Choose a field file in *Load Field* (*Text to NeRF* saves one), press **Run**: a
     g.column()
     g.add(
         "SaveAnimatedWEBP", images=around, filename_prefix="pullback/turntable", fps=12.0, lossless=False, quality=90,
-        method="default", box=(360, 480),
+        method="default", box=(360, 420),
     )  # fmt: skip
     g.column()
-    g.thumbnail = [g.add("PreviewImage", images=sides, title="Sides", box=(360, 400))]
-    g.add("PreviewImage", images=(around, 2), title="Depth", box=(360, 400))
+    g.thumbnail = [g.add("PreviewImage", images=sides, title="Sides", box=(340, 340))]
+    g.add("PreviewImage", images=(around, 2), title="Depth", box=(340, 340))
     return g
 
 

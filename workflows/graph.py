@@ -42,7 +42,7 @@ class Graph:
         self.columns[-1].append(node)
         return node
 
-    def note(self, text: str, height: int = 180, width: int = 380) -> Node:
+    def note(self, text: str, height: int = 240, width: int = 300) -> Node:
         """What the user should know."""
         return self.add("MarkdownNote", title="Note", box=(width, height), **{"": text.strip()})
 
@@ -81,16 +81,16 @@ async ([columns, links]) => {
     let y = 80, width = 0;
     for (const want of column) {
       const node = made[want.id], least = node.computeSize();
-      node.setSize([Math.max(want.box[0], least[0], 240), Math.max(want.box[1], least[1])]);
+      node.setSize([Math.max(want.box[0], least[0], 230), Math.max(want.box[1], least[1])]);
       width = Math.max(width, node.size[0]);
     }
     for (const want of column) {
       const node = made[want.id];
       node.setSize([width, node.size[1]]);
       node.pos = [x, y];
-      y += node.size[1] + 70;
+      y += node.size[1] + 52;
     }
-    x += width + 60;
+    x += width + 40;
   }
   await new Promise(done => setTimeout(done, 500));
 }
