@@ -50,6 +50,17 @@ NODE = """([number, margin]) => {
 }"""
 
 
+VIEWER = """number => {
+  const node = app.graph.getNodeById(number), view = app.canvas.ds, graph = app.canvas.canvas;
+  const origin = graph.getBoundingClientRect();
+  const x = origin.x + (node.pos[0] + view.offset[0] + node.size[0] / 2) * view.scale;
+  const within = box => box.width > 99 && box.x < x && x < box.x + box.width;
+  const boxes = [...document.querySelectorAll("canvas")].filter(c => c !== graph).map(c => c.getBoundingClientRect());
+  const {y, width, height} = boxes.find(within), side = Math.min(width, height);
+  return {x: x - side / 2, y: y + (height - side) / 2, width: side, height: side};
+}"""
+
+
 def browser_missing() -> str:
     """Why the page cannot be tested here; empty where it can."""
     if CHROMIUM is None:
@@ -153,14 +164,6 @@ class Page:
         wrong = [line for line in self.console if line.startswith(("error", "exception"))]
         return [line for line in wrong if not any(known in line for known in KNOWN)]
 
-    def results(self, server: Server, number: int) -> list[Any]:
-        """The pictures that an output node shows, as PIL images."""
-        from PIL import Image
-
-        shown = self.page.evaluate("number => app.nodeOutputs[number]?.images ?? []", number)
-        paths = [server.base / each["type"] / each["subfolder"] / each["filename"] for each in shown]
-        return [Image.open(path).convert("RGB") for path in paths]
-
     def picture(self, **clip: float) -> Any:
         """A screenshot, or its part x, y, width, height, as a PIL image."""
         from PIL import Image
@@ -173,6 +176,12 @@ class Page:
         box = self.page.evaluate(NODE, [number, margin])
         self.page.wait_for_timeout(500)
         return self.picture(**box)
+
+    def viewer(self, number: int) -> Any:
+        """A screenshot of what a node's 3D viewer shows."""
+        self.page.evaluate(NODE, [number, 60])
+        self.page.wait_for_timeout(2000)
+        return self.picture(**self.page.evaluate(VIEWER, number))
 
     def fit(self) -> None:
         """Show the whole graph."""

@@ -101,6 +101,13 @@ def test_what_to_draw_is_written_once():
         assert len(texts) == len(set(texts)), f"{name}: {texts}"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_thumbnail_shows_a_result_and_no_dark_graph(name):
+    with Image.open(FOLDER / f"{name}.jpg") as thumbnail:
+        dark = sum(thumbnail.convert("L").histogram()[:48]) / (512 * 512)
+    assert dark < 0.5
+
+
 def test_no_node_overlaps_another():
     for name in NAMES:
         boxes = [(*node["pos"], *node["size"]) for node in _read(FOLDER / f"{name}.json")["nodes"]]

@@ -28,19 +28,20 @@ def _guided(g: Graph, model: Node, words: dict[str, Any], seed: int, scheduler: 
 
 
 def _object(g: Graph, sampled: Node, loader: Node) -> None:
-    """An object's four sides, its mesh in the viewer, and its file."""
+    """An object's four sides, larger than the model sees them, its mesh in the viewer, and its files."""
     g.column()
-    sides = g.add("PreviewImage", images=(sampled, 2), title="The object from four sides", box=(280, 320))
+    sides = g.add("PullbackRenderFieldViews", field=sampled, vae=(loader, 2), path="turntable", count=4, size=256)
     mesh = g.add("PullbackFieldToMesh", field=sampled, vae=(loader, 2))
+    saved = g.add("PullbackSaveTexturedGlb", mesh=mesh, filename_prefix="3d/pullback")
     g.add("PullbackSaveField", field=sampled, filename_prefix="fields/pullback")
     g.column()
-    _viewed(g, mesh, "3d/pullback", (330, 460))
-    g.thumbnail = [sides]
+    g.thumbnail = [g.add("PreviewImage", images=sides, title="The object from four sides", box=(330, 350))]
+    g.add("Preview3D", model_file=saved, box=(330, 380))
 
 
-def _viewed(g: Graph, mesh: Node, prefix: str, box: tuple[int, int]) -> Node:
+def _viewed(g: Graph, mesh: Node, prefix: str) -> Node:
     saved = g.add("PullbackSaveTexturedGlb", mesh=mesh, filename_prefix=prefix)
-    return g.add("Preview3D", model_file=saved, box=box)
+    return g.add("Preview3D", model_file=saved, box=(380, 440))
 
 
 def text_to_nerf() -> Graph:
@@ -124,11 +125,11 @@ Press **Run**: one node makes the whole world. Its left edge is its right edge, 
         240,
     )
     toybox = g.add("PullbackToyboxLoader")
-    words = _prompts(g, toybox, "mountains at sunset")
+    words = _prompts(g, toybox, "mountains at noon")
     g.column()
     world = g.add(
         "PullbackPanoramaSiren", model=toybox, **words, vae=(toybox, 2), seed=0, steps=30,
-        cfg=2.0, projection="sphere", width=2048, views=12, box=(300, 460),
+        cfg=1.0, projection="sphere", width=2048, views=12, box=(300, 460),
     )  # fmt: skip
     g.add("PullbackSaveField", field=world, filename_prefix="fields/panorama")
     g.column()
@@ -142,7 +143,7 @@ def siren_image() -> Graph:
     g.note(
         """
 ### An image without a resolution
-Press **Run**: the built-in model, which draws 64 x 64 pixels, makes a network over the plane; that is drawn at 8192 x 8192, tile by tile, and once more at 32768 x 32768 of which only a part is looked at.
+Press **Run**: the built-in model, which draws 64 x 64 pixels, makes a network over the plane; that is drawn at 8192 x 8192, tile by tile, and once more at 16384 x 16384 of which only a part is looked at.
 
 - Edges stay smooth at every size. Detail is what the model can draw: 64 pixels here, 1024 with SDXL.
 - 8192 x 8192 takes a few minutes on a processor and about 3 GB: lower *width* in *8K* for a quick look.
@@ -151,7 +152,7 @@ Press **Run**: the built-in model, which draws 64 x 64 pixels, makes a network o
         250,
     )
     toybox = g.add("PullbackToyboxLoader")
-    words = _prompts(g, toybox, "a blue fish")
+    words = _prompts(g, toybox, "a red mushroom")
     g.column()
     siren = g.add("PullbackSirenImage")
     sampler = g.add(
@@ -161,12 +162,12 @@ Press **Run**: the built-in model, which draws 64 x 64 pixels, makes a network o
     g.column()
     whole = g.add("PullbackResolutionFreeDecode", field=sampler, width=8192, vae=(toybox, 2), title="8K")
     part = g.add(
-        "PullbackResolutionFreeDecode", field=sampler, width=32768, left=8192, top=14336, crop_width=1024,
-        crop_height=1024, vae=(toybox, 2), title="A part of 32K",
+        "PullbackResolutionFreeDecode", field=sampler, width=16384, left=7168, top=8704, crop_width=2048,
+        crop_height=2048, vae=(toybox, 2), title="A part of 16K",
     )  # fmt: skip
     g.column()
     g.thumbnail = [g.add("SaveImage", images=whole, filename_prefix="pullback/8k", box=(360, 360))]
-    g.add("PreviewImage", images=part, title="1024 x 1024 pixels of 32768 x 32768", box=(360, 340))
+    g.add("PreviewImage", images=part, title="2048 x 2048 pixels of 16384 x 16384", box=(360, 340))
     return g
 
 
@@ -207,8 +208,11 @@ Keep *seed*, *steps*, *cfg* and *scheduler* equal on both sides.
 
 
 def _seen(g: Graph, images: Any, title: str) -> None:
-    """One of several results beside each other, that the thumbnail shows as well."""
-    g.thumbnail.append(g.add("PreviewImage", images=images, title=title, box=(250, 290)))
+    """One of several results beside each other, that the thumbnail shows as well.
+
+    Lower than four pictures of toybox: higher up, the page would put them into one column.
+    """
+    g.thumbnail.append(g.add("PreviewImage", images=images, title=title, box=(250, 250)))
 
 
 def compared() -> Graph:
@@ -296,13 +300,13 @@ Choose a field file in *Load Field* (*Text to NeRF* saves one), press **Run**.
     loaded = g.add("PullbackLoadField", file=SAVED)
     g.column()
     mesh = g.add("PullbackFieldToMesh", field=loaded, faces=5000)
-    voxel = g.add("PullbackFieldToVoxel", field=loaded, resolution=64)
-    rough = g.add("VoxelToMesh", voxel=voxel, algorithm="surface net", threshold=0.5)
+    voxel = g.add("PullbackFieldToVoxel", field=loaded, resolution=96)
+    rough = g.add("VoxelToMesh", voxel=voxel, algorithm="surface net", threshold=0.3)
     baked = g.add("PullbackBakeTexture", field=loaded, mesh=rough)
     g.column()
-    g.thumbnail = [_viewed(g, mesh, "3d/mesh", (380, 440))]
+    g.thumbnail = [_viewed(g, mesh, "3d/mesh")]
     g.column()
-    _viewed(g, baked, "3d/voxels", (380, 440))
+    _viewed(g, baked, "3d/voxels")
     g.add("PreviewImage", images=(baked, 1), title="The baked texture", box=(380, 240))
     return g
 
