@@ -68,10 +68,14 @@ def resume(number: int = 0) -> None:
 
 
 def dismiss(number: int = 0) -> None:
-    """Forget a stopped job and its unfinished run. 0: all that were left."""
+    """Forget a stopped job and its unfinished run, and go on with those that wait. 0: all that were left."""
+    global _paused
     for job in _stopped(number):
         queue.remove(job)
         runs.discard(job)
+    _paused = False  # what stood in the way is gone; those that wait try for themselves
+    if busy():
+        _start_timer()
     _redraw()
 
 
@@ -96,7 +100,12 @@ def left() -> list[Job]:
 
 def current() -> Job | None:
     """The running job, or the one that waits to be placed."""
-    return next((job for job in queue if job.status in ("RUNNING", "READY")), None)
+    return next((job for job in queue if job.status == "RUNNING"), None) or next(iter(_ready()), None)
+
+
+def _ready() -> list[Job]:
+    """The jobs that are made and not yet placed."""
+    return [job for job in queue if job.status == "READY"]
 
 
 def busy() -> bool:
@@ -164,18 +173,17 @@ def _tick() -> float | None:
 
 
 def _advance() -> None:
-    job = current()
+    """Go on with the running job, or begin the next; place what is ready. A job that cannot be placed yet holds up none."""
+    job = next((job for job in queue if job.status == "RUNNING"), None)
     if job is None and not _paused:
         job = next((job for job in queue if job.status == "WAITING"), None)
         if job is not None:
             job.status, job.stage, job.sent, job.tries = "RUNNING", "", False, job.tries + 1
-    if job is None:
-        return
-    if job.status == "RUNNING":
+    if job is not None:
         _run(job)
-    if job.status == "READY":
-        _place(job)
-    _redraw()
+    for made in _ready():
+        _place(made)
+    _redraw_if_changed()
 
 
 def _run(job: Job) -> None:
@@ -244,6 +252,20 @@ def _end(
         runs.keep(job)
     else:
         runs.release(job)
+
+
+_drawn: object = None
+
+
+def _redraw_if_changed() -> None:
+    """Redraw the sidebars where the panel would show something else than it does."""
+    global _drawn
+    now = [
+        (j.number, j.status, j.stage, j.move, j.progress_text, j.preview_icon, j.message, tuple(j.notes)) for j in queue
+    ]
+    if now != _drawn:
+        _drawn = now
+        _redraw()
 
 
 def _redraw() -> None:

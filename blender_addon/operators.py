@@ -185,9 +185,26 @@ class PULLBACK_OT_cancel(OfJob):
     def poll(cls, context: bpy.types.Context) -> bool:
         return jobs.busy()  # else the key goes on to whoever else wants it
 
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        if event.type == "ESC" and not _over_panel(context, event):
+            return {"PASS_THROUGH"}  # it stops playback, leaves a mode, closes a menu: not our business
+        return self.execute(context)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
         jobs.cancel(self.job)
         return {"FINISHED"}
+
+
+def _over_panel(context: bpy.types.Context, event: bpy.types.Event) -> bool:
+    """Whether the mouse is over our tab in the sidebar of a 3D viewport."""
+    for area in context.window.screen.areas if context.window else ():
+        for region in area.regions if area.type == "VIEW_3D" else ():
+            if region.type != "UI" or getattr(region, "active_panel_category", "Pullback") != "Pullback":
+                continue
+            x, y = event.mouse_x - region.x, event.mouse_y - region.y
+            if 0 <= x < region.width and 0 <= y < region.height:
+                return True
+    return False
 
 
 class PULLBACK_OT_resume(OfJob):

@@ -57,14 +57,19 @@ PLACE = {"object": _object, "mesh": _mesh, "panorama": _panorama, "image": _imag
 
 
 def _free() -> bool:
-    """Whether nothing is under way that a change of the scene would disturb: no tool runs, no mode but Object Mode."""
+    """Whether nothing is under way that a change of the scene would disturb: no tool of Blender's runs, no mode but
+    Object Mode. Operators of add-ons do not count: some of them run for as long as Blender does."""
     if bpy.app.background:
         return True
     windows = bpy.context.window_manager.windows
     active = [window.view_layer.objects.active for window in windows]
-    return not any(len(window.modal_operators) for window in windows) and all(
-        thing is None or thing.mode == "OBJECT" for thing in active
-    )
+    tools = [operator.bl_idname for window in windows for operator in window.modal_operators]
+    return not any(map(_built_in, tools)) and all(thing is None or thing.mode == "OBJECT" for thing in active)
+
+
+def _built_in(idname: str) -> bool:
+    """Whether an operator is Blender's own and not written in Python."""
+    return bpy.types.Operator.bl_rna_get_subclass_py(idname) is None
 
 
 def _window() -> contextlib.AbstractContextManager:

@@ -5,6 +5,7 @@ Names are asked of Blender's data, never of operators, so that it all works with
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import bpy
@@ -26,7 +27,7 @@ def add_object(
     scene: bpy.types.Scene | None = None,
     pack: bool = True,
 ) -> bpy.types.Object:
-    """A mesh object with its material, selected and active, at `location` or the 3D cursor.
+    """A mesh object with its material, at `location` or the 3D cursor; selected and active where nothing else is selected.
 
     `field` is the path of its field file, kept on the object for re-meshing. pack: the texture goes into the .blend
     file; else it is a PNG file beside the field.
@@ -73,7 +74,7 @@ def replace_mesh(thing: bpy.types.Object, parts: Parts, pack: bool = True) -> No
 def set_world(
     path: str | Path, *, name: str, scene: bpy.types.Scene | None = None, pack: bool = True
 ) -> bpy.types.World:
-    """A world that shows the equirectangular panorama at `path`, set as the scene's."""
+    """A world that shows the equirectangular panorama at `path`, set as the scene's. The old world stays in the file."""
     scene = scene or bpy.context.scene
     image = load_image(path, name, pack)
     world = bpy.data.worlds.new(name)
@@ -85,6 +86,7 @@ def set_world(
     _in_a_row(surroundings, background, output)
     tree.links.new(surroundings.outputs["Color"], background.inputs["Color"])
     tree.links.new(background.outputs["Background"], output.inputs["Surface"])
+    _keep(scene.world)
     scene.world = world
     return world
 
@@ -94,7 +96,8 @@ def add_image(
 ) -> bpy.types.Image:
     """The picture at `path` as an image datablock, and as the base colour of the active material of `thing`, if given.
 
-    An object without a material gets one; a light, a camera and other things that have none are left alone.
+    An object without a material gets one; a light, a camera and other things that have none are left alone. An image
+    that was the material's base colour stays in the file.
     """
     image = load_image(path, name, pack)
     if thing is None or not hasattr(thing.data, "materials"):
@@ -105,11 +108,18 @@ def add_image(
         return image
     tree = tree_of(material)
     node = _texture_node(material) or tree.nodes.new("ShaderNodeTexImage")
+    _keep(node.image)
     node.image = image
     principled = _principled(tree)
     node.location = principled.location.x - 300, principled.location.y
     tree.links.new(node.outputs["Color"], principled.inputs["Base Color"])
     return image
+
+
+def _keep(replaced: bpy.types.ID | None) -> None:
+    """Have what we take out of the user's scene saved with it: Blender drops what nothing uses when a file is saved."""
+    if replaced is not None:
+        replaced.use_fake_user = True
 
 
 def load_image(path: str | Path, name: str, pack: bool = True) -> bpy.types.Image:
@@ -153,9 +163,12 @@ def _packed(data: bytes, name: str) -> bpy.types.Image:
 
 
 def _beside(field: str, name: str) -> Path:
+    """A texture's file beside the field's, of a name that nothing has: other objects may show what lies there."""
     if not field:
         raise ValueError("a texture beside the .blend file needs the object's field file")
-    return Path(bpy.path.abspath(field)).with_name(f"{bpy.path.clean_name(name)}.texture.png")
+    folder, stem = Path(bpy.path.abspath(field)).parent, bpy.path.clean_name(name)
+    names = (f"{stem}.texture{f'-{n}' if n > 1 else ''}.png" for n in itertools.count(1))
+    return next(folder / name for name in names if not (folder / name).exists())
 
 
 def _material(name: str, image: bpy.types.Image, color: tuple[float, float, float] | None = None) -> bpy.types.Material:
@@ -214,8 +227,9 @@ def _collection(scene: bpy.types.Scene) -> bpy.types.Collection:
 
 def _select(scene: bpy.types.Scene, thing: bpy.types.Object) -> None:
     layer = bpy.context.view_layer if bpy.context.scene == scene else scene.view_layers[0]
-    for other in layer.objects.selected:
-        other.select_set(False, view_layer=layer)
+    mine = [other for other in layer.objects.selected if other is not None]  # 5.0 lists objects that are gone as None
+    if mine:  # the user is at work on something else: it stays theirs
+        return
     try:
         thing.select_set(True, view_layer=layer)
     except RuntimeError:  # its collection is excluded from this layer

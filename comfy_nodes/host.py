@@ -255,7 +255,9 @@ def run(
     """Run a job on a field: the new field, its canonical views as LATENT, and as IMAGE."""
     signal = signal_of(guider.model_patcher, vae)
     recipe = value.plan.recipe(signal, views)
-    job.check(recipe, max(1, len(sigmas) - 1))
+    if len(sigmas) < 2:
+        return _unsampled(value, recipe, signal)
+    job.check(recipe, len(sigmas) - 1)
     guider = _sided(guider, sides)
     connected = {side for side, cond in sides.items() if cond is not None}
     bar = comfy.utils.ProgressBar(1)
@@ -275,6 +277,17 @@ def run(
     with torch.no_grad():
         pictures = _pictures(signal, canonical(recipe.diffrep, sampler.params, sampler.render))
     return FieldValue(value.plan, field), latents, to_image(pictures)
+
+
+def _unsampled(value: FieldValue, recipe: Any, signal: Signal) -> tuple[FieldValue, dict[str, Tensor], Tensor]:
+    """What comes of no steps, a denoise of 0: the field that was given, as core's samplers give the latent back."""
+    if value.field is None:
+        raise ValueError(
+            "there are no steps to sample (denoise is 0) and the field was never sampled: give a denoise above 0"
+        )
+    with torch.no_grad():
+        seen = canonical(recipe.diffrep, value.field.params, Remembered(recipe.diffrep))
+        return value, {"samples": seen}, to_image(_pictures(signal, seen))
 
 
 def simple(

@@ -137,10 +137,10 @@ class Again(Plan):
 
     def recipe(self, model: Any, views: int) -> Recipe:
         diffrep: Any = self.field.diffrep
-        if diffrep.channels != model.channels:
+        if diffrep.channels != model.channels or self.field.model != model.name:
             raise ValueError(
-                f"this field has {diffrep.channels} channels and the model draws {model.channels}: sample it with "
-                f"the kind of model that made it ({self.field.model})"
+                f"this field was sampled by {self.field.model} and this model is {model.name}, whose signals are others: "
+                "sample it on with the kind of model that made it"
             )
         size = getattr(diffrep, "size", None) or diffrep.height
         plans: dict[str, Plan] = {

@@ -204,6 +204,28 @@ def test_a_world_shows_every_direction_where_the_core_has_it(tmp_path):
         render.SIZE = before
 
 
+def test_nothing_that_is_replaced_is_lost_on_saving(tmp_path):
+    Image.fromarray(_texture()).save(tmp_path / "i.png")
+    old = bpy.context.scene.world = bpy.data.worlds.new("the user's sky")
+    mesh = bpy.data.objects.new("thing", bpy.data.meshes.new("thing"))
+    before = scene.add_image(tmp_path / "i.png", name="the user's", thing=mesh)
+    scene.set_world(tmp_path / "i.png", name="new sky")
+    scene.add_image(tmp_path / "i.png", name="new", thing=mesh)
+    names = old.name, before.name
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
+    assert names[0] in bpy.data.worlds and names[1] in bpy.data.images
+
+
+def test_a_texture_beside_a_field_never_overwrites_another(tmp_path):
+    field = str(tmp_path / "f.field.safetensors")
+    for _ in range(3):
+        path = scene._beside(field, "a chair")
+        assert not path.exists()
+        path.write_bytes(b"someone's work")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_an_image_goes_to_the_active_material(tmp_path):
     Image.fromarray(_texture()).save(tmp_path / "i.png")
     mesh = bpy.data.objects.new("thing", bpy.data.meshes.new("thing"))

@@ -221,7 +221,8 @@ def test_the_full_sampler_and_the_simple_one_agree(call, toybox):
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(2.0)
-    sigmas = schedules.log_linear(3, 0.03, 20.0).float()
+    signal = part("comfy_nodes.signals").signal_of(model, None)
+    sigmas = schedules.log_linear(3, *fresh.plan.recipe(signal, 0).sigma).float()
     full = {"noise": host.Seeded(5), "guider": guider, "sigmas": sigmas, "field": fresh}
     simple, *_ = call(
         "FieldSamplerSimple", model=model, positive=positive, negative=negative, field=fresh, seed=5, steps=3, cfg=2.0
@@ -485,6 +486,42 @@ def test_voxels_lie_where_core_s_nodes_expect_them(call, ball):
     assert torch.allclose(torch.stack([width, height, depth]), sockets.to_gltf(at), atol=0.08)
     (mesh,) = call("FieldToMesh", field=moved, resolution=32, faces=500, texture=0)
     assert torch.allclose(mesh.vertices[0].mean(0), sockets.to_gltf(at), atol=0.08)
+
+
+def test_no_steps_give_the_field_back_or_a_sentence(call, ball, toybox):
+    inputs = {
+        "noise": core_noise(1),
+        "guider": core_guider(toybox),
+        "sigmas": torch.zeros(0),
+        "view_prompts": "auto",
+        "solver": "adam",
+    }
+    field, latent, image = call("FieldSampler", field=ball, **inputs)
+    assert field is ball and latent["samples"].shape[1] == 4 and image.shape[-1] == 3
+    (fresh,) = call("SirenImage")
+    with pytest.raises(ValueError, match="no steps to sample"):
+        call("FieldSampler", field=fresh, **inputs)
+
+
+def test_a_field_of_another_model_is_not_sampled_on(ball, toybox):
+    from dataclasses import replace
+
+    other = part("comfy_nodes.plans").Again(replace(ball.field, model="comfyui:SD15"))
+    with pytest.raises(ValueError, match=r"sampled by comfyui:SD15 and this model is toybox"):
+        other.recipe(part("comfy_nodes.signals").signal_of(toybox[0], None), 0)
+
+
+def core_noise(seed):
+    return part("comfy_nodes.host").Seeded(seed)
+
+
+def core_guider(toybox):
+    import comfy.samplers
+
+    guider = comfy.samplers.CFGGuider(toybox[0])
+    guider.set_conds(toybox[3], toybox[4])
+    guider.set_cfg(1.0)
+    return guider
 
 
 def test_fields_are_saved_and_loaded(call, ball, folders):
