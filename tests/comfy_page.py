@@ -26,6 +26,8 @@ KNOWN = (
     "/favicon.ico",
 )  # fmt: skip
 """Parts of the messages that an empty ComfyUI without any pack puts into the console as well."""
+RACE = "Failed to execute 'removeChild' on 'Node'"
+"""Of the page's own Vue, now and then on a busy machine, while one graph takes the place of another. We have no scripts."""
 
 FIT = """() => {
   const nodes = app.graph._nodes, view = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect();
@@ -162,7 +164,7 @@ class Page:
     def errors(self) -> list[str]:
         """What went wrong in the page. Left out: what the page itself asks of hosts and files that need not be there."""
         wrong = [line for line in self.console if line.startswith(("error", "exception"))]
-        return [line for line in wrong if not any(known in line for known in KNOWN)]
+        return [line for line in wrong if not any(known in line for known in (*KNOWN, RACE))]
 
     def picture(self, **clip: float) -> Any:
         """A screenshot, or its part x, y, width, height, as a PIL image."""
