@@ -18,7 +18,7 @@ from comfy_pack import ROOT, part
 sockets, ladders, plans = (part(f"comfy_nodes.{name}") for name in ("sockets", "ladder", "plans"))
 cameras = part("core.pullback.geometry.cameras")
 INFO = json.loads((ROOT / "tests/snapshots/object_info.json").read_text(encoding="utf-8"))
-TOYBOX = SimpleNamespace(channels=4, size=64, scale=1, sigma_min=0.02, sigma_max=40.0)
+TOYBOX = SimpleNamespace(name="toybox", channels=4, size=64, scale=1, sigma_min=0.02, sigma_max=40.0)
 LATENT = SimpleNamespace(channels=4, size=64, scale=8, sigma_min=0.03, sigma_max=14.6)
 
 
@@ -194,8 +194,9 @@ def test_a_loaded_field_is_sampled_on_through_its_own_views():
         params = recipe.diffrep.init(torch.Generator().manual_seed(0))
         again = plans.Again(storage.Field(recipe.diffrep, params)).recipe(TOYBOX, 3)
         assert again.diffrep == recipe.diffrep and plans.shape_of(again.views) == plans.shape_of(recipe.views)
-    with pytest.raises(ValueError, match="4 channels"):
-        plans.Again(storage.Field(recipe.diffrep, params)).recipe(SimpleNamespace(channels=16), 0)
+    for other in (SimpleNamespace(name="comfyui:Flux", channels=16), SimpleNamespace(name="comfyui:SD15", channels=4)):
+        with pytest.raises(ValueError, match="sampled by toybox and this model is comfyui"):
+            plans.Again(storage.Field(recipe.diffrep, params)).recipe(other, 0)
 
 
 # Saved graphs, schemas and languages.
