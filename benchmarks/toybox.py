@@ -1,17 +1,32 @@
-"""How much toybox's answers depend on what it is told: `python benchmarks/toybox.py` prints a table.
+"""What toybox's answers depend on, and whether its samples are a distribution. Needs the extra `train`, for its renderer.
 
-Mean squared denoising error on fresh pictures (never trained on) at several noise levels, with the right words and
-camera, with those of another picture, and with no words at all. Needs the extra `train`, whose renderer it uses.
+`python benchmarks/toybox.py listens` prints the mean squared denoising error on fresh pictures (never trained on) at several
+noise levels, with the right words and camera, with those of another picture, and with no words at all.
+
+`python benchmarks/toybox.py colours [NOUN ...] [--samples 100]` samples nouns without a colour, at guidance 1, and prints how
+far the colours are from even: the total variation between how often the main colour is nearest to each of the ten names and
+the same of the renderer's own pictures.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from pullback.generative.toybox import model, pictures, words
+import typer
+from pullback.generative.toybox import model, objects, pictures, words
+from pullback.generative.toybox.model import STILL
+from pullback.geometry.cameras import orbit
+from pullback.samplers import ddim
+from pullback.schedules import log_linear
+from torch import Tensor
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+NAMES = tuple(words.COLOURS)
 
 
-def main(count: int = 24) -> None:
+@app.command()
+def listens(count: int = 24) -> None:
+    """The denoising error under right and wrong conditions."""
     net = model.network()
     x, texts, cameras = (torch.from_numpy(a) for a in pictures.objects(count, np.random.default_rng(987_654)))
     random = torch.Generator().manual_seed(0)
@@ -31,5 +46,59 @@ def main(count: int = 24) -> None:
         print(f"| {sigma:g} | {' | '.join(f'{e:.4f}' for e in errors)} |", flush=True)
 
 
+def named(pictures: Tensor, layer: Tensor) -> Tensor:
+    """(B,) which colour name is nearest to the mean of premultiplied RGBA (B, 4, H, W) in [0, 1] where `layer` (B, H, W) is."""
+    mean = (pictures[:, :3] * layer[:, None]).sum((2, 3)) / (pictures[:, 3] * layer).sum((1, 2)).clamp(min=1e-6)[
+        :, None
+    ]
+    paints = torch.tensor([words.COLOURS[name] for name in NAMES])
+    hue = mean / mean.amax(1, keepdim=True).clamp(min=1e-6)
+    light = mean.amax(1)
+    # In light and shadow a colour is darker than its name: compare at the brightness that fits best.
+    scale = torch.linspace(0.5, 1.05, 12)
+    shaded = paints[:, None] * scale[:, None]
+    return ((light[:, None] * hue)[:, None, None] - shaded).square().sum(-1).amin(2).argmin(1)
+
+
+def sampled(noun: str, count: int, steps: int) -> Tensor:
+    """Pictures (count, 4, 64, 64) in [0, 1] of a noun without a colour."""
+    toybox = model.ToyboxModel()
+    noise = torch.randn(count, 4, 64, 64, generator=torch.Generator().manual_seed(7))
+    sigmas = log_linear(steps, 0.05, toybox.sigma_max)
+    denoise = toybox.denoiser(noun, "", 1.0)
+    return toybox.decode(torch.cat([ddim(denoise, part, sigmas, None) for part in noise.split(10)]))
+
+
+def rendered(noun: str, count: int) -> tuple[Tensor, Tensor]:
+    """The renderer's own pictures, and where their main paint is (count, 64, 64)."""
+    rng, still = np.random.default_rng(5), orbit(*(torch.tensor([angle]) for angle in STILL[:2]))
+    made, mains = [], []
+    for k in range(count):
+        mesh, material = objects.solid(noun, None, rng)
+        main, accent = objects.paints(noun, NAMES[k % len(NAMES)], None, rng)
+        values = np.concatenate([objects.coloured(material, main, accent), material[:, :1]], 1)
+        nine = torch.from_numpy(pictures.photograph(mesh, values, still)[0]).float() / 255
+        made.append(torch.cat([nine[:3], nine[8:]]))
+        mains.append(nine[7])
+    return torch.stack(made), torch.stack(mains)
+
+
+@app.command()
+def colours(nouns: list[str] = typer.Argument(None), samples: int = 100, steps: int = 20, renders: int = 100) -> None:
+    """How evenly nouns without a colour are coloured."""
+    print(f"| noun | {' | '.join(NAMES)} | total variation |\n{'| --- ' * 12}|")
+    found = []
+    for noun in nouns or words.NOUNS:
+        own, mains = rendered(noun, renders)
+        where = (mains.mean(0) > 0.5 * mains.mean(0).max()).float()
+        counts = [
+            torch.bincount(named(x, where.expand(len(x), -1, -1)), minlength=len(NAMES)) / len(x)
+            for x in (sampled(noun, samples, steps), own)
+        ]
+        found.append(float((counts[0] - counts[1]).abs().sum()) / 2)
+        print(f"| {noun} | {' | '.join(f'{c:.2f}' for c in counts[0])} | {found[-1]:.2f} |", flush=True)
+    print(f"| mean | {' | ' * len(NAMES)} {np.mean(found):.2f} |")
+
+
 if __name__ == "__main__":
-    main()
+    app()

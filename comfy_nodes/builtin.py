@@ -1,6 +1,6 @@
 """Built-in: toybox as a genuine MODEL, CLIP and VAE, with the core's own network and words.
 
-The CLIP's conditioning is the encoded prompt (B, LENGTH, 2 width), and its pooled output (B, 1) says whether the prompt
+The CLIP's conditioning is the encoded prompt (B, LENGTH, context), and its pooled output (B, 1) says whether the prompt
 is of a landscape. Cameras come with each call of Field Sampler (signals.CAMERA); without one, `_unseen` is in its place.
 """
 
@@ -22,7 +22,9 @@ from torch import Tensor, nn
 
 from ..core.pullback.generative.toybox import words
 from ..core.pullback.generative.toybox.model import LEVEL, STILL, ToyboxModel, camera_tensor, check, network
-from ..core.pullback.generative.toybox.network import ORBIT, SIGMA_DATA
+from ..core.pullback.generative.toybox.network import ORBIT, PALETTE, SIGMA_DATA
+from ..core.pullback.generative.toybox.network import Config as NetConfig
+from ..core.pullback.generative.toybox.network import encode as encoded
 from .signals import CAMERA, UNSEEN, ToyboxFormat
 
 
@@ -46,7 +48,7 @@ class Net(nn.Module):
             raise ValueError(
                 f"toybox draws 64 x 64 pixels, not {x.shape[-1]} x {x.shape[-2]}: use Empty Toybox Latent, or a view size of 0"
             )
-        if context is None or context.shape[-1] != 2 * self.toybox.position.shape[-1]:
+        if context is None or context.shape[-1] != NetConfig().context:
             raise ValueError(
                 "toybox was given another model's conditioning: encode the prompt with Toybox Loader's CLIP"
             )
@@ -129,11 +131,12 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def encode_token_weights(self, tokens: dict[str, list[list[tuple[int, float]]]]) -> tuple[Tensor, Tensor]:
-        """Context (B, LENGTH, 2 width) and whether it is a landscape (B, 1)."""
+        """Context (B, LENGTH, context) and whether it is a landscape (B, 1). Weights act on the readings of words only."""
         rows, device = tokens["toybox"], self.words.position.device
         numbers = torch.tensor([[token for token, _ in row] for row in rows], device=device)
         strength = torch.tensor([[weight for _, weight in row] for row in rows], device=device)
-        context = torch.cat([self.words(numbers), self.template(numbers)], -1) * strength[..., None]
+        context = encoded(self.words, self.template, numbers)
+        context[..., :-PALETTE] *= strength[..., None]
         named = [{words.VOCABULARY[token] for token, _ in row} for row in rows]
         level = [bool(each & set(words.LANDSCAPES)) and not each & set(words.NOUNS) for each in named]
         target = comfy.model_management.intermediate_device()

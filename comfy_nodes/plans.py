@@ -121,8 +121,9 @@ class Nerf(Plan):
 
         count, sized = views or self.views, _Sized(model, _signal(self.view_size, model))
         recipe = tasks.object_recipe(sized, _settings(count))
-        diffrep: Any = replace(recipe.diffrep, voxels=replace(recipe.diffrep.voxels, resolution=self.resolution))
         elevations = self.lowest, self.highest
+        voxels = replace(recipe.diffrep.voxels, resolution=self.resolution)
+        diffrep: Any = replace(recipe.diffrep, voxels=voxels, elevations=elevations)
         some, more = tasks.orbiting_views(
             sized, count, _small(self.seed), elevations, self.distance, math.radians(self.fov)
         )

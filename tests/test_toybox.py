@@ -151,7 +151,7 @@ def test_weights_of_another_kind_are_refused(tmp_path):
 
     path = tmp_path / "weights.safetensors"
     save_file({"x": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="expected 'pullback-toybox-2'"):
+    with pytest.raises(ValueError, match="expected 'pullback-toybox-3'"):
         model.network(path)
 
 

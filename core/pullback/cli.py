@@ -137,13 +137,15 @@ def render(
         str, typer.Option(help="AZIMUTH,ELEVATION in degrees, for 3D fields; 0,0 is the front, 30,20 the default.")
     ] = "",
     model: Annotated[str, typer.Option(help="Decodes latent fields; default: the field's own.")] = "", device: Device = "cpu",
+    exact: Annotated[bool, typer.Option("--exact", help="Compute every pixel; else smooth parts of large pictures are "
+                                                        "interpolated, within a 512th of the range.")] = False,
 ) -> None:  # fmt: skip
     """Render an existing field at any size, any part, any view; memory stays that of a tile."""
     field = _field(field_file)
     loaded = tasks.load_model(model or field.model, device)
     width, height = _size(size, field)
     part = _crop(crop, width, height)
-    bands = _bands(field, loaded, width, height, part, view)
+    bands = _bands(field, loaded, width, height, part, view, exact)
     with claimed(out, ".png"):
         write_png(out, bands, part[3], part[2])
     console.print(f"{out}: {part[3]} x {part[2]}")
@@ -207,11 +209,13 @@ def _sampled(
         return run(show)
 
 
-def _bands(field: Field, model: Model, width: int, height: int, part: tasks.Crop, view: str) -> Iterator[Tensor]:
+def _bands(
+    field: Field, model: Model, width: int, height: int, part: tasks.Crop, view: str, exact: bool
+) -> Iterator[Tensor]:
     if not isinstance(field.diffrep, VoxelRadiance):
         if view:
             raise ValueError("this field has no sides, only a NeRF field has: leave out --view; --crop takes a part")
-        return outputs.opaque(field, tasks.bands(field, height, width, model, part))
+        return outputs.opaque(field, tasks.bands(field, height, width, model, part, exact=exact))
     azimuth, elevation = _numbers("view", view or "30,20", 2, float, "numbers")
     if abs(elevation) > 90:
         raise ValueError(f"--view is {view!r}; its second number, the elevation, must be between -90 and 90")

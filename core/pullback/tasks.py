@@ -33,6 +33,7 @@ from .mesh.surface import LEVEL, extract
 from .mesh.unwrap import unwrap
 from .noise import AnchoredViews, CanvasViews, FixedViews, Views, WorldViews, leading
 from .pull import Fit, Pull, State, start
+from .resample import BLOCK, interpolated
 from .schedules import evaluations, log_linear, repaint
 from .solvers import Adam, GaussNewton, Solver, paper_adam
 from .storage import Diffrep, Field, generator
@@ -41,6 +42,12 @@ from .types import Model, Progress
 SOLVERS = ("adam", "paper", "gauss-newton")
 TILE = 1 << 14
 """Pixels that are rendered at a time: bounds the memory of pictures of any size; larger is no faster on a processor."""
+ELEVATIONS = (-20.0, 60.0)
+"""Of the cameras around an object, in degrees: as low as toybox was taught, and not from where all is foreshortened."""
+SMOOTH = 1 << 20
+"""Pixels from which on a picture is interpolated."""
+TOLERANCE = 2 / 512
+"""Greatest error of an interpolated signal, whose range is 2."""
 LAST_CAMERAS, LAST_HEADINGS = 32, 36
 """Views that the last fit of an object and of a sphere sees, at least: a step's do not cover them."""
 TOP = 80.0
@@ -167,7 +174,7 @@ def object_recipe(model: Model, settings: Settings) -> Recipe:
     """A voxel radiance field, sampled through an anchor camera, which the seed chooses, and new cameras at every step."""
     kind = "rgba" if model.scale == 1 and model.channels == 4 else "rgb" if model.scale == 1 else "latent"
     voxels = Voxels(features=model.channels - (kind == "rgba"))
-    diffrep = VoxelRadiance(kind, model.channels, model.size, voxels=voxels)
+    diffrep = VoxelRadiance(kind, model.channels, model.size, voxels=voxels, elevations=ELEVATIONS)
     some, more = orbiting_views(model, settings.views, settings.seed)
     rates = {"density": 0.15, "features": 0.08, "background": 0.01}
     solver = Adam(20, 60, rates, betas=(0.9, 0.95), last_rate=0.25)
@@ -178,7 +185,7 @@ def orbiting_views(
     model: Model,
     count: int,
     seed: int,
-    elevations: tuple[float, float] = (-15.0, 60.0),
+    elevations: tuple[float, float] = ELEVATIONS,
     distance: float = DISTANCE,
     fov: float = FOV,
 ) -> tuple[Views, Views]:
@@ -226,7 +233,7 @@ def outward_views(model: Model, count: int, fov: float = SPHERE_FOV) -> tuple[Vi
 def orbiting(
     count: int,
     generator: Generator,
-    elevations: tuple[float, float] = (-15.0, 60.0),
+    elevations: tuple[float, float] = ELEVATIONS,
     distance: float = DISTANCE,
     fov: float = FOV,
 ) -> Cameras:
@@ -320,17 +327,45 @@ def views_of(
 
 
 def bands(
-    field: Field, height: int, width: int, model: Model, crop: Crop | None = None, tile: int | None = None
+    field: Field,
+    height: int,
+    width: int,
+    model: Model,
+    crop: Crop | None = None,
+    tile: int | None = None,
+    exact: bool = False,
 ) -> Iterator[Tensor]:
-    """A SIREN field's picture, or a part of it, from top to bottom as display bands (C, rows, w); memory is a tile's.
+    """A SIREN field's picture, or a part of it, from top to bottom as display bands (C, rows, w); memory is a band's.
 
-    tile: side of a tile in pixels; by default what suits the model.
+    Args:
+        field: what is drawn.
+        height: of the whole picture in pixels.
+        width: of the whole picture.
+        model: decodes.
+        crop: the part that is wanted, or all of it.
+        tile: side of a tile in pixels; by default what suits the model.
+        exact: compute every pixel. Else large pictures of a model of pixels are interpolated (`resample.py`) with an
+            error of a 512th of the display range at most.
     """
     diffrep = field.diffrep
     if isinstance(diffrep, VoxelRadiance):
         raise ValueError("a NeRF field is seen through cameras: give a view")
     draw = functools.partial(diffrep.picture, field.params)
+    if not exact and tile is None and model.scale == 1 and height * width >= SMOOTH:
+        return _interpolated(draw, height, width, model, crop)
     return _decoded(draw, height, width, model, crop, not isinstance(diffrep, SirenImage), tile)
+
+
+@torch.no_grad()
+def _interpolated(
+    draw: Callable[[int, int, Crop], Tensor], height: int, width: int, model: Model, crop: Crop | None
+) -> Iterator[Tensor]:
+    """Bands of a large picture, a row of blocks each."""
+    top, left, h, w = crop or (0, 0, height, width)
+    near = interpolated(draw, TOLERANCE)
+    for block in range(top // BLOCK, -(-(top + h) // BLOCK)):
+        y, end = max(top, block * BLOCK), min(top + h, (block + 1) * BLOCK)
+        yield model.decode(near(height, width, (y, left, end - y, w)))[0]
 
 
 def view_bands(
@@ -437,10 +472,11 @@ def baked(
     tick: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """The texture (texture, texture, 3) uint8 that makes a mesh with UVs look like a radiance field."""
-    cameras = bake_cameras(views)
+    if not isinstance(field.diffrep, VoxelRadiance):
+        raise ValueError("this field has no surface: only a NeRF field becomes a mesh")
+    cameras = bake_cameras(views, field.diffrep.elevations)
     pictures = views_of(field, cameras, max(view_size, model.size * model.scale), model, tick)
     if pictures.shape[1] == 3:  # a model without alpha: the field itself knows where it is
-        assert isinstance(field.diffrep, VoxelRadiance)  # or `views_of` had refused it
         height, width = pictures.shape[-2:]
         with torch.no_grad():
             opacity = field.diffrep.opacity(field.params, cameras, height, width, tick)
@@ -448,10 +484,11 @@ def baked(
     return bake(mesh, cameras, pictures, texture, tick)
 
 
-def bake_cameras(count: int) -> Cameras:
-    """Cameras all around an object, evenly spread over the sphere (a Fibonacci lattice)."""
+def bake_cameras(count: int, elevations: tuple[float, float] = (-90.0, 90.0)) -> Cameras:
+    """Cameras all around an object between two elevations in degrees, evenly spread by area (a Fibonacci lattice)."""
     i = torch.arange(count) + 0.5
-    return orbit(i * math.pi * (3 - math.sqrt(5)), torch.asin(1 - 2 * i / count))
+    low, high = (math.sin(math.radians(angle)) for angle in elevations)
+    return orbit(i * math.pi * (3 - math.sqrt(5)), torch.asin(high - (high - low) * i / count))
 
 
 def turntable_picture(field: Field, model: Model, size: int = 256, count: int = 8) -> Tensor:

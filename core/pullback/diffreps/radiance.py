@@ -35,12 +35,17 @@ UNSEEN = 1e-3
 """Weight below which a sample's colour is not looked up (SJC uses 1e-4)."""
 
 
+Elevation = Annotated[float, Meta(ge=-90, le=90)]
+
+
 @dataclass(frozen=True)
 class VoxelRadiance:
     """A voxel radiance field and how it is rendered.
 
     size: pixels of a training view. steps: pieces per ray. rays: random rays per field pass of a fit.
     lost: the part of its light, at most, that a ray loses in space that is skipped as empty.
+    elevations: of the cameras that it was sampled through, lowest and highest, in degrees. From elsewhere it was never
+    seen, and what it shows there is chance.
     threshold: None, or the opacity of one piece of a ray below which space counts as empty. Fields of Pullback 0.1 were
     fitted so, and look right only when they are rendered so.
     """
@@ -53,10 +58,13 @@ class VoxelRadiance:
     threshold: Annotated[float, Meta(lt=1)] | None = None
     voxels: Voxels = field(default_factory=Voxels)
     lost: Annotated[float, Meta(gt=0, lt=1)] = 1 / 256
+    elevations: tuple[Elevation, Elevation] = (-90.0, 90.0)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"the kind of radiance field is {self.kind!r}; it must be one of {', '.join(KINDS)}")
+        if self.elevations[0] > self.elevations[1]:
+            raise ValueError(f"the elevations are {self.elevations}; the lowest must come first")
         wanted = self.channels - (self.kind == "rgba")
         if self.voxels.features != wanted:
             raise ValueError(

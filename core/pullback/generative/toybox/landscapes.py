@@ -102,12 +102,16 @@ def _below(picture: Array, elevation: Array, skyline: Array, colour: Array) -> A
 
 
 def _mountains(rgb: Array, a: Array, e: Array, light: Light, rng: Generator) -> Array:
-    for i, base in enumerate((0.26, 0.14, 0.03)):
-        skyline = base + (0.085 - 0.02 * i) * ridge(a, rng, 24)
+    for i, (base, height) in enumerate(((0.20, 0.20), (0.12, 0.11), (0.02, 0.05))):
+        # A folded ridge has sharp peaks and round valleys, as mountains do.
+        skyline = base + height * (0.9 - np.abs(ridge(a, rng, 9, 0.7))) + 0.15 * height * ridge(a, rng, 40, 0.8)
         rock = _solid(a, ((0.42, 0.45, 0.55), (0.34, 0.40, 0.42), (0.26, 0.42, 0.24))[i])
+        slope = ridge(a + 0.6 * (skyline - e), rng, 30, 0.6)  # faces towards the light and away from it
+        rock = _mix(rock, (0.16, 0.18, 0.26), 0.35 * np.clip(slope, 0, 1))
         if i == 0:
-            rock = _mix(rock, (0.96, 0.97, 1.0), np.clip((e - 0.2 - 0.02 * ridge(a, rng, 30, 0.5)) / 0.02, 0, 1))
-        rgb = _below(rgb, e, skyline, _haze(rock, light, 0.45 - 0.2 * i))
+            line = 0.2 + 0.02 * ridge(a, rng, 30, 0.5)
+            rock = _mix(rock, (0.96, 0.97, 1.0), np.clip((e - line) / 0.02, 0, 1) * np.clip(1 - 0.3 * slope, 0, 1))
+        rgb = _below(rgb, e, skyline, _haze(rock, light, 0.4 - 0.18 * i))
     meadow = _mix(_solid(a, (0.30, 0.52, 0.24)), (0.20, 0.36, 0.16), clouds(_direction(a, 3 * e), rng, 4))
     return _below(rgb, e, -0.05 + 0.01 * ridge(a, rng, 10), _haze(meadow, light, 0.0))
 

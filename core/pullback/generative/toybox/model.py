@@ -1,8 +1,8 @@
 """Model: the shipped toybox weights as a `Model` that every task and host can use.
 
-Signals are 64 x 64 premultiplied RGBA in [-1, 1]. Around an object (`Cameras`) the model draws with light and
-shadow while the shape forms, and bare colours below sigma = `dark_below`, so that a field's texture holds
-colour and not light. `Headings` and `Crops` are views of a landscape. Without a view an object is drawn from `STILL`,
+Signals are 64 x 64 premultiplied RGBA in [-1, 1]. Around an object (`Cameras`) the model draws bare colours, so that a
+field's texture holds colour and not light: what is in light above some sigma keeps it, since the model takes the shades
+that it sees for paint. `Headings` and `Crops` are views of a landscape. Without a view an object is drawn from `STILL`,
 in light and shadow, and a landscape is seen level.
 """
 
@@ -28,7 +28,7 @@ from . import words
 from .network import ORBIT, PITCH, Config, Toybox
 
 WEIGHTS = Path(__file__).with_name("toybox.safetensors")
-FORMAT = "pullback-toybox-2"
+FORMAT = "pullback-toybox-3"
 STILL = (math.radians(45.0), math.radians(15.0), ORBIT)
 """The camera condition of a picture without a view. From "anywhere" the model draws all sides into one."""
 LEVEL = (0.0, 0.0, PITCH)
@@ -78,14 +78,14 @@ class ToyboxModel:
     """Toybox as a `Model`; see types.py for what its attributes mean."""
 
     device: str = "cpu"
-    dark_below: float = 1.0
+    dark_below: float = math.inf
     path: Path = WEIGHTS
     name: str = "toybox"
     channels: int = 4
     size: int = 64
     scale: int = 1
     sigma_min: float = 0.02
-    sigma_max: float = 40.0
+    sigma_max: float = 80.0
 
     def denoiser(self, prompt: str, negative: str = "", guidance: float = 3.0) -> Denoiser:
         """D(x, sigma, view) for a prompt of toybox's words. ValueError where it knows none of them.

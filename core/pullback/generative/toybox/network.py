@@ -1,9 +1,12 @@
 """Network: toybox's denoiser, 64 x 64 premultiplied RGBA conditioned on words, camera and light.
 
 A U-shaped network: convolutions from 64 down to 8 x 8, a transformer on the 64 places, convolutions back up
-with skips. The word encoder is trained with it. `context` is the encoded prompt, (B, LENGTH, 2 width), zero at
-padding; `camera` is (B, 3): azimuth, elevation (radians) and the kind of view; `lit` is (B,), 1 for pictures
-with light and shadow, 0 for bare colours.
+with skips. It is told what the `Template` expects to see: the mean picture under every paint that the prompt leaves
+open, weighed by how well it explains the noisy one.
+
+`context` is the encoded prompt, (B, LENGTH, `Config.context`): the denoiser's reading of the words, the template's, and
+the palette, one row for each way of painting (`palettes`). `camera` is (B, 3): azimuth, elevation (radians) and the kind
+of view; `lit` is (B,), 1 for pictures with light and shadow, 0 for bare colours.
 """
 
 from __future__ import annotations
@@ -16,9 +19,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...denoisers import edm
-from .words import LENGTH, PAD, VOCABULARY
+from .words import COLOURS, LENGTH, PAD, VOCABULARY, parted
 
 SIGMA_DATA = 0.5
+PALETTE = 7
+"""Values of one way of painting: its prior weight, the main paint's RGB in [0, 1], the accent's."""
+LAYERS = 6
+"""Channels of a template: where the main paint lies, where the accent's, RGB of the rest, alpha; in [0, 1]."""
+SPREAD = 1.0
+"""Deviation of a 32 x 32 picture from its template, per value, that makes the paints' chances right: their likelihood on
+held-out pictures is flat around it. Larger than the true deviation, 0.16, because errors are not independent."""
+VIEW = 22
+"""Values that tell a network its camera and light: `camera_features`, and lit."""
 ANY, ORBIT, PITCH = 0, 1, 2
 """Kinds of view: unknown; around an object; in a landscape, where only the elevation counts."""
 
@@ -30,6 +42,11 @@ class Config:
     width: int = 192
     depth: int = 8
     channels: tuple[int, int, int] = (16, 48, 96)
+
+    @property
+    def context(self) -> int:
+        """Values per row of an encoded prompt: two readings of a word, and a way of painting."""
+        return 2 * self.width + PALETTE
 
 
 class Words(nn.Module):
@@ -94,23 +111,27 @@ class Residual(nn.Module):
 
 
 class Template(nn.Module):
-    """The mean picture of a condition, E[x0 | words, camera, light], at 32 x 32: (B, 4, 32, 32).
+    """The mean sketch of a condition, E[layers | shape words, camera, light], at 32 x 32: (B, LAYERS, 32, 32).
 
     What the denoiser must answer at high noise depends on the condition alone. A small decoder learns that from ten
-    times the pictures that the denoiser could see in the same time; it is trained first, by least squares, and the
-    denoiser takes its picture as four more input channels.
+    times the pictures that the denoiser could see in the same time; it is trained first, by least squares. It draws
+    layers and not colours, because colours are known exactly: `painted` makes the mean picture of every way of
+    painting from the same layers.
     """
 
-    def __init__(self, width: int, inner: int = 512):
+    def __init__(self, width: int, inner: int = 640):
         super().__init__()
         self.words = Words(width)
         self.text = nn.Linear(width, inner)
-        self.view = nn.Sequential(nn.Linear(16, inner), nn.SiLU(), nn.Linear(inner, inner))
-        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(inner, inner), nn.SiLU(), nn.Linear(inner, 64 * 64), nn.SiLU())
+        self.view = nn.Sequential(nn.Linear(VIEW, inner), nn.SiLU(), nn.Linear(inner, inner))
+        self.mix = nn.Sequential(
+            nn.SiLU(), nn.Linear(inner, inner), nn.SiLU(), nn.Linear(inner, inner), nn.SiLU(),
+            nn.Linear(inner, 64 * 64), nn.SiLU(),
+        )  # fmt: skip
         self.up = nn.Sequential(
             nn.Conv2d(64, 4 * 48, 1), nn.PixelShuffle(2), nn.SiLU(), nn.Conv2d(48, 48, 3, padding=1), nn.SiLU(),
             nn.Conv2d(48, 4 * 24, 1), nn.PixelShuffle(2), nn.SiLU(), nn.Conv2d(24, 24, 3, padding=1), nn.SiLU(),
-            nn.Conv2d(24, 4, 3, padding=1),
+            nn.Conv2d(24, LAYERS, 3, padding=1),
         )  # fmt: skip
 
     def forward(self, context: Tensor, camera: Tensor, lit: Tensor) -> Tensor:
@@ -118,12 +139,51 @@ class Template(nn.Module):
         return self.up(self.mix(self.text(context.sum(1)) + view).unflatten(-1, (64, 8, 8)))
 
 
+def palettes(colours: list[str]) -> Tensor:
+    """The ways of painting that a prompt's colour names leave open, (LENGTH, PALETTE), rows of weight 0 below them.
+
+    Two names are the main paint and the accent. One is the main paint; what noun has an accent of its own shows it in
+    the template's fixed colours. No name leaves every colour as likely as the next.
+    """
+    ways = [colours[:2]] if colours else [[name] for name in COLOURS]
+    rows = [[1 / len(ways), *COLOURS[way[0]], *COLOURS[way[-1]]] for way in ways]
+    return torch.tensor(rows + [[0.0] * PALETTE] * (LENGTH - len(rows)))
+
+
+def painted(layers: Tensor, main: Tensor, accent: Tensor) -> Tensor:
+    """Pictures (..., 4, H, W) in [-1, 1] of layers (..., LAYERS, H, W) under two paints (..., 3) in [0, 1]."""
+    m, a, rest, alpha = layers.split((1, 1, 3, 1), -3)
+    rgb = m * main[..., None, None] + a * accent[..., None, None] + rest
+    return 2 * torch.cat([rgb, alpha.expand_as(rgb[..., :1, :, :])], -3) - 1
+
+
+def expected(layers: Tensor, palette: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """The mean picture (B, 4, 32, 32) over a palette's paints, given the noisy picture x (B, 4, 64, 64).
+
+    Every paint's picture is taken for a Gaussian of deviation SPREAD, so this is the exact posterior mean of a mixture:
+    the paints' prior weights times how well they explain x, of which means of 2 x 2 pixels are looked at.
+
+    Args:
+        layers: (B, LAYERS, 32, 32), the template's.
+        palette: (B, LENGTH, PALETTE), see `palettes`.
+        x: x0 + sigma eps.
+        sigma: (B,).
+    """
+    weight, main, accent = palette.split((1, 3, 3), -1)
+    layers = layers.float()
+    pictures = painted(layers[:, None], main, accent)
+    distance = (F.avg_pool2d(x, 2)[:, None] - pictures).square().sum((2, 3, 4))
+    variance = (sigma / 2) ** 2 + SPREAD**2
+    likely = torch.softmax(weight[..., 0].log() - distance / (2 * variance[:, None]), 1)
+    return (likely[:, :, None, None, None] * pictures).sum(1)
+
+
 def camera_features(camera: Tensor) -> Tensor:
-    """(B, 3) cameras to (B, 15): harmonics of the azimuth, of the elevation, and the kind, each where it is known."""
+    """(B, 3) cameras to (B, 21): harmonics of the azimuth, of the elevation, and the kind, each where it is known."""
     azimuth, elevation, kind = camera.unbind(-1)
     orbit, known = (kind == ORBIT).to(camera), (kind != ANY).to(camera)
-    around = [f(k * azimuth) * orbit for k in (1, 2, 3, 4) for f in (torch.sin, torch.cos)]
-    above = [f(k * elevation) * known for k in (1, 2) for f in (torch.sin, torch.cos)]
+    around = [f(k * azimuth) * orbit for k in range(1, 7) for f in (torch.sin, torch.cos)]
+    above = [f(k * elevation) * known for k in range(1, 4) for f in (torch.sin, torch.cos)]
     return torch.stack([*around, *above, orbit, known - orbit, 1 - known], -1)
 
 
@@ -135,7 +195,7 @@ class Toybox(nn.Module):
         d, (c0, c1, c2) = config.width, config.channels
         self.words = Words(d)
         self.time = nn.Sequential(nn.Linear(64, d), nn.SiLU(), nn.Linear(d, d))
-        self.view = nn.Sequential(nn.Linear(16, d), nn.SiLU(), nn.Linear(d, d))
+        self.view = nn.Sequential(nn.Linear(VIEW, d), nn.SiLU(), nn.Linear(d, d))
         self.text = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, d))
         self.stem = nn.Conv2d(8, c0, 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in ((c0, c1), (c1, c2), (c2, d)))
@@ -154,8 +214,8 @@ class Toybox(nn.Module):
     frequencies: Tensor
 
     def encode(self, words: Tensor) -> Tensor:
-        """Word numbers (B, LENGTH) to context (B, LENGTH, 2 width): the denoiser's reading of them, and the template's."""
-        return torch.cat([self.words(words), self.template.words(words)], -1)
+        """Word numbers (B, LENGTH) to their context (B, LENGTH, `Config.context`)."""
+        return encode(self.words, self.template.words, words)
 
     def condition(self, c_noise: Tensor, context: Tensor, camera: Tensor, lit: Tensor) -> Tensor:
         """One vector (B, width) that says how noisy, of what, from where and in what light."""
@@ -166,10 +226,13 @@ class Toybox(nn.Module):
 
     def predict(self, x: Tensor, c_noise: Tensor, context: Tensor, camera: Tensor, lit: Tensor) -> Tensor:
         """The network in EDM's scaling: x (B, 4, 64, 64) of unit variance, c_noise (B,) = ln(sigma) / 4."""
-        mine, its = context.chunk(2, -1)
-        template = F.interpolate(self.template(its, camera, lit), scale_factor=2.0, mode="bilinear")
+        width = self.position.shape[-1]
+        mine, its, palette = context.split((width, width, PALETTE), -1)
+        sigma = torch.exp(4 * c_noise)
+        scale = (sigma**2 + SIGMA_DATA**2).sqrt()[:, None, None, None]
+        template = expected(self.template(its, camera, lit), palette, x * scale, sigma)
         c = self.condition(c_noise, mine, camera, lit)
-        x = torch.cat([x, template], 1)
+        x = torch.cat([x, F.interpolate(template, scale_factor=2.0, mode="bilinear")], 1)
         h = self.stem(x.to(memory_format=torch.channels_last))
         skips = [h]
         for down, enter in zip(self.down[:2], self.enter, strict=True):
@@ -188,3 +251,12 @@ class Toybox(nn.Module):
         """x0_hat (B, 4, 64, 64) from noisy pictures; words (B, LENGTH) numbers or their encoded context."""
         context = words if words.is_floating_point() else self.encode(words)
         return edm(lambda x, t, c: self.predict(x, t, *c), SIGMA_DATA)(x, sigma, (context, camera, lit))
+
+
+def encode(words: Words, shapes: Words, numbers: Tensor) -> Tensor:
+    """Word numbers (B, LENGTH) to context (B, LENGTH, `Config.context`): the denoiser's `words` read all of them, the
+    template's `shapes` all but colours, and the colours become palettes."""
+    parts = [parted(row) for row in numbers.tolist()]
+    palette = torch.stack([palettes(named) for _, named in parts]).to(numbers.device)
+    shape = torch.tensor([kept for kept, _ in parts], device=numbers.device)
+    return torch.cat([words(numbers), shapes(shape), palette], -1)

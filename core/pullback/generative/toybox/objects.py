@@ -326,30 +326,56 @@ NOUNS = {
     "table": Noun(_table), "tower": Noun(_tower), "tree": Noun(_tree, WOOD), "umbrella": Noun(_umbrella, STEEL),
 }  # fmt: skip
 
+TINT = 0.02
+"""Deviation of a paint from the colour that a word names."""
 STRETCH = {"tall": (0.8, 0.8, 1.35), "wide": (1.3, 1.3, 0.8)}
 RADIUS = {"small": (0.5, 0.62), "big": (0.96, 1.0), None: (0.86, 0.94)}
 
 
-def build(noun: str, colour: str, second: str | None, size: str | None, rng: Generator) -> tuple[Trimesh, np.ndarray]:
-    """One object of random proportions, its bounding sphere centred on the origin.
+def solid(noun: str, size: str | None, rng: Generator) -> tuple[Trimesh, np.ndarray]:
+    """One unpainted object of random proportions, its bounding sphere centred on the origin.
 
-    Returns the mesh and its (faces, 3) display RGB in [0, 1]. Without a size word the bounding radius is 0.86 to 0.98.
+    Without a size word the bounding radius is 0.86 to 0.94.
+
+    Returns:
+        The mesh, and its materials (faces, 5): the part of a face that takes the main paint, the part that takes the
+        accent's, and the display RGB in [0, 1] of faces that have a colour of their own. `coloured` paints them.
     """
-    kind = NOUNS[noun]
-    parts = kind.build(lambda low, high: rng.uniform(low, high))
-    paints: dict[Any, np.ndarray] = {"main": _tint(COLOURS[colour], rng)}
-    accent = COLOURS[second] if second else kind.accent
-    paints["accent"] = paints["main"] if accent == "main" else _tint(accent, rng)
+    parts = NOUNS[noun].build(lambda low, high: rng.uniform(low, high))
     mesh: Any = trimesh.util.concatenate([part for part, _ in parts])
-    rgb = np.concatenate([np.tile(paints.get(paint, paint), (len(part.faces), 1)) for part, paint in parts])
+    material = np.concatenate([np.tile(_material(paint), (len(part.faces), 1)) for part, paint in parts])
     if size in STRETCH:
         mesh.apply_scale(STRETCH[size])
     low, high = mesh.bounds
     mesh.apply_translation(-(low + high) / 2)
     radius = rng.uniform(*RADIUS.get(size, RADIUS[None]))
     mesh.apply_scale(radius / np.linalg.norm(mesh.vertices, axis=1).max())
-    return mesh, rgb
+    return mesh, material
+
+
+def _material(paint: Paint) -> np.ndarray:
+    if isinstance(paint, str):
+        return np.eye(5)[("main", "accent").index(paint)]
+    return np.array([0, 0, *paint])
+
+
+def paints(noun: str, colour: str, second: str | None, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Display RGB (3,) of the main paint and of the accent's, each a little off the colour that the words name."""
+    main = _tint(COLOURS[colour], rng)
+    accent = COLOURS[second] if second else NOUNS[noun].accent
+    return main, main if accent == "main" else _tint(accent, rng)
+
+
+def coloured(material: np.ndarray, main: np.ndarray, accent: np.ndarray) -> np.ndarray:
+    """Display RGB (faces, 3) of materials (faces, 5) under two paints (3,)."""
+    return material[:, :1] * main + material[:, 1:2] * accent + material[:, 2:]
+
+
+def build(noun: str, colour: str, second: str | None, size: str | None, rng: Generator) -> tuple[Trimesh, np.ndarray]:
+    """One painted object of random proportions: the mesh of `solid`, and its (faces, 3) display RGB in [0, 1]."""
+    mesh, material = solid(noun, size, rng)
+    return mesh, coloured(material, *paints(noun, colour, second, rng))
 
 
 def _tint(rgb: Any, rng: Generator) -> np.ndarray:
-    return np.clip(np.array(rgb) + rng.normal(0, 0.02, 3), 0, 1)
+    return np.clip(np.array(rgb) + rng.normal(0, TINT, 3), 0, 1)

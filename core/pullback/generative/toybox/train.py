@@ -8,6 +8,7 @@ The checkpoint in DIR is written by atomic rename every few minutes and continue
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator
@@ -25,76 +26,39 @@ from torch import Tensor, nn
 from ...files import atomic
 from ..muon import Muon
 from . import pictures
+from .data import SHARD, Batch, Pictures
 from .model import FORMAT
-from .network import ANY, SIGMA_DATA, Config, Template, Toybox
-from .words import LENGTH, PAD, START
+from .network import SIGMA_DATA, Config, Template, Toybox
+from .words import parted
 
 app = typer.Typer(add_completion=False, help="Render toybox's pictures, train it, and export its weights.")
-SHARD = 2048
 
 
 @app.command()
-def render(folder: Path, shards: int = 20, seed: int = 0, landscape_every: int = 6) -> None:
-    """Write `shards` files of 2,048 pictures; every `landscape_every`-th holds landscapes."""
+def render(folder: Path, shards: int = 20, seed: int = 0, landscape_every: int = 4) -> None:
+    """Write `shards` files of 2,048 sketches of objects; every `landscape_every`-th holds landscapes instead."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(seed, seed + shards):
-        path = folder / f"shard-{number:04d}.npz"
+        land = number % landscape_every == landscape_every - 1
+        path = folder / f"{'landscapes' if land else 'objects'}-{number:04d}.npz"
         if path.exists():
             continue
         rng = np.random.default_rng(number)
-        land = number % landscape_every == landscape_every - 1
-        x, words, cameras = pictures.landscapes(SHARD // 4, rng) if land else pictures.objects(SHARD // 8, rng)
+        make = pictures.landscapes if land else pictures.sketches
+        x, labels, cameras = make(SHARD // 4, rng)
         part = path.with_suffix(".part.npz")
-        np.savez(part, pictures=x, words=words, cameras=cameras)
+        np.savez(part, pictures=x[:, :3] if land else x, labels=labels, cameras=cameras)
         part.rename(path)
 
 
-class Pictures:
-    """All pictures that lie in a folder; `refresh` takes in the shards that came since."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.seen = folder, set[Path]()
-        self.arrays: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self.refresh()
-
-    def refresh(self) -> None:
-        for path in sorted(set(self.folder.glob("shard-????.npz")) - self.seen):
-            with np.load(path) as shard:
-                self.arrays.append((shard["pictures"], shard["words"], shard["cameras"]))
-            self.seen.add(path)
-        if not self.arrays:
-            raise FileNotFoundError(f"no shard-*.npz in {self.folder}: run the command `render` first")
-
-    def shrink(self) -> None:
-        """Halve the pictures: 32 x 32, means of 2 x 2 pixels."""
-        self.arrays = [
-            (x.reshape(*x.shape[:2], 32, 2, 32, 2).mean((3, 5)).round().astype(np.uint8), words, cameras)
-            for x, words, cameras in self.arrays
-        ]
-
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Random pictures (B, 4, 64, 64) in [-1, 1], words, cameras and lit flags, with conditions dropped at random."""
-        n = torch.randint(len(self.arrays) * SHARD, (size,), generator=generator).tolist()
-        x, words, cameras = (
-            torch.from_numpy(np.stack([self.arrays[i // SHARD][k][i % SHARD] for i in n])) for k in range(3)
-        )
-        lit = (torch.rand(size, generator=generator) < 0.6).float()
-        rgb = torch.where(lit[:, None, None, None] > 0.5, x[:, :3], x[:, 3:6])
-        x = torch.cat([rgb, x[:, 6:]], 1).float() / 127.5 - 1
-        words = words.long()
-        words[torch.rand(size, generator=generator) < 0.1] = torch.tensor([START] + [PAD] * (LENGTH - 1))
-        blind = torch.rand(size, generator=generator) < 0.1
-        cameras[blind] = torch.tensor([0.0, 0.0, ANY])
-        return x, words, cameras, lit
-
-
-def loss(model: nn.Module, x: Tensor, conditions: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
-    """EDM's weighted denoising error (Karras et al. 2022, eq. 8), ln sigma normal of mean 0.7 and deviation 1.4."""
-    sigma = torch.exp(1.4 * torch.randn(len(x), 1, 1, 1, generator=generator) + 0.7)
+def loss(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+    """EDM's weighted denoising error (Karras et al. 2022, eq. 8), ln sigma normal of mean 0.8 and deviation 1.5."""
+    x = batch.x
+    sigma = torch.exp(1.5 * torch.randn(len(x), 1, 1, 1, generator=generator) + 0.8)
     noise = torch.randn(x.shape, generator=generator)
-    sigma, noise = sigma.to(x.device), noise.to(x.device)
     weight = (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
-    return (weight * (model(x + sigma * noise, sigma.flatten(), *conditions) - x) ** 2).mean()
+    denoised = model(x + sigma * noise, sigma.flatten(), batch.words, batch.cameras, batch.lit)
+    return (weight * (denoised - x) ** 2).mean()
 
 
 def optimisers(model: Toybox, lr: float) -> list[torch.optim.Optimizer]:
@@ -146,38 +110,52 @@ def _fractions(minutes: float, spent: float, checkpoint_every: float = 180.0) ->
 
 
 @app.command()
-def template(folder: Path, minutes: float = 6, batch: int = 128, lr: float = 2e-3, width: int = 192) -> None:
-    """Train the template alone, by least squares on pictures of 32 x 32, into FOLDER/template.safetensors.
+def template(
+    folder: Path, out: Path, minutes: float = 20, batch: int = 128, lr: float = 2e-3, width: int = 192
+) -> None:
+    """Train the template alone, by least squares on the layers of 32 x 32 pictures in FOLDER, and write it to OUT.
 
     Goes on from that file if it is there.
     """
     torch.set_flush_denormal(True)
-    model, data, out = Template(width), Pictures(folder), folder / "template.safetensors"
+    model, data = Template(width), Pictures(folder, 32)
     if out.exists():
         model.load_state_dict(load_file(out))
-    data.shrink()
-    generator = torch.Generator().manual_seed(0)
+    average = copy.deepcopy(model)
+    rng = np.random.default_rng(0)
     optim = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
     running, step = 0.0, 0
     for fraction, _ in _fractions(minutes, 0.0):
         for group in optim.param_groups:
             group["lr"] = lr * min(1.0, (step + 1) / 100, 2 * (1 - fraction))
-        x, words, cameras, lit = data.batch(batch, generator)
-        value = (model(model.words(words), cameras, lit) - x).square().mean()
+        drawn = data.batch(batch, rng)
+        shapes = torch.tensor([parted(row)[0] for row in drawn.words.tolist()])
+        with torch.autocast("cpu", torch.bfloat16):
+            drawing = model(model.words(shapes), drawn.cameras, drawn.lit)
+        value = (drawing.float() - drawn.layers).square().mean()
         optim.zero_grad()
         value.backward()
         optim.step()
+        _follow(average, model, 0.005)
         step, running = step + 1, running + value.item()
         if step % 200 == 0:
-            typer.echo(f"step {step}  error {running / 200:.4f}  {100 * fraction:.0f} %")
+            typer.echo(f"step {step}  error {running / 200:.5f}  {100 * fraction:.0f} %")
             running = 0.0
+            data.refresh()
     with atomic(out) as part:
-        save_file(model.state_dict(), part)
+        save_file(average.state_dict(), part)
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, model: nn.Module, rate: float) -> None:
+    for mean, p in zip(average.parameters(), model.parameters(), strict=True):
+        mean.lerp_(p, rate)
 
 
 @app.command()
 def train(
     folder: Path,
+    checkpoint: Path,
     minutes: float = 120,
     batch: int = 32,
     lr: float = 1e-3,
@@ -185,44 +163,45 @@ def train(
     width: int = 192,
     depth: int = 8,
     start_from: Path | None = None,
+    template: Path | None = None,
+    precision: str = "bf16",
 ) -> None:
-    """Train on the folder's pictures, continuing from its checkpoint if there is one.
+    """Train on the folder's pictures, continuing from the checkpoint if there is one.
 
-    `start_from` takes exported weights (the shipped ones, say) where there is none. The learning rate falls linearly to
-    zero over the last part `decay` of the time.
+    Where there is none, `start_from` takes exported weights (the shipped ones, say) and `template` what the command of
+    that name wrote. The learning rate falls linearly to zero over the last part `decay` of the time. precision: of
+    matrix products and convolutions, "bf16" or "no" (float32).
     """
     torch.set_flush_denormal(True)  # before the first parallel operation, so that its threads inherit it
-    accelerator = Accelerator()
-    model, ema = Toybox(Config(width=width, depth=depth)), Toybox(Config(width=width, depth=depth))
+    accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+    model = Toybox(Config(width=width, depth=depth))
     if start_from is not None:
         model.load_state_dict({k: v.float() for k, v in load_file(start_from).items()})
-    if (folder / "template.safetensors").exists():
-        model.template.load_state_dict(load_file(folder / "template.safetensors"))
+    if template is not None:
+        model.template.load_state_dict(load_file(template))
     model.template.requires_grad_(False)
-    ema.load_state_dict(model.state_dict())
+    ema = copy.deepcopy(model)
     optims = optimisers(model, lr)
-    path = folder / "checkpoint.safetensors"
-    progress = load(path, model, ema, optims) if path.exists() else {"step": 0.0, "seconds": 0.0}
+    progress = load(checkpoint, model, ema, optims) if checkpoint.exists() else {"step": 0.0, "seconds": 0.0}
     model, ema, *optims = accelerator.prepare(model, ema, *optims)
     data, step, running = Pictures(folder), int(progress["step"]), 0.0
     generator = torch.Generator().manual_seed(step + accelerator.process_index)
+    rng = np.random.default_rng((step, accelerator.process_index))
     start = time.monotonic()
     for fraction, due in _fractions(minutes, progress["seconds"]):
         rate = lr * min(1.0, (step + 1) / 100, (1 - fraction) / decay)
         for group in (group for optim in optims for group in optim.param_groups):
             group["lr"] = rate
-        x, *conditions = (t.to(accelerator.device) for t in data.batch(batch, generator))
+        drawn = data.batch(batch, rng)
         with accelerator.autocast():
-            value = loss(model, x, tuple(conditions), generator)
+            value = loss(model, drawn.to(accelerator.device), generator)
         accelerator.backward(value)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         for optim in optims:
             optim.step()
             optim.zero_grad()
         step += 1
-        with torch.no_grad():
-            for average, p in zip(ema.parameters(), model.parameters(), strict=True):
-                average.lerp_(p, max(0.001, 19 / (step + 20)))
+        _follow(ema, model, max(0.001, 19 / (step + 20)))
         running += value.item()
         if step % 20 == 0:
             seconds = progress["seconds"] + time.monotonic() - start
@@ -232,19 +211,20 @@ def train(
             )
             running = 0.0
         if due and accelerator.is_main_process:
-            save(path, model, ema, optims, {"step": step, "seconds": progress["seconds"] + time.monotonic() - start})
+            now = {"step": step, "seconds": progress["seconds"] + time.monotonic() - start}
+            save(checkpoint, model, ema, optims, now)
             data.refresh()
     if accelerator.is_main_process:
-        save(path, model, ema, optims, {"step": step, "seconds": 60 * minutes})
+        save(checkpoint, model, ema, optims, {"step": step, "seconds": 60 * minutes})
 
 
 @app.command()
 def export(
-    folder: Path, out: Path = Path(__file__).with_name("toybox.safetensors"), width: int = 192, depth: int = 8
+    checkpoint: Path, out: Path = Path(__file__).with_name("toybox.safetensors"), width: int = 192, depth: int = 8
 ) -> None:
-    """Write the averaged weights of the folder's checkpoint, in float16, where the package looks for them."""
+    """Write a checkpoint's averaged weights, in float16, where the package looks for them."""
     config = Config(width=width, depth=depth)
-    with safe_open(folder / "checkpoint.safetensors", "pt") as file:
+    with safe_open(checkpoint, "pt") as file:
         tensors = {k.removeprefix("ema."): file.get_tensor(k).half() for k in file.keys() if k.startswith("ema.")}  # noqa: SIM118
         step = file.metadata()["step"]
     sizes = {k: str(v) for k, v in asdict(config).items()}

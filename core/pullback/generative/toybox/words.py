@@ -104,6 +104,18 @@ def encode(prompt: str, name: str = "prompt") -> list[int]:
     return numbers + [PAD] * (LENGTH - len(numbers))
 
 
+def parted(numbers: list[int]) -> tuple[list[int], list[str]]:
+    """Word numbers (LENGTH) without the names of colours, and these, in order: what has a shape, and its paints.
+
+    "and" stays where it joins two colours, since a second paint is spread over an object as no shape tells.
+    """
+    first = INDEX[next(iter(COLOURS))]
+    named = [VOCABULARY[number] for number in numbers if first <= number < first + len(COLOURS)]
+    dropped = {INDEX[name] for name in named} | ({INDEX["and"]} if len(named) < 2 else set())
+    kept = [number for number in numbers if number not in dropped and number != PAD]
+    return kept + [PAD] * (LENGTH - len(kept)), named
+
+
 def is_landscape(prompt: str) -> bool:
     """Whether a prompt names a landscape and no object."""
     known = set(split(prompt)[0])
