@@ -113,7 +113,7 @@ def sample(
     fields = {f"{colour}-{noun}": folder / f"{colour}-{noun}.field.safetensors" for noun, colour in mine}
     for name, path in fields.items():
         if not path.exists():
-            settings = Settings(name.replace("-", " "), seed=seed, guidance=2.0, steps=steps)
+            settings = Settings(name.replace("-", " "), seed=seed, guidance=1.0, steps=steps)
             recipe = tasks.object_recipe(model, settings)
             state = tasks.sample(tasks.prepare(model, recipe, settings), settings.seed)
             save_field(path, tasks.field_of(recipe, settings, model, state))

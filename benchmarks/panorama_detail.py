@@ -26,7 +26,7 @@ from pullback.types import Model
 from torch import Tensor
 
 PROMPTS = ("mountains at sunset", "town at noon")
-VIEWS, GUIDANCE, STEPS = 12, 2.0, 30
+VIEWS, GUIDANCE, STEPS = 12, 1.0, 30
 
 
 def energy(pictures: Tensor) -> float:

@@ -19,7 +19,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "image": {"draft": {"steps": 12}, "normal": {"steps": 30}, "fine": {"steps": 60}},
 }
-GUIDANCE = {"object": 2.0, "panorama": 2.0, "image": 3.0}
+GUIDANCE = {"object": 1.0, "panorama": 1.0, "image": 3.0}
 
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "object": {

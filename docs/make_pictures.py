@@ -1,6 +1,6 @@
 """Make the documentation's pictures: `python docs/make_pictures.py [training objects panorama]`.
 
-training.png: what toybox is trained on (needs the extra `train`). objects.png: sampled objects, four sides each.
+training.png: what toybox is trained on (needs the extra `train`). objects.png: sampled objects, a row of seeds for each prompt, two sides each.
 panorama.png: a sampled sphere.
 """
 
@@ -19,7 +19,7 @@ from pullback.tasks import Recipe, Settings
 from torch import Tensor
 
 HERE = Path(__file__).with_name("pictures")
-OBJECTS = ("purple mushroom", "red duck", "yellow lamp", "blue rocket", "pink flower", "purple mug")
+OBJECTS, SEEDS = ("mushroom", "chair", "rocket", "duck"), 4
 
 
 def save(name: str, picture: Tensor) -> None:
@@ -49,20 +49,21 @@ def training() -> None:
 
 
 def objects() -> None:
-    """Each object from four sides, two objects a row."""
-    model, strips = tasks.load_model(), []
+    """A row for each prompt, with as many seeds of it, each from two sides."""
+    model, rows = tasks.load_model(), []
     for prompt in OBJECTS:
-        settings = Settings(prompt, guidance=2.0)
-        field = sampled(settings, tasks.object_recipe(model, settings))
-        views = tasks.on_white(tasks.views_of(field, turntable(4), 160, model))
-        strips.append(torch.cat(list(views), -1))
-    rows = [torch.cat(strips[i : i + 2], -1) for i in range(0, len(strips), 2)]
+        row = []
+        for seed in range(SEEDS):
+            settings = Settings(prompt, guidance=1.0, seed=seed)
+            field = sampled(settings, tasks.object_recipe(model, settings))
+            row += list(tasks.on_white(tasks.views_of(field, turntable(4)[1:4:2], 160, model)))
+        rows.append(torch.cat(row, -1))
     save("objects.png", torch.cat(rows, -2))
 
 
 def panorama() -> None:
     """An equirectangular picture of 1024 x 512."""
-    settings = Settings("mountains at sunset", guidance=2.0, views=12)
+    settings = Settings("mountains at sunset", guidance=1.0, views=12)
     model = tasks.load_model()
     field = sampled(settings, tasks.panorama_recipe(model, settings))
     save("panorama.png", tasks.on_white(torch.cat(list(tasks.bands(field, 512, 1024, model)), 1)))

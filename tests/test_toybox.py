@@ -8,9 +8,22 @@ import numpy as np
 import pytest
 import torch
 from pullback.generative.toybox import landscapes, model, objects, words
-from pullback.generative.toybox.network import ANY, ORBIT, Config, Toybox, camera_features
+from pullback.generative.toybox.network import (
+    ANY,
+    LAYERS,
+    ORBIT,
+    SPREAD,
+    Config,
+    Toybox,
+    camera_features,
+    expected,
+    painted,
+    palettes,
+)
 from pullback.geometry.cameras import orbit, turntable
 from pullback.noise import Crops
+from pullback.samplers import ddim
+from pullback.schedules import log_linear
 
 SMALL = Config(width=32, depth=1, channels=(8, 8, 16))
 
@@ -87,7 +100,7 @@ def test_every_condition_matters():
     base = net(x, sigma, _words("red car"), camera, lit)
     others = [
         net(x, sigma, _words("blue car"), camera, lit), net(x, sigma, _words("red car"), camera + torch.tensor([1.0, 0, 0]), lit),
-        net(x, sigma, _words("red car"), camera, 0 * lit), net(x, sigma, _words("car red"), camera, lit),
+        net(x, sigma, _words("red car"), camera, 0 * lit), net(x, sigma, _words("red and blue car"), camera, lit),
         net(x, sigma, _words(""), camera, lit),
     ]  # fmt: skip
     assert all((other - base).abs().max() > 1e-4 for other in others)
@@ -125,10 +138,9 @@ def test_without_a_view_an_object_is_seen_from_one_side_in_its_light():
     x = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0))
     azimuth, elevation, _ = model.STILL
     side = orbit(torch.tensor([azimuth]), torch.tensor([elevation]))
-    sigma = torch.tensor(2.0)
-    assert torch.equal(denoise(2 * x, sigma, None), denoise(2 * x, sigma, side))
-    sigma = torch.tensor(0.5)  # here an object that is seen from all around loses its light
-    assert (denoise(x / 2, sigma, None) - denoise(x / 2, sigma, side)).abs().max() > 0.01
+    for sigma in (0.5, 2.0):  # one that is seen from all around has no light
+        level = torch.tensor(sigma)
+        assert (denoise(sigma * x, level, None) - denoise(sigma * x, level, side)).abs().max() > 0.01
 
 
 def test_decoding_keeps_colour_below_opacity():
@@ -157,16 +169,16 @@ def test_weights_of_another_kind_are_refused(tmp_path):
 
 def test_training_resumes_and_learns(tmp_path):
     pytest.importorskip("accelerate", reason='pip install "pullback[train]"')
-    from pullback.generative.toybox import train
+    from pullback.generative.toybox import data, train
 
     torch.manual_seed(0)
     model_a, ema = Toybox(SMALL), Toybox(SMALL)
     optims = train.optimisers(model_a, 1e-3)
     x = torch.rand(4, 4, 64, 64) * 2 - 1
-    conditions = (_words("red car", "", "sea", "car"), torch.zeros(4, 3), torch.ones(4))
+    batch = data.Batch(x, x, _words("red car", "", "sea", "car"), torch.zeros(4, 3), torch.ones(4))
 
     def step(net, opts):
-        value = train.loss(net, x, conditions, torch.Generator().manual_seed(5))
+        value = train.loss(net, batch, torch.Generator().manual_seed(5))
         value.backward()
         for o in opts:
             o.step()
@@ -180,3 +192,64 @@ def test_training_resumes_and_learns(tmp_path):
     optims_b = train.optimisers(model_b, 1e-3)
     assert train.load(tmp_path / "c.safetensors", model_b, ema_b, optims_b) == {"step": 6.0, "seconds": 1.5}
     assert [step(model_a, optims) for _ in range(3)] == [step(model_b, optims_b) for _ in range(3)]
+
+
+def test_prompts_part_into_shapes_and_paints():
+    shapes, paints = words.parted(words.encode("small red and blue chair"))
+    assert shapes == words.encode("small and chair") and paints == ["red", "blue"]
+    assert words.parted(words.encode("red chair")) == (words.encode("chair"), ["red"])
+    assert words.parted(words.encode("chair and table")) == (words.encode("chair table"), [])
+
+
+def test_a_prompt_leaves_the_paints_open_that_it_does_not_name():
+    rows = palettes([])
+    assert torch.allclose(rows[:10, 0], torch.full((10,), 0.1)) and (rows[10:] == 0).all()
+    assert torch.allclose(rows[3, 1:4], torch.tensor(words.COLOURS["green"])) and torch.equal(rows[:, 1:4], rows[:, 4:])
+    two = palettes(["red", "blue"])
+    assert two[0].tolist() == pytest.approx([1, *words.COLOURS["red"], *words.COLOURS["blue"]]) and (two[1:] == 0).all()
+
+
+def test_the_expected_picture_is_a_mixture_s_posterior_mean():
+    """Against the sum over paints written out; at high noise the even mean, at low noise the paint that is there."""
+    random = torch.Generator().manual_seed(0)
+    layers, palette = torch.rand(2, LAYERS, 32, 32, generator=random), torch.stack([palettes([])] * 2)
+    pictures = torch.stack([painted(layers, row[1:4].expand(2, 3), row[4:].expand(2, 3)) for row in palette[0, :10]], 1)
+    x = torch.nn.functional.interpolate(pictures[:, 4], scale_factor=2.0)
+    sigma = torch.tensor([5.0, 3.0])
+    noisy = x + sigma[:, None, None, None] * torch.randn(x.shape, generator=random)
+    far = (torch.nn.functional.avg_pool2d(noisy, 2)[:, None] - pictures).square().flatten(2).sum(-1)
+    chance = torch.softmax(-far / (2 * (sigma**2 / 4 + SPREAD**2))[:, None], 1)
+    wanted = torch.einsum("bk,bkchw->bchw", chance, pictures)
+    assert (expected(layers, palette, noisy, sigma) - wanted).abs().max() < 1e-5
+    certain = expected(layers, palette, x, torch.tensor([0.01, 0.01]))
+    assert (certain - pictures[:, 4]).abs().max() < 1e-3
+    open_ = expected(layers, palette, x, torch.tensor([1e5, 1e5]))
+    assert (open_ - pictures.mean(1)).abs().max() < 1e-3
+
+
+def test_a_sketch_in_its_paints_is_the_photograph():
+    pytest.importorskip("embreex", reason='pip install "pullback[train]"')
+    from pullback.generative.toybox import data, pictures
+
+    camera = orbit(torch.tensor([0.4]), torch.tensor([0.3]))
+    for noun, second in (("house", None), ("car", None), ("lamp", "green")):
+        mesh, material = objects.solid(noun, None, np.random.default_rng(2))
+        main, accent = objects.paints(noun, "red", second, np.random.default_rng(3))
+        sketch = pictures.photograph(mesh, material, camera)[0]
+        photo = pictures.photograph(mesh, objects.coloured(material, main, accent), camera)[0] / 255.0
+        own = None if second or objects.NOUNS[noun].accent == "main" else accent
+        for lit, rgb in ((True, photo[:3]), (False, photo[3:6])):
+            layers = torch.from_numpy(data._layers(sketch, own, lit))
+            paints = (torch.from_numpy(paint).float() for paint in (main, accent))
+            assert np.abs(painted(layers, *paints)[:3].numpy() / 2 + 0.5 - rgb).max() < 0.02
+
+
+def test_a_noun_without_a_colour_is_one_of_ten():
+    """Each seed has one colour: the mean over an object's pixels is near a name, and not near their mean, grey."""
+    toybox = model.ToyboxModel()
+    denoise = toybox.denoiser("ball", "", 1.0)
+    x = 80 * torch.randn(6, 4, 64, 64, generator=torch.Generator().manual_seed(1))
+    out = ddim(denoise, x / 80, log_linear(12, 0.1, 80.0))
+    rgba = toybox.decode(out)
+    mean = rgba[:, :3].sum((2, 3)) / rgba[:, 3].sum((1, 2))[:, None]
+    assert torch.pdist(mean).max() > 0.4  # not six times the same

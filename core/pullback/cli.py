@@ -71,7 +71,7 @@ def pullback(
 @app.command()
 def generate(
     prompt: Prompt, out: Out = Path("object.glb"), negative: Negative = "", seed: Seed = 0, steps: Steps = 30,
-    guidance: Guidance = 2.0, eta: Eta = 0.0, repaint: Repaint = "1,1", solver: SolverName = "adam", views: Views = 8,
+    guidance: Guidance = 1.0, eta: Eta = 0.0, repaint: Repaint = "1,1", solver: SolverName = "adam", views: Views = 8,
     model: ModelName = "toybox", device: Device = "cpu", resume: Resume = False, preview: Preview = False,
     faces: Annotated[int, typer.Option(help="Triangles of the mesh, at most.")] = 20_000,
     texture: Annotated[int, typer.Option(help="Pixels of the texture's side.")] = 1024,
@@ -112,7 +112,7 @@ def image(
 def panorama(
     prompt: Prompt, out: Out = Path("panorama.png"), width: Annotated[int, typer.Option(help="Pixels around.")] = 4096,
     projection: Annotated[str, typer.Option(help="sphere (2:1) or cylinder (8:1).")] = "sphere",
-    negative: Negative = "", seed: Seed = 0, steps: Steps = 30, guidance: Guidance = 2.0, eta: Eta = 0.0,
+    negative: Negative = "", seed: Seed = 0, steps: Steps = 30, guidance: Guidance = 1.0, eta: Eta = 0.0,
     repaint: Repaint = "1,1", solver: SolverName = "adam", views: Views = 12, model: ModelName = "toybox",
     device: Device = "cpu", resume: Resume = False, preview: Preview = False,
 ) -> None:  # fmt: skip

@@ -23,8 +23,8 @@ Say = Callable[..., None]
 """Called with the type of a message and its fields; the job's id is added to them."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "object": {"guidance": 2.0, "views": 8},
-    "panorama": {"guidance": 2.0, "views": 12},
+    "object": {"guidance": 1.0, "views": 8},
+    "panorama": {"guidance": 1.0, "views": 12},
     "image": {"guidance": 3.0, "views": 1},
 }
 """The settings in which the samplers differ; the command line has the same."""
