@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from .ladder import Ladder, host_sigmas, ladder
-from .plans import Plan, shape_of
+from .plans import Plan, same_model, shape_of
 from .signals import CAMERA, Signal, signal_of
 from .sockets import FieldValue, rough_colours, to_image
 
@@ -254,6 +254,8 @@ def run(
 ) -> tuple[FieldValue, dict[str, Tensor], Tensor]:  # fmt: skip
     """Run a job on a field: the new field, its canonical views as LATENT, and as IMAGE."""
     signal = signal_of(guider.model_patcher, vae)
+    if value.field is not None:
+        same_model(value.field, signal.name)
     recipe = value.plan.recipe(signal, views)
     if len(sigmas) < 2:
         return _unsampled(value, recipe, signal)

@@ -138,11 +138,7 @@ class Again(Plan):
 
     def recipe(self, model: Any, views: int) -> Recipe:
         diffrep: Any = self.field.diffrep
-        if diffrep.channels != model.channels or self.field.model != model.name:
-            raise ValueError(
-                f"this field was sampled by {self.field.model} and this model is {model.name}, whose signals are others: "
-                "sample it on with the kind of model that made it"
-            )
+        same_model(self.field, model.name)
         size = getattr(diffrep, "size", None) or diffrep.height
         plans: dict[str, Plan] = {
             "siren-image": Image(), "siren-sphere": Panorama(), "siren-cylinder": Panorama("cylinder"),
@@ -152,6 +148,15 @@ class Again(Plan):
         if self.field.kind == "siren-image":
             like = replace(like, views=replace(like.views, shape=(1, diffrep.channels, *diffrep.size)))  # type: ignore[type-var]
         return replace(like, diffrep=diffrep, fit=diffrep.fit)
+
+
+def same_model(field: Field, name: str) -> None:
+    """ValueError where a field was sampled by another kind of model, whose signals are others."""
+    if field.model != name:
+        raise ValueError(
+            f"this field was sampled by {field.model} and this model is {name}, whose signals are others: "
+            "sample it on with the kind of model that made it"
+        )
 
 
 @dataclass(frozen=True)

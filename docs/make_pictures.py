@@ -1,6 +1,7 @@
 """Make the documentation's pictures: `python docs/make_pictures.py [training objects panorama]`.
 
-training.png: what toybox is trained on (needs the extra `train`). objects.png: sampled objects, a row of seeds for each prompt, two sides each.
+training.png: what toybox is trained on (needs the extra `train`). objects.png: sampled objects, a row of seeds for each
+prompt, two sides each.
 panorama.png: a sampled sphere.
 """
 

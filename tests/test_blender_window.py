@@ -146,8 +146,7 @@ def test_escape_cancels_and_resume_goes_on(blender):
     prompt(blender, "a waiting blue ball")
     blender.click("generate_object")
     until(lambda: blender.ask(STATES)[0][1] >= 2, 30, "two moves")
-    blender.viewport()
-    blender.key("Escape")
+    blender.key("Escape")  # the mouse is still over the panel
     state = until_state(blender, "CANCELLED", seconds=5)
     assert state[6] and blender.ask(OBJECTS) == SCENE
     blender.click("resume")
@@ -174,8 +173,7 @@ def test_dismiss_forgets_a_job_and_what_it_did(blender):
     prompt(blender, "a waiting blue ball")
     blender.click("generate_object")
     until(lambda: blender.ask(STATES)[0][1] >= 2, 30, "two moves")
-    blender.viewport()
-    blender.key("Escape")
+    blender.key("Escape")  # the mouse is still over the panel
     until_state(blender, "CANCELLED", seconds=5)
     results = Path(blender.ask(f"from {NAME} import results; result = str(results.folder())"))
     assert list(results.glob("a-waiting-blue-ball-7*"))

@@ -42,8 +42,8 @@ from .types import Model, Progress
 SOLVERS = ("adam", "paper", "gauss-newton")
 TILE = 1 << 14
 """Pixels that are rendered at a time: bounds the memory of pictures of any size; larger is no faster on a processor."""
-ELEVATIONS = (-20.0, 60.0)
-"""Of the cameras around an object, in degrees: as low as toybox was taught, and not from where all is foreshortened."""
+ELEVATIONS = (-15.0, 60.0)
+"""Of the cameras around an object, in degrees: what image models know objects from."""
 SMOOTH = 1 << 20
 """Pixels from which on a picture is interpolated."""
 TOLERANCE = 2 / 512
@@ -213,6 +213,8 @@ def orbiting_views(
 
 def _beside(anchor: Cameras, law: Callable[[int, Generator], Cameras], count: int, random: Generator) -> Cameras:
     """The anchor and `count` - 1 others."""
+    if count == 1:
+        return anchor
     others = law(count - 1, random)
     return Cameras(torch.cat([anchor.pose, others.pose]), torch.cat([anchor.fov, others.fov]))
 
