@@ -235,6 +235,18 @@ def test_stopping_and_resuming_changes_nothing():
         assert torch.equal(again.random, whole.random) and again.passes == whole.passes
 
 
+def test_what_is_kept_lies_in_memory_as_a_file_gives_it_back():
+    """A model may return another memory layout; a state that kept it would round differently once it was saved and read."""
+    shape = (1, 4, 6, 6)
+    channels_last = lambda x, s, c: (0.5 * x).contiguous(memory_format=torch.channels_last)
+    views = FixedViews(None, shape)
+    pull = Pull(lambda p, v: p["x"], channels_last, views, Lazy(), log_linear(3, 0.1, 10), repaint(3))
+    random = torch.Generator().manual_seed(0)
+    states = []
+    pull(start({"x": torch.zeros(shape)}, views, Lazy(), random), random, save=states.append)
+    assert states[0].carry.abs().max() > 0 and all(state.carry.is_contiguous() for state in states)
+
+
 def test_a_model_that_returns_nan_is_named():
     matrix = torch.eye(2, dtype=F64)
     pull, views = _sampler(matrix, lambda x, s, c: x * float("nan"), 1, karras(3, 0.1, 10), GaussNewton())

@@ -151,7 +151,8 @@ class Pull:
             params=params,
             solver=solver,
             noise=mix(state.noise, rho, generator),
-            carry=views.scatter(state.carry, view, missed) if views.persistent else state.carry,
+            # Plain in memory, as it comes back from a file: sums over another order of the same values round differently.
+            carry=views.scatter(state.carry, view, missed).contiguous() if views.persistent else state.carry,
             passes=state.passes + passes,
             residual=float(missed.square().mean().sqrt()),
         )
