@@ -1,7 +1,9 @@
 """Objects: the toys that toybox was taught, built from solids with free proportions.
 
-An object stands upright along +Z and faces -Y. Each of its parts is a closed mesh and a paint:
-"main" (the colour that the caption names), "accent" (the second colour, or the noun's own) or a fixed RGB.
+An object stands upright along +Z and faces -Y. Each of its parts is a mesh and a paint:
+"main" (the colour that the caption names), "accent" (the second colour, or the noun's own), a fixed RGB, or all five
+values of a material (`solid`). Together they are closed. The insides of hollow things are a darker shade of their paint:
+without it nothing in a picture of bare colours would tell a mug from a solid cylinder.
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ from trimesh.transformations import rotation_matrix
 
 from .words import COLOURS
 
-Paint = str | tuple[float, float, float]
+Paint = str | tuple[float, float, float] | tuple[float, float, float, float, float]
 Parts = list[tuple[Trimesh, Paint]]
 
-CREAM, WOOD, STEEL, RUBBER, GLASS, LEAF, BEAK = (
+CREAM, WOOD, STEEL, RUBBER, GLASS, LEAF, BEAK, COFFEE = (
     (0.93, 0.89, 0.80), (0.45, 0.28, 0.14), (0.55, 0.56, 0.60), (0.13, 0.13, 0.15),
-    (0.62, 0.80, 0.92), (0.20, 0.55, 0.22), (0.97, 0.60, 0.10),
+    (0.62, 0.80, 0.92), (0.20, 0.55, 0.22), (0.97, 0.60, 0.10), (0.30, 0.17, 0.09),
 )  # fmt: skip
+INSIDE: Paint = (0.6, 0.0, 0.0, 0.0, 0.0)
+"""The main paint in the shade of a hollow."""
 
 
 def _at(mesh: Trimesh, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Trimesh:
@@ -138,9 +142,11 @@ def _snowman(u: Callable[[float, float], float]) -> Parts:
 
 def _mug(u: Callable[[float, float], float]) -> Parts:
     radius, height, wall = u(0.42, 0.5), u(0.85, 1.05), 0.08
-    cup = _lathe((0, 0), (radius, 0), (radius, height), (radius - wall, height), (radius - wall, wall), (0, wall))
+    inner, level = radius - wall, height * u(0.5, 0.7)
+    cup = _lathe((0, 0), (radius, 0), (radius, height), (inner, height))
+    hollow, coffee = _lathe((inner, height), (inner, level)), _lathe((inner, level), (0, level))
     handle = _turn(creation.torus(0.26, 0.075), 90, (1, 0, 0))
-    return [(cup, "main"), (_at(handle, radius + 0.1, 0, height / 2), "accent")]
+    return [(cup, "main"), (hollow, INSIDE), (coffee, COFFEE), (_at(handle, radius + 0.1, 0, height / 2), "accent")]
 
 
 def _car(u: Callable[[float, float], float]) -> Parts:
@@ -290,9 +296,11 @@ def _umbrella(u: Callable[[float, float], float]) -> Parts:
     radius, dome, pole = u(0.75, 0.85), u(0.42, 0.55), u(1.0, 1.2)
     rim = np.linspace(0, np.pi / 2, 7)
     outer = [(radius * np.cos(a), dome * np.sin(a)) for a in rim]
-    canopy = _lathe((radius * 0.9, 0), *outer[:-1], (0, dome), (0, dome - 0.12), (radius * 0.5, dome * 0.55))
+    canopy = _lathe((radius * 0.9, 0), *outer[:-1], (0, dome))
+    lining = _lathe((0, dome - 0.12), (radius * 0.5, dome * 0.55), (radius * 0.9, 0))
     hook = _at(_turn(creation.torus(0.11, 0.045), 90, (1, 0, 0)), 0.11, 0, dome - pole)
-    return [(canopy, "main"), (_at(_tube(0.05, pole), z=dome - pole / 2), "accent"), (hook, "accent")]
+    stick = _at(_tube(0.05, pole), z=dome - pole / 2)
+    return [(canopy, "main"), (lining, INSIDE), (stick, "accent"), (hook, "accent")]
 
 
 def _duck(u: Callable[[float, float], float]) -> Parts:
@@ -356,7 +364,7 @@ def solid(noun: str, size: str | None, rng: Generator) -> tuple[Trimesh, np.ndar
 def _material(paint: Paint) -> np.ndarray:
     if isinstance(paint, str):
         return np.eye(5)[("main", "accent").index(paint)]
-    return np.array([0, 0, *paint])
+    return np.array([0.0] * (5 - len(paint)) + list(paint))
 
 
 def paints(noun: str, colour: str, second: str | None, rng: Generator) -> tuple[np.ndarray, np.ndarray]:

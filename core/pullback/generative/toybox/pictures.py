@@ -30,6 +30,9 @@ SIZED = 0.15
 """Part of the captions with a size word."""
 SUN = np.array((-0.35, -0.5, 0.79))
 ELEVATION = (math.radians(-20.0), math.radians(65.0))
+"""Of most cameras around an object, lowest and highest."""
+STEEP, STEEPEST = 0.25, math.radians(88.0)
+"""Part of the cameras that may look from anywhere, undersides included, and how far up or down they go."""
 
 
 def shade(normals: np.ndarray) -> np.ndarray:
@@ -84,6 +87,7 @@ def sketches(count: int, rng: Generator, views: int = 4) -> tuple[np.ndarray, np
 def _around(views: int, rng: Generator) -> tuple[Cameras, np.ndarray]:
     """Random cameras around an object, and what the model is told of them (views, 3)."""
     azimuth, elevation = rng.uniform(-np.pi, np.pi, views), rng.uniform(*ELEVATION, views)
+    elevation = np.where(rng.uniform(size=views) < STEEP, rng.uniform(-STEEPEST, STEEPEST, views), elevation)
     camera = orbit(torch.from_numpy(azimuth), torch.from_numpy(elevation))
     return camera, np.stack([azimuth, elevation, np.full(views, ORBIT)], 1)
 
