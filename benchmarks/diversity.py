@@ -3,22 +3,25 @@
 `python benchmarks/diversity.py [PROMPT ...]` prints, per prompt, the mean pairwise root-mean-square distance between
 the samples of 8 seeds: image-space DDIM, the pulled-back SIREN, and a SIREN optimised by SJC in 500 iterations.
 
-`--objects` prints the same of radiance fields instead, as seen from four cameras: by new cameras with new noise at every
-step (the default), and by a fixed bank of 8 cameras that keep their noise.
+`--objects` prints the same of radiance fields instead, as seen from four cameras, at guidance 1: with an anchor (the
+default), by new cameras with new noise at every step, by a fixed bank of 8 cameras that keep their noise, and of as many of
+the renderer's own objects of that noun (a prompt is one noun then; needs the extra `train`).
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from pullback import tasks
 from pullback.baselines import ascend
-from pullback.geometry.cameras import turntable
-from pullback.noise import FixedViews
+from pullback.geometry.cameras import Cameras, turntable
+from pullback.noise import FixedViews, FreshViews
 from pullback.samplers import ddim
 from pullback.schedules import log_linear
 from pullback.storage import generator
@@ -26,6 +29,7 @@ from pullback.tasks import Settings
 from torch import Tensor
 
 PROMPTS = ("mushroom", "a red car", "mountains")
+OBJECTS = ("anchor", "new noise", "kept noise")
 SEEDS, STEPS, CLIMB, GUIDANCE = 8, 20, 500, 3.0
 
 
@@ -60,38 +64,52 @@ def samples(prompt: str) -> dict[str, list[Tensor]]:
 def objects(prompt: str) -> dict[str, list[Tensor]]:
     """The same of radiance fields: (4, C, H, W) views from four sides for every seed."""
     model, sides = tasks.load_model(), turntable(4)
-    found: dict[str, list[Tensor]] = {"image space": [], "new noise": [], "kept noise": []}
+    found: dict[str, list[Tensor]] = {kind: [] for kind in ("renderer", "image space", *OBJECTS)}
+    rng = np.random.default_rng(3)
     for seed in range(SEEDS):
-        settings = Settings(prompt, seed=seed, steps=STEPS, guidance=GUIDANCE)
+        found["renderer"].append(own(prompt, sides, rng))
+        settings = Settings(prompt, seed=seed, steps=STEPS, guidance=1.0)
         recipe = tasks.object_recipe(model, settings)
         sigmas = log_linear(STEPS, *recipe.sigma)
-        denoise = model.denoiser(prompt, "", GUIDANCE)
+        denoise = model.denoiser(prompt, "", 1.0)
         noise = torch.randn(4, model.channels, model.size, model.size, generator=generator(1000 + seed))
         found["image space"].append(ddim(denoise, noise, sigmas, sides))
         bank = tasks.orbiting(settings.views, generator(seed))
         kept = FixedViews(bank, (settings.views, model.channels, model.size, model.size))
-        for name, views in (("new noise", recipe.views), ("kept noise", kept)):
-            pull = tasks.prepare(model, replace(recipe, views=views, last_views=None), settings)
+        fresh = FreshViews(functools.partial(tasks.orbiting, settings.views), kept.shape)
+        for name, views in zip(OBJECTS, (recipe.views, fresh, kept), strict=True):
+            last = recipe.last_views if name == "anchor" else None
+            gamma = 0.0 if name == "new noise" else recipe.gamma
+            pull = tasks.prepare(model, replace(recipe, views=views, last_views=last, gamma=gamma), settings)
             with torch.no_grad():
                 found[name].append(recipe.diffrep(tasks.sample(pull, seed).params, sides))
     return found
 
 
+def own(noun: str, sides: Cameras, rng: np.random.Generator) -> Tensor:
+    """One of the renderer's own objects in a random colour, without light, (4, 4, 64, 64) in [-1, 1]."""
+    from pullback.generative.toybox import objects, pictures, words
+
+    painted = objects.build(noun, str(rng.choice(list(words.COLOURS))), None, None, rng)
+    return torch.from_numpy(pictures.photograph(*painted, sides)[:, 3:]).float() / 127.5 - 1
+
+
 def table(prompts: list[str], kinds: list[str], sampled: Callable[[str], dict[str, list[Tensor]]]) -> None:
-    """One row per prompt: the spread in image space, then those of `kinds` and their parts of it."""
-    print(f"| prompt | image space |{''.join(f' {kind} | of image space |' for kind in kinds)}")
-    print("| --- " * (2 * len(kinds) + 2) + "|")
+    """One row per prompt: the spread of the first kind, then those of the others and their parts of it."""
+    first, *others = kinds
+    print(f"| prompt | {first} |{''.join(f' {kind} | of {first} |' for kind in others)}")
+    print("| --- " * (2 * len(kinds)) + "|")
     for prompt in prompts:
-        image, *others = (spread(s) for s in sampled(prompt).values())
-        print(f"| {prompt} | {image:.3f} |" + "".join(f" {s:.3f} | {s / image:.2f} |" for s in others), flush=True)
+        all, *parts = (spread(s) for s in sampled(prompt).values())
+        print(f"| {prompt} | {all:.3f} |" + "".join(f" {s:.3f} | {s / all:.2f} |" for s in parts), flush=True)
 
 
 def main() -> None:
     words = [word for word in sys.argv[1:] if word != "--objects"]
     if "--objects" in sys.argv:
-        table(words or ["mushroom", "car"], ["new noise", "kept noise"], objects)
+        table(words or ["mushroom", "car"], ["renderer", "image space", *OBJECTS], objects)
     else:
-        table(words or list(PROMPTS), ["pullback", "SJC"], samples)
+        table(words or list(PROMPTS), ["image space", "pullback", "SJC"], samples)
 
 
 if __name__ == "__main__":

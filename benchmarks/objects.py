@@ -4,7 +4,7 @@
 `python benchmarks/objects.py sample FOLDER [--colours 3] [--part 0 --parts 2]` generates every noun in some colours, as
 fields and then as GLBs, skipping those that are there, so that it can be interrupted; `score FOLDER JUDGE` renders each
 *mesh* from 8 unseen cameras, lets the judge name noun and colour from all 8 together, and prints the table of
-docs/benchmarks.md.
+docs/benchmarks.md. `pictures JUDGE` lets it name single pictures that toybox samples through unseen cameras.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from pullback.generative.toybox.pictures import photograph
 from pullback.generative.toybox.words import COLOURS, NOUNS
 from pullback.geometry.cameras import orbit
 from pullback.mesh.glb import write_glb
+from pullback.samplers import ddim
+from pullback.schedules import log_linear
 from pullback.storage import load_field, save_field
 from pullback.tasks import Settings
 from safetensors.torch import load_file, save_file
@@ -98,6 +100,36 @@ def judge(path: Path, pictures: int = 24_000, epochs: int = 4, batch: int = 64) 
     save_file(net.state_dict(), path)
 
 
+def trained(path: Path) -> Judge:
+    """The judge of a file."""
+    net = Judge()
+    net.load_state_dict(load_file(path))
+    return net
+
+
+@app.command()
+def pictures(judge_path: Path, each: int = 16, steps: int = 30) -> None:
+    """Print how many single pictures the judge names rightly: every noun in `each` colours, from the unseen cameras."""
+    net, model, mistakes = trained(judge_path), tasks.load_model(), []
+    right = torch.zeros(0, 2)
+    for i, noun in enumerate(NOUNS):
+        for start in range(0, each, 8):
+            chosen = [(i + start + k) % len(COLOUR_NAMES) for k in range(8)]
+            random = torch.Generator().manual_seed(1000 * i + start)
+            x = torch.randn(8, model.channels, model.size, model.size, generator=random)
+            for k, colour in enumerate(chosen):
+                denoise = model.denoiser(f"{COLOUR_NAMES[colour]} {noun}", "", 1.0)
+                x[k] = ddim(denoise, x[k : k + 1], log_linear(steps, 0.05, tasks.TOP), UNSEEN[k : k + 1])[0]
+            with torch.no_grad():
+                nouns, colours = (logits.argmax(1) for logits in net(model.decode(x)))
+            found = torch.stack([nouns == i, colours == torch.tensor(chosen)], 1)
+            right = torch.cat([right, found.float()])
+            mistakes += [f"{noun}: {NOUNS[int(n)]}" for n, ok in zip(nouns, found[:, 0], strict=True) if not ok]
+    both = right.prod(1).mean()
+    print(f"{len(right)} pictures: noun {right[:, 0].mean():.1%}, colour {right[:, 1].mean():.1%}, both {both:.1%}")
+    print("mistaken:", "; ".join(mistakes))
+
+
 def wishes(nouns: int, colours: int) -> list[tuple[str, str]]:
     """Every noun in `colours` colours, which change from noun to noun."""
     return [(n, COLOUR_NAMES[(3 * i + k * 3) % 10]) for i, n in enumerate(NOUNS[:nouns]) for k in range(colours)]
@@ -136,8 +168,7 @@ def seen(path: Path) -> Tensor:
 @app.command()
 def score(folder: Path, judge_path: Path) -> None:
     """Print how many of the folder's meshes the judge names rightly."""
-    net = Judge()
-    net.load_state_dict(load_file(judge_path))
+    net = trained(judge_path)
     rows: dict[str, list[tuple[bool, bool, str]]] = {}
     for path in sorted(folder.glob("*.glb")):
         colour, noun = path.stem.split("-")

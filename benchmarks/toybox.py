@@ -6,6 +6,9 @@ noise levels, with the right words and camera, with those of another picture, an
 `python benchmarks/toybox.py colours [NOUN ...] [--samples 100]` samples nouns without a colour, at guidance 1, and prints how
 far the colours are from even: the total variation between how often the main colour is nearest to each of the ten names and
 the same of the renderer's own pictures.
+
+`python benchmarks/toybox.py edges [NOUN ...] [--samples 40]` prints how sharp samples are: quantiles of the differences between
+neighbouring pixels at their edges, and the distance between their histogram and that of the renderer's own pictures.
 """
 
 from __future__ import annotations
@@ -98,6 +101,32 @@ def colours(nouns: list[str] = typer.Argument(None), samples: int = 100, steps: 
         found.append(float((counts[0] - counts[1]).abs().sum()) / 2)
         print(f"| {noun} | {' | '.join(f'{c:.2f}' for c in counts[0])} | {found[-1]:.2f} |", flush=True)
     print(f"| mean | {' | ' * len(NAMES)} {np.mean(found):.2f} |")
+
+
+def steep(pictures: Tensor) -> Tensor:
+    """Sorted differences of neighbouring pixels (length of the step in RGBA, which is premultiplied) that are no flat
+    surface: above 0.05."""
+    across, down = pictures.diff(dim=-1).norm(dim=1).flatten(), pictures.diff(dim=-2).norm(dim=1).flatten()
+    all = torch.cat([across, down])
+    return all[all > 0.05].sort().values
+
+
+@app.command()
+def edges(nouns: list[str] = typer.Argument(None), samples: int = 40, steps: int = 30) -> None:
+    """How sharp the samples of nouns are, beside the renderer's own pictures."""
+    bins = torch.linspace(0.05, 2.0, 40)
+    print("| noun | edge pixels, of the renderer's | median step | the renderer's | distance of histograms |")
+    print("| --- " * 5 + "|")
+    far, some = [], nouns or ["car", "chair", "duck", "house", "mug", "robot"]
+    for noun in some:
+        mine, own = steep(sampled(noun, samples, steps)), steep(rendered(noun, samples)[0])
+        shares = [torch.histogram(each.clamp(max=2.0), bins).hist / len(each) for each in (mine, own)]
+        far.append(float((shares[0] - shares[1]).abs().sum()) / 2)
+        print(
+            f"| {noun} | {len(mine) / len(own):.2f} | {mine.median():.3f} | {own.median():.3f} | {far[-1]:.2f} |",
+            flush=True,
+        )
+    print(f"| mean | | | | {np.mean(far):.2f} |")
 
 
 if __name__ == "__main__":
