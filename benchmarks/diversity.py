@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from pullback import tasks
+from pullback import tasks, viewpoints
 from pullback.baselines import ascend
 from pullback.geometry.cameras import Cameras, turntable
 from pullback.noise import FixedViews, FreshViews
@@ -45,7 +45,7 @@ def samples(prompt: str) -> dict[str, list[Tensor]]:
     found: dict[str, list[Tensor]] = {"image space": [], "pullback": [], "SJC": []}
     for seed in range(SEEDS):
         settings = Settings(prompt, seed=seed, steps=STEPS, guidance=GUIDANCE)
-        recipe = tasks.image_recipe(model, settings)
+        recipe = tasks.recipe("image", model, settings)
         pull = tasks.prepare(model, recipe, settings)
         shape = (1, model.channels, model.size, model.size)
         noise = torch.randn(shape, generator=generator(1000 + seed))
@@ -69,14 +69,14 @@ def objects(prompt: str) -> dict[str, list[Tensor]]:
     for seed in range(SEEDS):
         found["renderer"].append(own(prompt, sides, rng))
         settings = Settings(prompt, seed=seed, steps=STEPS, guidance=1.0)
-        recipe = tasks.object_recipe(model, settings)
+        recipe = tasks.recipe("generate", model, settings)
         sigmas = log_linear(STEPS, *recipe.sigma)
         denoise = model.denoiser(prompt, "", 1.0)
         noise = torch.randn(4, model.channels, model.size, model.size, generator=generator(1000 + seed))
         found["image space"].append(ddim(denoise, noise, sigmas, sides))
-        bank = tasks.orbiting(settings.views, generator(seed))
+        bank = viewpoints.orbiting(settings.views, generator(seed))
         kept = FixedViews(bank, (settings.views, model.channels, model.size, model.size))
-        fresh = FreshViews(functools.partial(tasks.orbiting, settings.views), kept.shape)
+        fresh = FreshViews(functools.partial(viewpoints.orbiting, settings.views), kept.shape)
         for name, views in zip(OBJECTS, (recipe.views, fresh, kept), strict=True):
             last = recipe.last_views if name == "anchor" else None
             gamma = 0.0 if name == "new noise" else recipe.gamma

@@ -34,7 +34,7 @@ def agreement(field: Field, sigma: float = 0.3) -> float:
 
 def run(prompt: str, solver: Adam | None) -> tuple[float, float, float]:
     settings, model = Settings(prompt, steps=STEPS, guidance=1.0), tasks.load_model()
-    recipe = tasks.object_recipe(model, settings)
+    recipe = tasks.recipe("generate", model, settings)
     pull = tasks.prepare(model, recipe, settings)
     pull = replace(pull, solver=solver) if solver else pull
     begun = time.perf_counter()

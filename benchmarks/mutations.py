@@ -24,12 +24,20 @@ from pullback import jobs, storage
 from pullback.diffreps.image import SirenImage
 from pullback.diffreps.panorama import SirenCylinder, SirenSphere
 from pullback.diffreps.radiance import VoxelRadiance
+from pullback.diffreps.tile import SirenTile
 from pullback.fields.voxels import Voxels
 from pullback.geometry.cameras import turntable
 from pullback.pull import State
+from pullback.representation import Solid
 
 TINY = {"width": 8, "depth": 1, "embedding": 4}
-DIFFREPS = (SirenImage(**TINY), SirenCylinder(**TINY), SirenSphere(**TINY), VoxelRadiance(voxels=Voxels(resolution=4)))
+DIFFREPS = (
+    SirenImage(**TINY),
+    SirenCylinder(**TINY),
+    SirenSphere(**TINY),
+    SirenTile(**TINY),
+    VoxelRadiance(voxels=Voxels(resolution=4)),
+)
 NASTY: tuple[Any, ...] = (
     0, -1, 1, 2, 3, 7, 1 << 20, 1 << 31, 1 << 63, 10**400, -(10**400), 0.0, -0.5, 1e308, -1e308, 1e-308, "", "x", "9" * 5000,
     None, True, [], [1], {}, {"a": {}}, "\ud800", "../../x", "rgb", "latent", [1, 2], [1 << 40, 1], 0.03, 1e30,
@@ -90,8 +98,8 @@ def field_file(folder: Path, dice: random.Random) -> None:
         storage.write(path, tensors, texts)
     field = storage.load_field(path)
     with torch.no_grad():
-        if isinstance(field.diffrep, VoxelRadiance):
-            field.diffrep.picture(field.params, turntable(1), 32, 32)
+        if isinstance(field.diffrep, Solid):
+            field.diffrep.through(field.params, turntable(1), 32, 32)
         else:
             field.diffrep.picture(field.params, 32, 32)
 
@@ -118,7 +126,7 @@ def job(folder: Path, dice: random.Random) -> None:
     if not isinstance(message, dict):
         raise ValueError("a message is an object")
     asked = jobs.checked(message)
-    jobs.settings_of(asked)
+    jobs.Asked.of(asked)
 
 
 KINDS: dict[str, Callable[[Path, random.Random], None]] = {"field file": field_file, "run file": run_file, "job": job}

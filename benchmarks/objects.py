@@ -23,6 +23,7 @@ from pullback.generative.toybox.pictures import photograph
 from pullback.generative.toybox.words import COLOURS, NOUNS
 from pullback.geometry.cameras import orbit
 from pullback.mesh.glb import write_glb
+from pullback.representation import TOP
 from pullback.samplers import ddim
 from pullback.schedules import log_linear
 from pullback.storage import load_field, save_field
@@ -119,7 +120,7 @@ def pictures(judge_path: Path, each: int = 16, steps: int = 30) -> None:
             x = torch.randn(8, model.channels, model.size, model.size, generator=random)
             for k, colour in enumerate(chosen):
                 denoise = model.denoiser(f"{COLOUR_NAMES[colour]} {noun}", "", 1.0)
-                x[k] = ddim(denoise, x[k : k + 1], log_linear(steps, 0.05, tasks.TOP), UNSEEN[k : k + 1])[0]
+                x[k] = ddim(denoise, x[k : k + 1], log_linear(steps, 0.05, TOP), UNSEEN[k : k + 1])[0]
             with torch.no_grad():
                 nouns, colours = (logits.argmax(1) for logits in net(model.decode(x)))
             found = torch.stack([nouns == i, colours == torch.tensor(chosen)], 1)
@@ -146,7 +147,7 @@ def sample(
     for name, path in fields.items():
         if not path.exists():
             settings = Settings(name.replace("-", " "), seed=seed, guidance=1.0, steps=steps)
-            recipe = tasks.object_recipe(model, settings)
+            recipe = tasks.recipe("generate", model, settings)
             state = tasks.sample(tasks.prepare(model, recipe, settings), settings.seed)
             save_field(path, tasks.field_of(recipe, settings, model, state))
     for name, path in fields.items():

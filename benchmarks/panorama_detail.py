@@ -14,7 +14,7 @@ import sys
 from dataclasses import replace
 
 import torch
-from pullback import tasks
+from pullback import tasks, viewpoints
 from pullback.diffreps.panorama import SirenSphere
 from pullback.geometry.sphere import Headings, headings
 from pullback.noise import Crops, FreshViews
@@ -36,7 +36,7 @@ def energy(pictures: Tensor) -> float:
 
 def level(count: int = 8) -> Headings:
     """Views at the horizon, all around."""
-    return headings(torch.arange(count) * (2 * math.pi / count), torch.zeros(count), tasks.SPHERE_FOV)
+    return headings(torch.arange(count) * (2 * math.pi / count), torch.zeros(count), viewpoints.SPHERE_FOV)
 
 
 def image_space(model: Model, settings: Settings, view: Headings | Crops, sigmas: Tensor, count: int = 8) -> Tensor:
@@ -54,11 +54,11 @@ def views_of(model: Model, recipe: Recipe, settings: Settings) -> Tensor:
 
 
 def ways(model: Model, settings: Settings) -> dict[str, Recipe]:
-    sphere = tasks.panorama_recipe(model, settings)
+    sphere = tasks.recipe("panorama", model, settings)
     shape = (settings.views, model.channels, model.size, model.size)
-    fresh = FreshViews(functools.partial(tasks.around, settings.views), shape)
+    fresh = FreshViews(functools.partial(viewpoints.around, settings.views), shape)
     return {
-        "cylinder": tasks.panorama_recipe(model, settings, "cylinder"),
+        "cylinder": tasks.recipe("panorama", model, settings, "cylinder"),
         "sphere": sphere,
         "sphere, nothing carried": replace(sphere, gamma=0.0),
         "sphere, all carried": replace(sphere, gamma=1.0),

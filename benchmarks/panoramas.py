@@ -27,7 +27,7 @@ STEPS, JUMP, REPEATS, ETA = 20, 4, 3, 0.75
 def sampled(prompt: str, settings: Settings, gamma: float | None = None) -> tuple[Field, float]:
     """A cylinder, and the root mean square of what its last inner solve left over."""
     model = tasks.load_model()
-    recipe = tasks.panorama_recipe(model, settings, "cylinder")
+    recipe = tasks.recipe("panorama", model, settings, "cylinder")
     recipe = recipe if gamma is None else replace(recipe, gamma=gamma)
     state = tasks.sample(tasks.prepare(model, recipe, settings), settings.seed)
     return tasks.field_of(recipe, settings, model, state), state.residual

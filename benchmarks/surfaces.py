@@ -106,7 +106,7 @@ def main(nouns: list[str] = typer.Argument(None), seed: int = 0, steps: int = 30
     for noun in nouns or NOUNS:
         colour = COLOURS[NOUNS.index(noun) if noun in NOUNS else 0]
         settings = Settings(f"{colour} {noun}", seed=seed, guidance=1.0, steps=steps)
-        recipe = tasks.object_recipe(model, settings)
+        recipe = tasks.recipe("generate", model, settings)
         field = tasks.field_of(recipe, settings, model, tasks.sample(tasks.prepare(model, recipe, settings), seed))
         mesh, texture = tasks.textured_mesh(field, model)
         print(f"| {settings.prompt} | {figures(mesh, texels(mesh, texture), noun)} |", flush=True)

@@ -56,7 +56,7 @@ def objects() -> None:
         row = []
         for seed in range(SEEDS):
             settings = Settings(prompt, guidance=1.0, seed=seed)
-            field = sampled(settings, tasks.object_recipe(model, settings))
+            field = sampled(settings, tasks.recipe("generate", model, settings))
             row += list(tasks.on_white(tasks.views_of(field, turntable(4)[1:4:2], 160, model)))
         rows.append(torch.cat(row, -1))
     save("objects.png", torch.cat(rows, -2))
@@ -66,7 +66,7 @@ def panorama() -> None:
     """An equirectangular picture of 1024 x 512."""
     settings = Settings("mountains at sunset", guidance=1.0, views=12)
     model = tasks.load_model()
-    field = sampled(settings, tasks.panorama_recipe(model, settings))
+    field = sampled(settings, tasks.recipe("panorama", model, settings))
     save("panorama.png", tasks.on_white(torch.cat(list(tasks.bands(field, 512, 1024, model)), 1)))
 
 

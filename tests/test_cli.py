@@ -193,9 +193,9 @@ def test_an_object_is_a_glb_that_opens(here, monkeypatch, capsys):
 def test_mistakes_get_one_line(here, monkeypatch, capsys, words, said):
     for junk in ("junk.safetensors", "broken.png.run"):
         Path(junk).write_bytes(b"\x80\x04 not a tensor")
-    image = tasks.image_recipe(ToyboxModel(), tasks.Settings("red car")).diffrep
+    image = tasks.recipe("image", ToyboxModel(), tasks.Settings("red car")).diffrep
     storage.save_field(here / "field.safetensors", storage.Field(image, image.init(storage.generator(0))))
-    solid = tasks.object_recipe(ToyboxModel(), tasks.Settings("red car")).diffrep
+    solid = tasks.recipe("generate", ToyboxModel(), tasks.Settings("red car")).diffrep
     storage.save_field(here / "object.safetensors", storage.Field(solid, solid.init(storage.generator(0))))
     for folder in ("folder.png", "taken.png.run"):
         Path(folder).mkdir()
@@ -209,7 +209,7 @@ def test_mistakes_get_one_line(here, monkeypatch, capsys, words, said):
 
 def test_a_view_from_any_azimuth(here, monkeypatch, capsys):
     """Turntables count on past 360 degrees; a number too large for that is still a direction."""
-    solid = tasks.object_recipe(ToyboxModel(), tasks.Settings("red car")).diffrep
+    solid = tasks.recipe("generate", ToyboxModel(), tasks.Settings("red car")).diffrep
     storage.save_field(here / "object.safetensors", storage.Field(solid, solid.init(storage.generator(0))))
     for azimuth in ("30", "750", "1e308"):
         words = ("render", "object.safetensors", "-o", f"{azimuth}.png", "--size", 16, "--view", f"{azimuth},20")
@@ -322,12 +322,12 @@ def test_interrupted_runs_end_in_the_same_bytes(here):
 
 
 def test_resuming_with_other_settings_is_refused(here, monkeypatch, capsys):
-    recipe = tasks.image_recipe(ToyboxModel(), tasks.Settings("red car"))
+    recipe = tasks.recipe("image", ToyboxModel(), tasks.Settings("red car"))
     random = storage.generator(0)
     params = recipe.diffrep.init(random)
     from pullback.pull import start
 
-    state = start(params, recipe.views, recipe.adam, random)
+    state = start(params, recipe.views, recipe.solver, random)
     agreed = tasks.settings_of_run("image", "toybox", tasks.Settings("red car", seed=5))
     storage.save_run(here / "a.png.run", state, agreed)
     code, err = _run(monkeypatch, capsys, "image", "red car", "-o", "a.png", "--resume")
@@ -337,7 +337,7 @@ def test_resuming_with_other_settings_is_refused(here, monkeypatch, capsys):
 @pytest.mark.parametrize("command", ["render", "mesh"])
 def test_what_is_not_sampled_leaves_an_unfinished_run_alone(here, monkeypatch, capsys, command):
     """It may be hours of work that somebody means to resume."""
-    solid = tasks.object_recipe(ToyboxModel(), tasks.Settings("red car")).diffrep
+    solid = tasks.recipe("generate", ToyboxModel(), tasks.Settings("red car")).diffrep
     storage.save_field(here / "field.safetensors", storage.Field(solid, solid.init(storage.generator(0))))
     out, small = ("a.png", ("--size", 16)) if command == "render" else ("a.glb", ("--texture", 16, "--faces", 100))
     for end in (".run", ".preview.png"):
@@ -382,7 +382,7 @@ def _assembled(field, height, width, model, crop=None):
 
 def test_latent_pictures_come_in_tiles_of_any_size(latent):
     """Odd sizes and odd crops are exact, tiles do not show, and a panorama's ends meet although the decoder pads."""
-    recipe = tasks.image_recipe(latent, tasks.Settings("red car"))
+    recipe = tasks.recipe("image", latent, tasks.Settings("red car"))
     params = recipe.diffrep.init(storage.generator(0))
     params["out"] = 0.2 * torch.randn(params["out"].shape, generator=storage.generator(1))
     field = storage.Field(recipe.diffrep, params)
@@ -392,7 +392,7 @@ def test_latent_pictures_come_in_tiles_of_any_size(latent):
     assert (whole - at_once).abs().max() < 1e-5
     part = _assembled(field, 151, 171, latent, (33, 71, 50, 61))
     assert (part - whole[:, 33:83, 71:132]).abs().max() < 1e-5
-    sphere = tasks.panorama_recipe(latent, tasks.Settings("sea")).diffrep
+    sphere = tasks.recipe("panorama", latent, tasks.Settings("sea")).diffrep
     params = sphere.init(storage.generator(0))
     params["out"] = 0.2 * torch.randn(params["out"].shape, generator=storage.generator(1))
     turn = _assembled(storage.Field(sphere, params), 64, 128, latent)
@@ -403,7 +403,7 @@ def test_latent_pictures_come_in_tiles_of_any_size(latent):
 def test_an_object_through_a_model_without_alpha(latent):
     """A radiance field of raw features is decoded, meshed and baked."""
     model = latent
-    recipe = tasks.object_recipe(model, tasks.Settings("red car"))
+    recipe = tasks.recipe("generate", model, tasks.Settings("red car"))
     params = recipe.diffrep.init(storage.generator(0))
     params["density"] += 2
     params["features"][:, 0] += 0.8

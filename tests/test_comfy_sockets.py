@@ -147,12 +147,12 @@ def test_sigmas_that_do_not_fall_are_refused(wrong):
 def test_plans_become_the_core_s_own_recipes():
     tasks = part("core.pullback.tasks")
     settings = tasks.Settings("x", views=8)
-    assert plans.Nerf().recipe(TOYBOX, 0).diffrep == tasks.object_recipe(TOYBOX, settings).diffrep
-    assert plans.Image().recipe(TOYBOX, 0).diffrep == tasks.image_recipe(TOYBOX, settings).diffrep
+    assert plans.Nerf().recipe(TOYBOX, 0).diffrep == tasks.recipe("generate", TOYBOX, settings).diffrep
+    assert plans.Image().recipe(TOYBOX, 0).diffrep == tasks.recipe("image", TOYBOX, settings).diffrep
     for projection in ("sphere", "cylinder"):
         detail = {"sphere": 16.0, "cylinder": 10.0}[projection]
         plan = plans.Panorama(projection, views=8, detail=detail)
-        assert plan.recipe(TOYBOX, 0).diffrep == tasks.panorama_recipe(TOYBOX, settings, projection).diffrep
+        assert plan.recipe(TOYBOX, 0).diffrep == tasks.recipe("panorama", TOYBOX, settings, projection).diffrep
 
 
 def test_an_image_is_fitted_in_random_pixels_of_its_own_view():

@@ -168,7 +168,7 @@ def _ball(radius=0.5, resolution=33):
 
 def test_a_ball_looks_like_a_ball():
     diffrep, params = _ball()
-    picture = diffrep.picture(params, turntable(3), 65, 65)
+    picture = diffrep.through(params, turntable(3), 65, 65)
     opacity = picture[:, 3] / 2 + 0.5
     radius = math.tan(math.asin(0.5 / 3.2)) / math.tan(math.radians(20)) * 65 / 2
     assert torch.allclose(opacity.sum((1, 2)), torch.full((3,), math.pi * radius**2), rtol=0.03)
@@ -204,7 +204,7 @@ def test_skipping_empty_space_changes_almost_nothing():
     diffrep, params = _ball()
     everything = VoxelRadiance(voxels=diffrep.voxels, steps=64, threshold=-1.0)
     assert diffrep.occupancy(params).float().mean() < 0.25 and everything.occupancy(params).all()
-    a, b = diffrep.picture(params, turntable(2), 24, 24), everything.picture(params, turntable(2), 24, 24)
+    a, b = diffrep.through(params, turntable(2), 24, 24), everything.through(params, turntable(2), 24, 24)
     assert (a - b).abs().max() < 1e-3
 
 

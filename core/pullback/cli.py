@@ -1,4 +1,4 @@
-"""The command line: `pullback generate | image | panorama | render | mesh | words`.
+"""The command line: a sampling command for every kind of representation, and `render`, `mesh`, `words`.
 
 What a user does wrong ends in one line on standard error and exit code 1 (2 for unknown options, 130 after
 Ctrl-C). A sampling run keeps its state in `<output>.run` until the output is there; `--resume` continues it.
@@ -6,13 +6,15 @@ Ctrl-C). A sampling run keeps its state in `<output>.run` until the output is th
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
 import typer
@@ -21,14 +23,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor
 
 from . import errors, outputs, storage, tasks
-from .diffreps.radiance import VoxelRadiance
+from .decoding import height_of
 from .generative.toybox import words as toybox_words
 from .geometry.cameras import orbit
-from .outputs import FIELD, PREVIEW, TURNTABLE, beside, claimed, sampling
+from .outputs import FIELD, MESH, PREVIEW, beside, claimed, sampling
 from .pictures import write_png
 from .pull import State
+from .representation import Flat, Representation, Setting
+from .representations import chosen, commands, of_command
+from .settings import RUN, Settings
 from .storage import Field
-from .tasks import Recipe, Settings
 from .types import Cancelled, Model
 from .version import VERSION
 
@@ -37,23 +41,18 @@ console = Console(stderr=True, highlight=False, markup=False)
 
 Number = TypeVar("Number", int, float)
 
-Prompt = Annotated[str, typer.Argument(help='What to draw, for example "a red mushroom".')]
 Out = Annotated[Path, typer.Option("-o", "--out", help="The file to write.")]
-FieldFile = Annotated[Path, typer.Argument(help="A field file that generate, image or panorama wrote.")]
-Negative = Annotated[str, typer.Option(help="What to keep away from.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
-Steps = Annotated[int, typer.Option(help="Noise levels to go through.")]
-Guidance = Annotated[float, typer.Option(help="How strictly to follow the prompt: 0 not at all, 1 as trained.")]
-Eta = Annotated[float, typer.Option(help="Fresh noise per step, 0 to 1.")]
+FieldFile = Annotated[Path, typer.Argument(help="A field file that a sampling command wrote.")]
 Repaint = Annotated[
     str, typer.Option(help="JUMP,REPEATS: walk back and forth to make views agree; needs --eta above 0.")
 ]
-SolverName = Annotated[str, typer.Option("--solver", help="How each step is fitted: adam, paper or gauss-newton.")]
-Views = Annotated[int, typer.Option(help="Views per step.")]
 ModelName = Annotated[str, typer.Option("--model", help="toybox, a diffusers folder, or a .safetensors checkpoint.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, mps ...")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run with the same output.")]
 Preview = Annotated[bool, typer.Option("--preview", help="Keep a live picture beside the output.")]
+_FACES, _TEXTURE = MESH[:2]
+SETTING = "what the representation takes"
+"""The panel of a command's help that holds the representation's own settings."""
 
 
 @app.callback(invoke_without_command=True)
@@ -68,64 +67,97 @@ def pullback(
         typer.echo(context.get_help())
 
 
-@app.command()
-def generate(
-    prompt: Prompt, out: Out = Path("object.glb"), negative: Negative = "", seed: Seed = 0, steps: Steps = 30,
-    guidance: Guidance = 1.0, eta: Eta = 0.0, repaint: Repaint = "1,1", solver: SolverName = "adam", views: Views = 8,
-    model: ModelName = "toybox", device: Device = "cpu", resume: Resume = False, preview: Preview = False,
-    faces: Annotated[int, typer.Option(help="Triangles of the mesh, at most.")] = 20_000,
-    texture: Annotated[int, typer.Option(help="Pixels of the texture's side.")] = 1024,
+def _sampling_command(command: str) -> Callable[..., None]:
+    """The function behind a sampling command, with the signature that typer makes its options and its help of."""
+    kinds = of_command(command)
+    usual = kinds[0]
+    own = {each.name: each for kind in kinds for each in kind.settings()}
+
+    def run(**given: Any) -> None:
+        kind = chosen(command, given.pop(usual.option, ""))
+        mine = {name: value for name in own if (value := given.pop(name)) is not None}
+        _sample(kind, mine, **given)
+
+    suffix = outputs.suffixes(usual)[0]
+    guidance, views = replace(RUN["guidance"], default=usual.guidance), replace(RUN["views"], default=usual.views)
+    parameters = [
+        _parameter("prompt", Annotated[str, typer.Argument(help=f'What to draw, for example "{usual.example}".')]),
+        _parameter("out", Out, Path(f"{usual.noun or command}{suffix}")),
+        *(_option(each) for each in outputs.made_of(usual)),
+        _parameter("negative", Annotated[str, typer.Option(help="What to keep away from.")], ""),
+        _option(RUN["seed"]), _option(RUN["steps"]), _option(guidance), _option(RUN["eta"]),
+        _parameter("repaint", Repaint, "1,1"), _option(RUN["solver"]),
+        *([_option(views)] if usual.views else []),
+        _parameter("model", ModelName, "toybox"), _parameter("device", Device, "auto"),
+        _parameter("resume", Resume, False), _parameter("preview", Preview, False),
+        *([_choice(kinds)] if len(kinds) > 1 else []),
+        *(_own(each) for each in own.values()),
+    ]  # fmt: skip
+    run.__doc__ = f"{usual.sentence} Writes {_written(usual)}."
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+def _written(kind: type[Representation]) -> str:
+    return "a GLB, its field file and a turntable picture" if outputs.is_solid(kind) else "a picture and its field file"
+
+
+def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _option(setting: Setting) -> inspect.Parameter:
+    """The option of a setting. Its range is looked at later, so that every door says the same of it."""
+    return _parameter(setting.name, Annotated[type(setting.default), typer.Option(help=setting.help)], setting.default)
+
+
+def _own(setting: Setting) -> inspect.Parameter:
+    """The option of a representation's own setting: left out, it is what suits the model."""
+    unit = f" ({setting.unit})" if setting.unit and setting.unit not in setting.help else ""
+    default = f"; default: {setting.unset or setting.default}"
+    option = typer.Option(help=setting.help.rstrip(".") + unit + default, rich_help_panel=SETTING)
+    return _parameter(setting.name, Annotated[type(setting.default) | None, option], None)
+
+
+def _choice(kinds: list[type[Representation]]) -> inspect.Parameter:
+    words = " or ".join(each.choice for each in kinds)
+    return _parameter(
+        kinds[0].option, Annotated[str, typer.Option(help=f"Which kind of field: {words}.")], kinds[0].choice
+    )
+
+
+def _sample(
+    kind: type[Representation], own: dict[str, Any], prompt: str, out: Path, negative: str, repaint: str, model: str,
+    device: str, resume: bool, preview: bool, **numbers: Any,
 ) -> None:  # fmt: skip
-    """Sample a textured 3D object; writes a GLB, its field file and a turntable picture."""
-    settings = Settings(prompt, negative, seed, steps, guidance, eta, _pair(repaint), solver, views)
-    _in_range("faces", faces)
-    _in_range("texture", texture)
-    with sampling(out, ".glb") as run:
+    """Sample a field and write what is made of it."""
+    run = {name: numbers.pop(name) for name in RUN.keys() & numbers.keys()}
+    settings = Settings(prompt, negative, repaint=_pair(repaint), **{"views": 1, **run})
+    options = {each.name: each.check(numbers[each.name], f"--{_dashed(each.name)}") for each in outputs.made_of(kind)}
+    own = {
+        each.name: each.check(own[each.name], f"--{_dashed(each.name)}") for each in kind.settings() if each.name in own
+    }
+    with sampling(out, *outputs.suffixes(kind)) as path:
         loaded = tasks.load_model(model, device)
-        field = _sampled("generate", loaded, tasks.object_recipe(loaded, settings), settings, run, resume, preview)
-        storage.save_field(beside(out, FIELD), field)
-        with console.status("mesh and texture"):
-            outputs.write_picture(beside(out, TURNTABLE), tasks.turntable_picture(field, loaded))
-            mesh = outputs.write_mesh(out, field, loaded, faces=faces, texture=texture)
-    console.print(f"{out}: {len(mesh.faces)} faces; also {beside(out, FIELD).name} and {beside(out, TURNTABLE).name}")
+        recipe = kind.suited(loaded, **own).recipe(loaded, settings.views, settings.seed, **own)
+        if resume and not path.exists():
+            console.print(f"no unfinished run at {path}: starting from the beginning")
+        run_of = outputs.run(kind.task(), loaded, recipe, settings, path, resume, own=own)
+        field = _sampled(run_of, path, resume, preview)
+        with console.status("mesh and texture" if outputs.is_solid(kind) else "writing"):
+            files = outputs.write_sampled(out, field, loaded, options)
+    others = ", ".join(Path(each).name for each in files.values() if each != str(out))
+    console.print(f"{out}: also {others}")
 
 
-@app.command()
-def image(
-    prompt: Prompt, out: Out = Path("image.png"), size: Annotated[int, typer.Option(help="Pixels of a side.")] = 2048,
-    negative: Negative = "", seed: Seed = 0, steps: Steps = 30, guidance: Guidance = 3.0, eta: Eta = 0.0,
-    repaint: Repaint = "1,1", solver: SolverName = "adam", model: ModelName = "toybox", device: Device = "cpu",
-    resume: Resume = False, preview: Preview = False,
-) -> None:  # fmt: skip
-    """Sample an image without a resolution, and write it at one."""
-    settings = Settings(prompt, negative, seed, steps, guidance, eta, _pair(repaint), solver, 1)
-    _in_range("size", size)
-    with sampling(out, ".png") as run:
-        loaded = tasks.load_model(model, device)
-        field = _sampled("image", loaded, tasks.image_recipe(loaded, settings), settings, run, resume, preview)
-        storage.save_field(beside(out, FIELD), field)
-        outputs.write_whole(out, field, loaded, size)
-    console.print(f"{out}: {size} x {size}; also {beside(out, FIELD).name}")
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
 
 
-@app.command()
-def panorama(
-    prompt: Prompt, out: Out = Path("panorama.png"), width: Annotated[int, typer.Option(help="Pixels around.")] = 4096,
-    projection: Annotated[str, typer.Option(help="sphere (2:1) or cylinder (8:1).")] = "sphere",
-    negative: Negative = "", seed: Seed = 0, steps: Steps = 30, guidance: Guidance = 1.0, eta: Eta = 0.0,
-    repaint: Repaint = "1,1", solver: SolverName = "adam", views: Views = 12, model: ModelName = "toybox",
-    device: Device = "cpu", resume: Resume = False, preview: Preview = False,
-) -> None:  # fmt: skip
-    """Sample a panorama whose left edge is its right edge, and write it equirectangular or as a strip."""
-    settings = Settings(prompt, negative, seed, steps, guidance, eta, _pair(repaint), solver, views)
-    _in_range("width", width)
-    with sampling(out, ".png") as run:
-        loaded = tasks.load_model(model, device)
-        recipe = tasks.panorama_recipe(loaded, settings, projection)
-        field = _sampled(f"panorama {projection}", loaded, recipe, settings, run, resume, preview)
-        storage.save_field(beside(out, FIELD), field)
-        height = outputs.write_whole(out, field, loaded, width)
-    console.print(f"{out}: {width} x {height}; also {beside(out, FIELD).name}")
+with warnings.catch_warnings(record=True) as _left_out:  # said by `main`, in a line of ours
+    for _command in commands():
+        app.command(_command)(_sampling_command(_command))
 
 
 @app.command()
@@ -136,7 +168,7 @@ def render(
     view: Annotated[
         str, typer.Option(help="AZIMUTH,ELEVATION in degrees, for 3D fields; 0,0 is the front, 30,20 the default.")
     ] = "",
-    model: Annotated[str, typer.Option(help="Decodes latent fields; default: the field's own.")] = "", device: Device = "cpu",
+    model: Annotated[str, typer.Option(help="Decodes latent fields; default: the field's own.")] = "", device: Device = "auto",
     exact: Annotated[bool, typer.Option("--exact", help="Compute every pixel; else smooth parts of large pictures are "
                                                         "interpolated, within a 512th of the range.")] = False,
 ) -> None:  # fmt: skip
@@ -154,13 +186,13 @@ def render(
 @app.command()
 def mesh(
     field_file: FieldFile, out: Out = Path("object.glb"),
-    faces: Annotated[int, typer.Option(help="Triangles, at most.")] = 20_000,
-    texture: Annotated[int, typer.Option(help="Pixels of the texture's side.")] = 1024,
-    model: Annotated[str, typer.Option(help="Decodes latent fields; default: the field's own.")] = "", device: Device = "cpu",
+    faces: Annotated[int, typer.Option(help=_FACES.help)] = _FACES.default,  # type: ignore[assignment]
+    texture: Annotated[int, typer.Option(help=_TEXTURE.help)] = _TEXTURE.default,  # type: ignore[assignment]
+    model: Annotated[str, typer.Option(help="Decodes latent fields; default: the field's own.")] = "", device: Device = "auto",
 ) -> None:  # fmt: skip
     """Make a textured mesh of an existing 3D field."""
-    _in_range("faces", faces)
-    _in_range("texture", texture)
+    _FACES.check(faces, "--faces")
+    _TEXTURE.check(texture, "--texture")
     field = _field(field_file)
     with claimed(out, ".glb"):
         loaded = tasks.load_model(model or field.model, device)
@@ -178,15 +210,11 @@ def list_words() -> None:
     typer.echo('examples: "a red mushroom", "a big blue and white fish", "mountains at sunset"')
 
 
-def _sampled(
-    task: str, model: Model, recipe: Recipe, settings: Settings, path: Path, resume: bool, preview: bool
-) -> Field:
-    """Sample with a progress bar, keeping the run file up to date; continue it if asked."""
-    if resume and not path.exists():
-        console.print(f"no unfinished run at {path}: starting from the beginning")
-    run = outputs.run(task, model, recipe, settings, path, resume)
+def _sampled(run: outputs.Run, path: Path, resume: bool, preview: bool) -> Field:
+    """Sample with a progress bar, keeping the run file up to date."""
     if path.exists() and not resume:
         _warn(f"{path}, an unfinished run, is replaced; --resume would have continued it")
+    settings, model = run.settings, run.model
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -212,7 +240,7 @@ def _sampled(
 def _bands(
     field: Field, model: Model, width: int, height: int, part: tasks.Crop, view: str, exact: bool
 ) -> Iterator[Tensor]:
-    if not isinstance(field.diffrep, VoxelRadiance):
+    if isinstance(field.diffrep, Flat):
         if view:
             raise ValueError("this field has no sides, only a NeRF field has: leave out --view; --crop takes a part")
         return outputs.opaque(field, tasks.bands(field, height, width, model, part, exact=exact))
@@ -245,18 +273,15 @@ def _pair(text: str) -> tuple[int, int]:
     return jump, repeats
 
 
-def _in_range(name: str, value: int) -> None:
-    outputs.in_range(name, value, f"--{name}")
-
-
 def _size(text: str, field: Field) -> tuple[int, int]:
     sides = re.fullmatch(r"(\d{1,20})(?:x(\d{1,20}))?", text.lower())
     if sides is None:
         raise ValueError(f"--size is {text!r}; it takes WIDTHxHEIGHT or one number")
     width = int(sides[1])
-    height = int(sides[2]) if sides[2] else max(1, width // tasks.aspect(field))
+    height = int(sides[2]) if sides[2] else height_of(field, width) if isinstance(field.diffrep, Flat) else width
     for side in (width, height):
-        _in_range("size", side)
+        if not 1 <= side <= outputs.MAX_PIXELS:
+            raise ValueError(f"--size is {side}; it must be between 1 and {outputs.MAX_PIXELS}")
     return width, height
 
 
@@ -280,6 +305,8 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 def main() -> None:
     """The entry point: runs the command, and turns every user's mistake into one line and an exit code."""
     warnings.showwarning = _warn
+    for each in _left_out:
+        _warn(each.message)
     code, said = _guarded(lambda: app(standalone_mode=False))
     if said:
         _complain(said)

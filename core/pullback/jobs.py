@@ -12,32 +12,19 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from . import outputs, storage, tasks
-from .outputs import FIELD, PREVIEW, TURNTABLE, Run, beside, claimed, in_range, sampling
+from .outputs import MESH, PICTURE, PREVIEW, Run, beside, claimed, sampling
 from .pull import State
+from .representation import Representation, Setting, values
+from .representations import chosen, commands, of_command
 from .schema import built
+from .settings import RUN, Settings
 from .solvers import Adam
-from .tasks import Settings
-from .types import Model
 
 Say = Callable[..., None]
 """Called with the type of a message and its fields; the job's id is added to them."""
 
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "object": {"guidance": 1.0, "views": 8},
-    "panorama": {"guidance": 1.0, "views": 12},
-    "image": {"guidance": 3.0, "views": 1},
-}
-"""The settings in which the samplers differ; the command line has the same."""
-MESH = {"faces": 20_000, "texture": 1024, "resolution": 128, "bake_views": 24, "bake_size": 256}
-OPTIONS: dict[str, dict[str, Any]] = {
-    "object": MESH,
-    "panorama": {"width": 4096, "projection": "sphere"},
-    "image": {"size": 2048},
-    "mesh": {"field": "", **MESH},
-    "picture": {"field": "", "width": 2048},
-}
-"""What the kinds of jobs take besides `model` and `device`, with the defaults."""
-SUFFIX = {"object": ".glb", "panorama": ".png", "image": ".png", "mesh": ".glb", "picture": ".png"}
+DERIVED = {"mesh": MESH, "picture": PICTURE}
+"""The jobs that make something of a field that is there, and what they take."""
 
 SPARING = 8
 """Pictures take at most one part in so many of the time."""
@@ -61,75 +48,83 @@ class Job:
 def perform(message: dict[str, Any], say: Say, tick: Callable[[], None] = lambda: None) -> dict[str, str]:
     """Do a job; the paths of its files by name. ValueError for what is wrong with it; `tick` may raise `Cancelled`."""
     job = checked(message)
-    options = _options(job)
     out = Path(job.out)
     if not out.is_absolute():
         raise ValueError(f"the output {out} must be an absolute path")
+    if job.kind in DERIVED:
+        options = _derived_options(job)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with claimed(out, ".glb" if job.kind == "mesh" else ".png"):
+            return _derived(job.kind, options, out, say, tick)
+    asked = Asked.of(job)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if job.kind in DEFAULTS:
-        with sampling(out, SUFFIX[job.kind]) as path:
-            return _sampled(job, options, out, path, say, tick)
-    with claimed(out, SUFFIX[job.kind]):
-        return _derived(options, out, say, tick)
+    with sampling(out, *outputs.suffixes(asked.kind)) as path:
+        return _sampled(job, asked, out, path, say, tick)
 
 
-def _sampled(
-    job: Job, options: dict[str, Any], out: Path, path: Path, say: Say, tick: Callable[[], None]
-) -> dict[str, str]:
-    settings = settings_of(job)
+@dataclass(frozen=True)
+class Asked:
+    """What a sampling job asks for: the representation, the run's settings, its own, and the options of what is written."""
+
+    kind: type[Representation]
+    settings: Settings
+    own: dict[str, Any]
+    options: dict[str, Any]
+    model: str
+    device: str
+
+    @classmethod
+    def of(cls, job: Job) -> Asked:
+        """ValueError names what is wrong with a job."""
+        kinds = {of_command(each)[0].noun or each: each for each in commands()}
+        if job.kind not in kinds:
+            known = ", ".join([*kinds, *DERIVED])
+            raise ValueError(f"the job is of the unknown kind {job.kind!r:.60}; this worker knows {known}")
+        command = kinds[job.kind]
+        given = dict(job.options)
+        option = of_command(command)[0].option
+        kind = chosen(command, _text(given.pop(option, ""), option))
+        model, device = (_text(given.pop(name, ""), name) for name in ("model", "device"))
+        own = {each.name: each for each in kind.settings()}
+        mine = {name: given.pop(name) for name in own.keys() & given.keys()}
+        options = _options(outputs.made_of(kind), given, [option, "model", "device", *own])
+        values(tuple(own.values()), mine)
+        return cls(kind, settings_of(job, kind), mine, options, model or "toybox", device or "cpu")
+
+
+def _sampled(job: Job, asked: Asked, out: Path, path: Path, say: Say, tick: Callable[[], None]) -> dict[str, str]:
+    settings = asked.settings
     say("progress", stage="loading the model", move=0, total=len(settings.walk), seconds_left=None, residual=0.0)
-    model = load_model(options["model"] or "toybox", options["device"])
-    run = _run(job.kind, options, model, settings, path, job.resume, tick)
+    model = load_model(asked.model, asked.device)
+    recipe = asked.kind.suited(model, **asked.own).recipe(model, settings.views, settings.seed, **asked.own)
+    run = outputs.run(asked.kind.task(), model, recipe, settings, path, job.resume, tick, asked.own)
     sampled = run(_Reporter(run, out, say, job.preview))
-    storage.save_field(beside(out, FIELD), sampled)
-    _finishing(say, "mesh and texture" if job.kind == "object" else "writing", len(settings.walk))
-    if job.kind != "object":
-        outputs.write_whole(out, sampled, model, options.get("width") or options["size"], tick)
-        return {"picture": str(out), "field": str(beside(out, FIELD))}
-    outputs.write_picture(beside(out, TURNTABLE), tasks.turntable_picture(sampled, model))
-    outputs.write_mesh(out, sampled, model, tick, **_shape(options))
-    return {"mesh": str(out), "field": str(beside(out, FIELD)), "picture": str(beside(out, TURNTABLE))}
+    _finishing(say, "mesh and texture" if outputs.is_solid(asked.kind) else "writing", len(settings.walk))
+    return outputs.write_sampled(out, sampled, model, asked.options, tick)
 
 
-def _run(
-    kind: str,
-    options: dict[str, Any],
-    model: Model,
-    settings: Settings,
-    path: Path,
-    resume: bool,
-    tick: Callable[[], None],
-) -> Run:
-    if kind == "panorama":
-        recipe = tasks.panorama_recipe(model, settings, options["projection"])
-        return outputs.run(f"panorama {options['projection']}", model, recipe, settings, path, resume, tick)
-    if kind == "image":
-        return outputs.run(kind, model, tasks.image_recipe(model, settings), settings, path, resume, tick)
-    return outputs.run("generate", model, tasks.object_recipe(model, settings), settings, path, resume, tick)
+def _derived_options(job: Job) -> dict[str, Any]:
+    given = {name: value for name, value in job.options.items() if name not in ("field", "model", "device")}
+    texts = {name: _text(job.options.get(name, ""), name) for name in ("field", "model", "device")}
+    return _options(DERIVED[job.kind], given, list(texts)) | texts
 
 
-def _derived(options: dict[str, Any], out: Path, say: Say, tick: Callable[[], None]) -> dict[str, str]:
+def _derived(kind: str, options: dict[str, Any], out: Path, say: Say, tick: Callable[[], None]) -> dict[str, str]:
     """Another mesh or picture of a field that is there."""
     source = Path(options["field"])
     made = storage.load_field(source)
     _finishing(say, "loading the model", 1)
-    model = load_model(options["model"] or made.model, options["device"])
-    if "faces" in options:
-        _finishing(say, "mesh and texture", 1)
-        outputs.write_mesh(out, made, model, tick, **_shape(options))
+    model = load_model(options["model"] or made.model, options["device"] or "cpu")
+    _finishing(say, "mesh and texture" if kind == "mesh" else "writing", 1)
+    if kind == "mesh":
+        outputs.write_mesh(out, made, model, tick, **outputs.shape(options))
         return {"mesh": str(out), "field": str(source)}
-    _finishing(say, "writing", 1)
     outputs.write_whole(out, made, model, options["width"], tick)
     return {"picture": str(out), "field": str(source)}
 
 
 def _finishing(say: Say, stage: str, total: int) -> None:
     say("progress", stage=stage, move=total, total=total, seconds_left=None, residual=0.0)
-
-
-def _shape(options: dict[str, Any]) -> dict[str, int]:
-    renamed = {"bake_views": "views", "bake_size": "view_size"}
-    return {renamed.get(name, name): options[name] for name in MESH}
 
 
 class _Reporter:
@@ -176,40 +171,44 @@ def checked(message: dict[str, Any]) -> Job:
         raise ValueError(f"the job is not what a job must be: {error}") from error
 
 
-def settings_of(job: Job) -> Settings:
+def settings_of(job: Job, kind: type[Representation]) -> Settings:
     """The settings of a sampling job; ValueError names what is wrong."""
     given = job.settings
-    known = {f.name for f in fields(Settings)}
-    _refuse(given, known, "setting")
-    plain = Settings("?")
-    values = {name: _like(getattr(plain, name), value, name) for name, value in given.items()}
-    return Settings(**{"prompt": "", **DEFAULTS.get(job.kind, {}), **values})
+    _refuse(given, {f.name for f in fields(Settings)}, "setting")
+    texts = {name: _text(given.get(name, ""), name) for name in ("prompt", "negative")}
+    repaint = given.get("repaint", (1, 1))
+    if not (isinstance(repaint, list | tuple) and len(repaint) == 2 and all(type(each) is int for each in repaint)):
+        raise ValueError(f"repaint is {repaint!r:.60}; it must be two whole numbers, for example [10, 3]")
+    defaults = {"guidance": kind.guidance, "views": kind.views or 1}
+    numbers = {name: _like(RUN[name], given[name]) for name in RUN.keys() & given.keys()}
+    return Settings(**texts, repaint=(repaint[0], repaint[1]), **{**defaults, **numbers})  # type: ignore[arg-type]
 
 
-def _options(job: Job) -> dict[str, Any]:
-    kind, given = job.kind, job.options
-    if kind not in OPTIONS:
-        raise ValueError(f"the job is of the unknown kind {kind!r:.60}; this worker knows {', '.join(OPTIONS)}")
-    defaults = {"model": "", "device": "cpu", **OPTIONS[kind]}
-    _refuse(given, set(defaults), "option")
-    options = defaults | {name: _like(defaults[name], value, name) for name, value in given.items()}
-    for name in outputs.RANGES.keys() & options.keys():
-        in_range(name, options[name])
-    return options
+def _options(known: tuple[Setting, ...], given: dict[str, Any], others: list[str]) -> dict[str, Any]:
+    """The values of what a job may set of its output; ValueError names an unknown one, and `others` that it may set too."""
+    names = [each.name for each in known]
+    unknown = sorted(given.keys() - set(names))
+    if unknown:
+        raise ValueError(f"the option {unknown[0]!r:.60} is unknown; known are {', '.join([*names, *others])}")
+    return dict(values(known, given))
 
 
-def _like(default: Any, value: Any, name: str) -> Any:
-    """The value as the type of the default; ValueError where it is of another. JSON has one kind of number."""
-    if isinstance(default, tuple) and isinstance(value, list) and len(value) == len(default):
-        return tuple(_like(d, v, name) for d, v in zip(default, value, strict=True))
-    if isinstance(default, float) and type(value) in (int, float):
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r:.60}; it must be a text")
+    return value
+
+
+def _like(setting: Setting, value: Any) -> Any:
+    """The value in the setting's type; `Settings` looks at its range. JSON has one kind of number."""
+    if isinstance(setting.default, float) and type(value) is int:
         return float(value)
-    if type(value) is not type(default):
-        raise ValueError(f"{name} is {value!r:.60}; it must be like {default!r}")
+    if type(value) is not type(setting.default):
+        raise ValueError(f"{setting.name} is {value!r:.60}; it must be like {setting.default!r}")
     return value
 
 
 def _refuse(given: dict[str, Any], known: set[str], what: str) -> None:
     unknown = sorted(given.keys() - known)
     if unknown:
-        raise ValueError(f"the {what} {unknown[0]!r} is unknown; known are {', '.join(sorted(known))}")
+        raise ValueError(f"the {what} {unknown[0]!r:.60} is unknown; known are {', '.join(sorted(known))}")

@@ -304,6 +304,50 @@ class CanvasViews:
         return torch.where(count > 0, total / count.clamp(min=1), store)
 
 
+@dataclass(frozen=True)
+class Shift:
+    """A view of a picture that repeats: all of it, from another pixel on."""
+
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class TorusViews:
+    """A square canvas (C, size, size) whose opposite edges are one, seen whole from a random pixel on at every step."""
+
+    channels: int
+    size: int
+    persistent: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(B, C, H, W) of a step's signals."""
+        return 1, self.channels, self.size, self.size
+
+    def draw(self, generator: Generator) -> Shift:
+        rows, columns = torch.randint(self.size, (2,), generator=generator).tolist()
+        return Shift(rows, columns)
+
+    def kept(self, view: Shift) -> View:
+        return view
+
+    def weights(self, sigma: float) -> Tensor | None:
+        return None
+
+    def noise(self, generator: Generator) -> Tensor:
+        return torch.randn(self.channels, self.size, self.size, generator=generator)
+
+    def gather(self, store: Tensor, view: Shift, generator: Generator) -> Tensor:
+        return self.carried(store, view)
+
+    def carried(self, store: Tensor, view: Shift) -> Tensor:
+        return store.roll((-view.rows, -view.columns), (1, 2))[None]
+
+    def scatter(self, store: Tensor, view: Shift, values: Tensor) -> Tensor:
+        return values[0].roll((view.rows, view.columns), (1, 2))
+
+
 def mix(noise: Tensor, rho: float, generator: Generator) -> Tensor:
     """sqrt(1 - rho^2) noise + rho z with fresh z: noise that stays unit normal. Draws nothing where rho is 0."""
     if rho == 0 or noise.numel() == 0:

@@ -86,6 +86,62 @@ def paper_adam(lr: float | Mapping[str, float] = 1e-3) -> Adam:
 
 
 @dataclass(frozen=True)
+class Muon(Adam):
+    """Adam, but for the weights of hidden layers, which follow their momentum made orthogonal (Jordan et al. 2024).
+
+    A SIREN gets closer in 4 passes than by Adam in 13 (docs/benchmarks.md). The orthogonal step moves all directions of a
+    layer alike, where a gradient is mostly a few of them; its size is `hidden_lr` of the root mean square that Adam's would
+    have.
+
+    hidden: the names of those weights, matrices. momentum: of their gradients.
+    """
+
+    steps: int = 3
+    last_steps: int = 40
+    hidden: tuple[str, ...] = ()
+    hidden_lr: float = 3e-2
+    momentum: float = 0.9
+
+    def init(self, params: Params) -> SolverState:
+        state = super().init(params)
+        return {name: value for name, value in state.items() if name.removeprefix("v.") not in self.hidden}
+
+    @torch.no_grad()
+    def _update(self, params: Params, gradients: tuple[Tensor, ...], state: SolverState, decay: float) -> None:
+        by_name = dict(zip(params, gradients, strict=True))
+        for names in _alike({name: params[name] for name in self.hidden}):
+            momenta = [state[f"m.{name}"].lerp_(by_name[name], 1 - self.momentum) for name in names]
+            ahead = torch.stack([by_name[n].lerp(m, self.momentum) for n, m in zip(names, momenta, strict=True)])
+            for name, step in zip(names, orthogonalise(ahead), strict=True):
+                params[name].add_(step, alpha=-decay * self.hidden_lr * 0.2 * max(step.shape) ** 0.5)
+        rest = {name: p for name, p in params.items() if name not in self.hidden}
+        super()._update(rest, tuple(by_name[name] for name in rest), state, decay)
+
+
+def _alike(matrices: Params) -> list[list[str]]:
+    """Names of matrices of one shape together."""
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name, matrix in matrices.items():
+        groups.setdefault(tuple(matrix.shape), []).append(name)
+    return list(groups.values())
+
+
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Push the singular values of matrices (..., m, n) towards 1 by a quintic Newton-Schulz iteration.
+
+    Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; in the matrices' own precision.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+@dataclass(frozen=True)
 class GaussNewton:
     """Damped Gauss-Newton: `iterations` of (J^T J + damping I) d = -J^T r, each by `cg_steps` conjugate gradients.
 

@@ -23,31 +23,26 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Generator, Tensor
 
-from .diffreps.image import SirenImage
-from .diffreps.panorama import SirenCylinder, SirenSphere
-from .diffreps.radiance import VoxelRadiance
 from .files import atomic
 from .pull import State
+from .representations import package_of, representations
 from .schema import decoded, parsed
 from .types import Params
 from .version import VERSION
 
 FIELD_FORMAT = "pullback-field-1"
 RUN_FORMAT = "pullback-run-1"
-KINDS: dict[str, type] = {
-    "siren-image": SirenImage, "siren-cylinder": SirenCylinder, "siren-sphere": SirenSphere, "voxel-radiance": VoxelRadiance,
-}  # fmt: skip
-
+OURS = "pullback"
+"""The package whose representations are always there."""
 HEADER = 1 << 24
 """Bytes of a safetensors header that is read. Ours has kilobytes; a host's graph, which travels in it, may have more."""
-Diffrep = SirenImage | SirenCylinder | SirenSphere | VoxelRadiance
 
 
 @dataclass(frozen=True)
 class Field:
     """A sampled field: how it renders, its parameters, and where it came from."""
 
-    diffrep: Diffrep
+    diffrep: Any
     params: Params
     prompt: str = ""
     model: str = "toybox"
@@ -56,21 +51,23 @@ class Field:
     @property
     def kind(self) -> str:
         """Its name in files."""
-        return next(name for name, cls in KINDS.items() if type(self.diffrep) is cls)
+        return self.diffrep.name
 
 
-def _config(diffrep: Diffrep) -> str:
+def _config(diffrep: Any) -> str:
     values = {f.name: getattr(diffrep, f.name) for f in fields(diffrep) if f.init}
     return json.dumps({name: value for name, value in values.items() if value is not None}, default=asdict)
 
 
-def _diffrep(kind: str, config: str, path: Path) -> Diffrep:
-    if kind not in KINDS:
+def _diffrep(texts: Mapping[str, str], path: Path) -> Any:
+    kind, package, known = texts.get("kind", ""), texts.get("package", OURS), representations()
+    if kind not in known:
+        where = f"install the package {package!r:.60}, which has it" if package != OURS else "update pullback"
         raise ValueError(
-            f"{path} holds a field of the unknown kind {kind!r:.60}; this version knows {', '.join(KINDS)}"
+            f"{path} holds a field of the unknown kind {kind!r:.60}: {where}; this version knows {', '.join(known)}"
         )
     try:
-        return parsed(config, KINDS[kind])
+        return parsed(texts.get("config", "{}"), known[kind])
     except ValueError as error:
         raise ValueError(f"{path} describes its {kind} in a way that this version does not know ({error})") from error
 
@@ -153,6 +150,8 @@ def save_field(path: Path, field: Field, embedded: Mapping[str, str] | None = No
     """
     texts = {"format": FIELD_FORMAT, "kind": field.kind, "config": _config(field.diffrep), "words": field.prompt}
     texts |= {"model": field.model, "seed": str(field.seed), "pullback": VERSION}
+    if (package := package_of(type(field.diffrep))) != OURS:
+        texts["package"] = package
     write(path, field.params, {"prompt": field.prompt} | dict(embedded or {}) | texts)
 
 
@@ -168,7 +167,7 @@ def is_field(path: Path) -> bool:
 def load_field(path: Path) -> Field:
     """Read a field file. ValueError names what is wrong: the file, its format, its kind or its tensors."""
     with opened(path, FIELD_FORMAT) as (file, texts, found):
-        diffrep = _diffrep(texts.get("kind", ""), texts.get("config", "{}"), path)
+        diffrep = _diffrep(texts, path)
         wanted = _wanted(diffrep, found, path)
         if wanted != found:
             kind, wrong = texts["kind"], _differing(wanted, found)
@@ -180,7 +179,7 @@ def load_field(path: Path) -> Field:
     return Field(diffrep, tensors, texts.get("words", texts.get("prompt", "")), texts.get("model", ""), int(seed))
 
 
-def _wanted(diffrep: Diffrep, found: Shapes, path: Path) -> Shapes:
+def _wanted(diffrep: Any, found: Shapes, path: Path) -> Shapes:
     """The shapes that a diffrep's parameters have. ValueError where its sizes are beyond what any file holds."""
     try:
         with torch.device("meta"):  # shapes alone: a file may claim any size

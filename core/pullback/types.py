@@ -40,7 +40,8 @@ class Model(Protocol):
     """A pretrained image diffusion model, ready to be pulled back: what tasks ask of toybox, diffusers and hosts.
 
     `channels` and `size` are those of the signal that it denoises (pixels or latents), `scale` the picture pixels
-    per signal pixel. `sigma_min` and `sigma_max` bound the noise levels it was trained on.
+    per signal pixel. `sigma_min` and `sigma_max` bound the noise levels it was trained on. `device` is where it runs, and
+    every tensor of a run with it. `elevations` are the lowest and the highest from which it knows objects, in degrees.
     """
 
     @property
@@ -55,6 +56,10 @@ class Model(Protocol):
     def sigma_min(self) -> float: ...
     @property
     def sigma_max(self) -> float: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def elevations(self) -> tuple[float, float]: ...
 
     def denoiser(self, prompt: str, negative: str, guidance: float) -> Denoiser:
         """D(x, sigma, view) for a prompt. `view` is a `Cameras` (views around an object), a `Crops` or None.

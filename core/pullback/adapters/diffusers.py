@@ -28,6 +28,7 @@ from torch import Tensor
 from .. import denoisers
 from ..schedules import table_of, time_in_table
 from ..types import Denoiser, Model
+from ..viewpoints import ELEVATIONS
 from .view_words import with_view
 
 Parameterisation = Callable[[denoisers.Network], Denoiser]
@@ -46,12 +47,14 @@ class StableDiffusion:
     network: ClassVar[tuple[str, str]] = ("unet", "UNet2DConditionModel")
     parts: ClassVar[tuple[str, ...]] = ("text_encoder", "tokenizer", "vae", "scheduler")
     optional: ClassVar[tuple[str, ...]] = ()
+    elevations: tuple[float, float] = ELEVATIONS
 
     def __init__(self, pipe: Any, name: str):
         self._pipe = pipe
         self._network = getattr(pipe, self.network[0])
         self.name = name  # the whole path: a field is decoded, and a run continued, by the same model only
         self._short = Path(name).name
+        self.device = str(self._network.device)
         self.channels: int = self._network.config.in_channels
         distilled = getattr(self._network.config, "time_cond_proj_dim", None) is not None
         if self.channels != pipe.vae.config.latent_channels or distilled:

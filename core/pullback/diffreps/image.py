@@ -6,20 +6,20 @@ The short side of the picture spans [-1, 1]; pixel centres are half-integer. Sig
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from ..fields.siren import Sirened, fourier, gaussian_frequencies
+from ..fields.siren import fourier, gaussian_frequencies
+from ..noise import FixedViews
+from ..representation import Crop, Recipe, Setting, noise_range
 from ..schema import Count, Depth, Positive, Seed, Size
-from ..solvers import Residual
-from ..types import Params
+from ..solvers import Muon, Residual
+from ..types import Model, Params
+from .siren import SirenRepresentation, network, signal_size, view_size
 from .subsets import random_pixels
-
-Crop = tuple[int, int, int, int]
-"""A part of a picture in pixels: top, left, height, width."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,14 @@ def pixel_centres(height: int, width: int, crop: Crop | None = None) -> Tensor:
     return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
 
 
+def brief(recipe: Recipe) -> Recipe:
+    """An image's recipe beside a large model, one evaluation of which costs more than a fit: in random pixels."""
+    solver = Muon(last_steps=60, hidden=recipe.diffrep.hidden)
+    return replace(recipe, solver=solver, fit=recipe.diffrep.fit)
+
+
 @dataclass(frozen=True)
-class SirenImage(Sirened):
+class SirenImage(SirenRepresentation):
     """A SIREN over the plane: an image without a resolution. Its sizes are those of DDRep, section 4.1.
 
     size: (height, width) of the view that is sampled. embedding: values of the sinusoidal embedding, an even number;
@@ -61,6 +67,35 @@ class SirenImage(Sirened):
     bandwidth: Positive = 10.0
     seed: Seed = 0
     pixels: ClassVar[int] = 1024
+
+    name = "siren-image"
+    title = "SIREN Image"
+    sentence = "An image without a resolution: a small network from places to colours, decoded later at any size."
+    command = "image"
+    guidance = 3.0
+    example = "a blue fish"
+    side = "size"
+    closed = False, False
+    opaque = False
+
+    @classmethod
+    def settings(cls) -> tuple[Setting, ...]:
+        what = "of the view that the model sees"
+        width = view_size("view_width", f"Width {what}", "width")
+        return width, view_size("view_height", f"Height {what}", "height"), *cls.network_settings()
+
+    @classmethod
+    def suited(cls, model: Model, **settings: Any) -> SirenImage:
+        height, width = (signal_size(model, settings.get(f"view_{side}", 0)) for side in ("height", "width"))
+        return cls(model.channels, (height, width), **network(settings))
+
+    def recipe(self, model: Model, views: int, seed: int, **settings: Any) -> Recipe:
+        only = FixedViews(None, (1, self.channels, *self.size))
+        return Recipe(self, only, Muon(hidden=self.hidden), noise_range(model, 0.03), 1.0)
+
+    @property
+    def aspect(self) -> float:
+        return self.size[1] / self.size[0]
 
     def at(self, params: Params, places: Tensor) -> Tensor:
         """Values (..., C) at places (..., 2) as `pixel_centres` has them."""

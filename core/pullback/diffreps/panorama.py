@@ -10,25 +10,42 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import torch
 from msgspec import Meta
 from torch import Generator, Tensor
 
-from ..fields.siren import Sirened, fourier, gaussian_frequencies
+from ..fields.siren import fourier, gaussian_frequencies
 from ..geometry.cameras import rays
 from ..geometry.sphere import Headings, equirectangular
-from ..noise import Crops
+from ..noise import CanvasViews, Crops
+from ..representation import Crop, Recipe, Setting, noise_range
 from ..schema import Count, Depth, Positive, Seed, Size
-from ..solvers import Residual
-from ..types import Params
-from .image import Crop
+from ..solvers import Muon, Residual
+from ..types import Model, Params
+from ..viewpoints import SPHERE_FOV, outward_views
+from .siren import SirenRepresentation, network, signal_size, view_size
 from .subsets import random_pixels
+
+AROUND = 8
+"""Views of a cylinder's turn, side by side."""
+
+
+class Panorama(SirenRepresentation):
+    """Base of the two: what the command `panorama` samples."""
+
+    command = "panorama"
+    option = "projection"
+    views = 12
+    example = "mountains at sunset"
+    pixels_wide = 4096
+    opaque: ClassVar[bool] = True
+    closed: ClassVar[tuple[bool, bool]] = (False, True)
 
 
 @dataclass(frozen=True)
-class SirenCylinder(Sirened):
+class SirenCylinder(Panorama):
     """A strip of 360 degrees: (turn / height) : 1. Its views are `Crops` of `height` columns.
 
     pixels: random pixels per field pass of a fit.
@@ -44,9 +61,33 @@ class SirenCylinder(Sirened):
     pixels: Annotated[int, Meta(ge=1, le=1 << 18)] = 8192
     seed: Seed = 0
 
+    name = "siren-cylinder"
+    title = "SIREN Panorama"
+    sentence = "A strip all around, 8 times as wide as high, whose left edge is its right edge."
+    choice = "cylinder"
+
     def __post_init__(self) -> None:
         if self.turn < self.height:
             raise ValueError(f"a turn of {self.turn} columns is less than one view of {self.height}: it must be more")
+
+    @classmethod
+    def settings(cls) -> tuple[Setting, ...]:
+        return view_size("view_size", "Side of one view that the model sees"), *cls.network_settings()
+
+    @classmethod
+    def suited(cls, model: Model, **settings: Any) -> SirenCylinder:
+        size = signal_size(model, settings.get("view_size", 0))
+        return cls(model.channels, size, AROUND * size, **network(settings))
+
+    def recipe(self, model: Model, views: int, seed: int, **settings: Any) -> Recipe:
+        # Every step sees all of the canvas: what no view sees misses a noise level.
+        enough = max(-(-self.turn // self.height), views)
+        canvas = CanvasViews(self.channels, self.height, self.turn, enough)
+        return Recipe(self, canvas, _solver(self), noise_range(model, 0.05), 0.5, self.fit)
+
+    @property
+    def aspect(self) -> float:
+        return self.turn // self.height
 
     def frequencies(self) -> Tensor:
         """(embedding / 2, 2): whole numbers of waves per turn, times 2 pi, and radians per unit of height [-1, 1]."""
@@ -86,7 +127,7 @@ class SirenCylinder(Sirened):
 
 
 @dataclass(frozen=True)
-class SirenSphere(Sirened):
+class SirenSphere(Panorama):
     """A picture in all directions. Its views are `Headings`, size x size. pixels: as in `SirenCylinder`."""
 
     channels: Count = 4
@@ -97,6 +138,26 @@ class SirenSphere(Sirened):
     bandwidth: Positive = 16.0
     pixels: Annotated[int, Meta(ge=1, le=1 << 18)] = 8192
     seed: Seed = 0
+
+    name = "siren-sphere"
+    title = "SIREN Panorama"
+    sentence = "A picture all around that closes by construction: its left edge is its right edge."
+    choice = "sphere"
+    aspect = 2.0
+
+    @classmethod
+    def settings(cls) -> tuple[Setting, ...]:
+        fov = Setting("fov", math.degrees(SPHERE_FOV), "Vertical angle of one view.", 20.0, 120.0, 1.0, "degrees")
+        return view_size("view_size", "Side of one view that the model sees"), fov, *cls.network_settings()
+
+    @classmethod
+    def suited(cls, model: Model, **settings: Any) -> SirenSphere:
+        return cls(model.channels, signal_size(model, settings.get("view_size", 0)), **network(settings))
+
+    def recipe(self, model: Model, views: int, seed: int, **settings: Any) -> Recipe:
+        fov = math.radians(settings["fov"]) if "fov" in settings else SPHERE_FOV
+        some, everywhere = outward_views((self.channels, self.size), views, fov)
+        return Recipe(self, some, _solver(self), noise_range(model, 0.05), 0.5, self.fit, everywhere)
 
     def at(self, params: Params, directions: Tensor) -> Tensor:
         """Values (..., C) in unit directions (..., 3)."""
@@ -117,3 +178,7 @@ class SirenSphere(Sirened):
     def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
         """(1, C, h, w) of the equirectangular picture at any size, or a part of it."""
         return self.at(params, equirectangular(height, width, crop)).permute(2, 0, 1)[None]
+
+
+def _solver(diffrep: Panorama) -> Muon:
+    return Muon(6, 80, hidden=diffrep.hidden)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +18,15 @@ from msgspec import Meta
 from torch import Generator, Tensor
 
 from ..fields.voxels import Voxels, trilinear
-from ..geometry.cameras import Cameras, rays
+from ..geometry.cameras import DISTANCE, FOV, Cameras, rays
 from ..render.march import BOUND, samples, weights
 from ..render.occupancy import inside, occupied
+from ..representation import Crop, Recipe, Representation, Setting, noise_range, of_field
 from ..schema import Count, Size
-from ..solvers import Residual
-from ..types import Params
+from ..solvers import Adam, Residual
+from ..types import Model, Params
+from ..viewpoints import ELEVATIONS, orbiting_views
+from .siren import signal_size, view_size
 from .subsets import chosen
 
 KINDS = ("rgba", "rgb", "latent")
@@ -38,8 +41,37 @@ UNSEEN = 1e-3
 Elevation = Annotated[float, Meta(ge=-90, le=90)]
 
 
+class Object(Representation):
+    """Base of what the command `generate` samples: things seen through cameras all around."""
+
+    command = "generate"
+    noun = "object"
+    views = 8
+
+    @classmethod
+    def camera_settings(cls) -> tuple[Setting, ...]:
+        """Where the cameras of a run are."""
+        (low, high), known = ELEVATIONS, "what the model knows objects from"
+        return (
+            Setting("lowest", low, "Lowest elevation of the cameras.", -89.0, 89.0, 1.0, "degrees", unset=known),
+            Setting("highest", high, "Highest elevation of the cameras.", -89.0, 89.0, 1.0, "degrees", unset=known),
+            Setting("distance", DISTANCE, "Distance of the cameras from the middle; the object lives within 1 of it.",
+                    1.5, 20.0, 0.1),
+            Setting("fov", math.degrees(FOV), "Vertical angle of the cameras.", 5.0, 120.0, 1.0, "degrees"),
+        )  # fmt: skip
+
+    @staticmethod
+    def elevations_of(model: Model, settings: dict[str, Any]) -> tuple[float, float]:
+        """Lowest and highest elevation of the cameras: the settings', or those from which the model knows objects."""
+        low, high = model.elevations
+        low, high = settings.get("lowest", low), settings.get("highest", high)
+        if low >= high:
+            raise ValueError(f"the lowest elevation ({low:g}) must be below the highest ({high:g}): change one of them")
+        return low, high
+
+
 @dataclass(frozen=True)
-class VoxelRadiance:
+class VoxelRadiance(Object):
     """A voxel radiance field and how it is rendered.
 
     size: pixels of a training view. steps: pieces per ray. rays: random rays per field pass of a fit.
@@ -60,6 +92,11 @@ class VoxelRadiance:
     lost: Annotated[float, Meta(gt=0, lt=1)] = 1 / 256
     elevations: tuple[Elevation, Elevation] = (-90.0, 90.0)
 
+    name = "voxel-radiance"
+    title = "Voxel NeRF"
+    sentence = "A 3D object made of density and colour, seen through cameras that move around it."
+    choice = "voxels"
+
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"the kind of radiance field is {self.kind!r}; it must be one of {', '.join(KINDS)}")
@@ -71,6 +108,31 @@ class VoxelRadiance:
                 f"a {self.kind} field of {self.channels} channels needs {wanted} features per voxel, not {self.voxels.features}"
             )
 
+    @classmethod
+    def task(cls) -> str:
+        return cls.command  # as runs of the only representation of objects were called
+
+    @classmethod
+    def settings(cls) -> tuple[Setting, ...]:
+        help = "Grid points along each side of the cube."
+        grid = of_field(Voxels, "resolution", help, "grid", step=8, node="resolution")
+        return grid, view_size("view_size", "Side of one view that the model sees"), *cls.camera_settings()
+
+    @classmethod
+    def suited(cls, model: Model, **settings: Any) -> VoxelRadiance:
+        kind = signal_kind(model)
+        own = {"resolution": settings["grid"]} if "grid" in settings else {}
+        voxels = Voxels(features=model.channels - (kind == "rgba"), **own)
+        size = signal_size(model, settings.get("view_size", 0))
+        return cls(kind, model.channels, size, voxels=voxels, elevations=cls.elevations_of(model, settings))
+
+    def recipe(self, model: Model, views: int, seed: int, **settings: Any) -> Recipe:
+        distance, fov = settings.get("distance", DISTANCE), math.radians(settings.get("fov", math.degrees(FOV)))
+        some, more = orbiting_views((self.channels, self.size), views, seed, self.elevations, distance, fov)
+        rates = {"density": 0.15, "features": 0.08, "background": 0.01}
+        solver = Adam(20, 60, rates, betas=(0.9, 0.95), last_rate=0.25)
+        return Recipe(self, some, solver, noise_range(model, 0.05), 1.0, self.fit, more)
+
     def init(self, generator: Generator) -> Params:
         """The field's start; a background of zeros where the kind has one."""
         params = self.voxels.init(generator)
@@ -80,15 +142,15 @@ class VoxelRadiance:
 
     def __call__(self, params: Params, cameras: Cameras) -> Tensor:
         """Views (B, C, size, size) of the whole field, differentiable in params."""
-        return self.picture(params, cameras, self.size, self.size)
+        return self.through(params, cameras, self.size, self.size)
 
-    def picture(
+    def through(
         self,
         params: Params,
         cameras: Cameras,
         height: int,
         width: int,
-        crop: tuple[int, int, int, int] | None = None,
+        crop: Crop | None = None,
         tick: Callable[[], None] = lambda: None,
     ) -> Tensor:
         """Pictures (B, C, h, w) of any size, or of a part (top, left, h, w) of it; bounded memory without gradient.
@@ -209,6 +271,11 @@ class VoxelRadiance:
         v = torch.atan2(d[:, 1], d[:, 0]) / (2 * torch.pi) + 0.5
         at = (2 * torch.stack([u, v], -1) - 1).view(1, 1, -1, 2)
         return F.grid_sample(params["background"], at, padding_mode="border", align_corners=True)[0, :, 0].T
+
+
+def signal_kind(model: Model) -> str:
+    """Which of KINDS a model's signals are."""
+    return "rgba" if model.scale == 1 and model.channels == 4 else "rgb" if model.scale == 1 else "latent"
 
 
 def _chances(view: Tensor, weights: Tensor) -> Tensor:

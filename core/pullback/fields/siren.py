@@ -45,24 +45,6 @@ class Siren:
         return torch.nn.functional.linear(h, params["out"], params["bias"])
 
 
-class Sirened:
-    """What every diffrep made of one SIREN shares: its network, from four sizes, and its start at a zero picture."""
-
-    channels: int
-    width: int
-    depth: int
-    embedding: int
-
-    @property
-    def siren(self) -> Siren:
-        """The network that the sizes describe."""
-        return Siren(self.embedding, self.channels, self.width, self.depth)
-
-    def init(self, generator: Generator) -> Params:
-        """Random layers with a zero read-out."""
-        return self.siren.init(generator)
-
-
 def fourier(coordinates: Tensor, frequencies: Tensor) -> Tensor:
     """Sinusoidal embedding: coordinates (..., D), frequencies (F, D) in radians per unit -> (..., 2 F), in [-1, 1]."""
     phase = coordinates @ frequencies.T

@@ -13,17 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-
-def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Push the singular values of matrices (..., m, n) towards 1 by a quintic Newton-Schulz iteration."""
-    a, b, c = 3.4445, -4.7750, 2.0315
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
-    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+from ..solvers import orthogonalise
 
 
 class Muon(torch.optim.Optimizer):

@@ -86,6 +86,7 @@ class ToyboxModel:
     scale: int = 1
     sigma_min: float = 0.02
     sigma_max: float = 80.0
+    elevations: tuple[float, float] = (-75.0, 75.0)
 
     def denoiser(self, prompt: str, negative: str = "", guidance: float = 3.0) -> Denoiser:
         """D(x, sigma, view) for a prompt of toybox's words. ValueError where it knows none of them.

@@ -1,0 +1,73 @@
+"""What the representations share that are one SIREN over some coordinates: its sizes, its start, and its settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Generator
+
+from ..fields.siren import Siren
+from ..representation import Representation, Setting, of_field
+from ..types import Model, Params
+
+
+class SirenRepresentation(Representation):
+    """Base of the SIREN representations; their dataclasses give the sizes."""
+
+    channels: int
+    width: int
+    depth: int
+    embedding: int
+    bandwidth: float
+    seed: int
+
+    @property
+    def siren(self) -> Siren:
+        """The network that the sizes describe."""
+        return Siren(self.embedding, self.channels, self.width, self.depth)
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """The names of the hidden layers' weights, whose steps a solver may orthogonalise."""
+        return tuple(f"w{layer}" for layer in range(self.depth))
+
+    def init(self, generator: Generator) -> Params:
+        """Random layers with a zero read-out: a zero picture."""
+        return self.siren.init(generator)
+
+    @classmethod
+    def network_settings(cls) -> tuple[Setting, ...]:
+        """What users may set of the network."""
+        detail = (
+            "The finest detail that is easy to draw, in radians per half picture; latents of 1024-pixel models want 20."
+        )
+        return (
+            of_field(cls, "width", "Width of the network's layers.", "neurons", step=16),
+            of_field(cls, "depth", "How many sine layers the network has."),
+            of_field(cls, "bandwidth", detail, "detail", step=0.5),
+            of_field(cls, "seed", "Seed of the network's fixed frequencies.", "network_seed", node="seed"),
+        )
+
+
+FIELDS = {"neurons": "width", "depth": "depth", "detail": "bandwidth", "network_seed": "seed"}
+"""The dataclass's field of each of the network's settings."""
+
+
+def network(settings: dict[str, Any]) -> dict[str, Any]:
+    """The network's sizes among the settings, as the dataclass calls them."""
+    return {FIELDS[name]: value for name, value in settings.items() if name in FIELDS}
+
+
+def view_size(name: str, what: str, node: str = "") -> Setting:
+    """The setting of a view's side in picture pixels; see `Setting` for the node's name."""
+    unset = "what suits the model (64 for toybox, 512 for SD 1.5, 1024 for larger ones)"
+    return Setting(name, 0, f"{what} in pixels.", 0, 8192, 8, "pixels", unset=unset, node=node)
+
+
+def signal_size(model: Model, pixels: int) -> int:
+    """Picture pixels to signal pixels; 0 is the model's own size. ValueError where they do not divide."""
+    if pixels % model.scale:
+        raise ValueError(
+            f"a size of {pixels} is not a multiple of {model.scale}, this model's pixels per latent: round it"
+        )
+    return pixels // model.scale or model.size

@@ -1,0 +1,96 @@
+"""Tiles: a SIREN on the torus, a picture that repeats without a seam in both directions.
+
+The frequencies of the embedding are whole numbers of waves per tile, so that value and all derivatives at one edge are
+those at the other. A step sees the tile moved by a random part of itself, and the noise moves along, so that no seam is
+ever in the same place and the model draws none. Ours; the shifts are those of "tiled diffusion" in pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from ..fields.siren import fourier, gaussian_frequencies
+from ..noise import Shift, TorusViews
+from ..representation import Crop, Recipe, Setting, noise_range
+from ..schema import Count, Depth, Positive, Seed, Size
+from ..solvers import Muon, Residual
+from ..types import Model, Params
+from .siren import SirenRepresentation, network, signal_size, view_size
+from .subsets import random_pixels
+
+
+@dataclass(frozen=True)
+class SirenTile(SirenRepresentation):
+    """A square picture (size x size for the model) whose opposite edges are one. Its views are `Shift`s.
+
+    pixels: random pixels per field pass of a fit.
+    """
+
+    channels: Count = 4
+    size: Size = 64
+    width: Count = 256
+    depth: Depth = 3
+    embedding: Count = 128
+    bandwidth: Positive = 10.0
+    pixels: Count = 4096
+    seed: Seed = 0
+
+    name = "siren-tile"
+    title = "SIREN Tile"
+    sentence = "A material that repeats without a seam, at any size: its edges are its opposite edges."
+    command = "tile"
+    noun = "tile"
+    example = "clouds at noon"
+    side = "size"
+    aspect = 1.0
+    closed = True, True
+    opaque = True
+
+    @classmethod
+    def settings(cls) -> tuple[Setting, ...]:
+        return view_size("view_size", "Side of the tile as the model sees it"), *cls.network_settings()
+
+    @classmethod
+    def suited(cls, model: Model, **settings: Any) -> SirenTile:
+        return cls(model.channels, signal_size(model, settings.get("view_size", 0)), **network(settings))
+
+    def recipe(self, model: Model, views: int, seed: int, **settings: Any) -> Recipe:
+        torus = TorusViews(self.channels, self.size)
+        solver = Muon(hidden=self.hidden)
+        return Recipe(self, torus, solver, noise_range(model, 0.03), 0.5, self.fit)
+
+    def frequencies(self) -> Tensor:
+        """(embedding / 2, 2): whole numbers of waves per tile, times 2 pi."""
+        waves = gaussian_frequencies(self.embedding // 2, 2, self.bandwidth, self.seed)
+        return 2 * math.pi * torch.round(waves / math.pi)
+
+    def at(self, params: Params, places: Tensor) -> Tensor:
+        """Values (..., C) at places (..., 2) in tiles: x to the right, y downwards, whole numbers are corners."""
+        return self.siren(params, math.sqrt(2) * fourier(torch.remainder(places, 1.0), self.frequencies()))
+
+    def __call__(self, params: Params, view: Shift) -> Tensor:
+        """The tile (1, C, size, size), moved."""
+        return self.at(params, self._places(view)).permute(0, 3, 1, 2)
+
+    def fit(
+        self, params: Params, view: Shift, target: Tensor, generator: Generator, weights: Tensor | None = None
+    ) -> Residual:
+        """Compare with a target (1, C, size, size) in random pixels."""
+        return random_pixels(self.at, self._places(view), target, self.pixels, generator, weights)
+
+    def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
+        """(1, C, h, w) of one tile at any size, or of a part of the plane that it fills."""
+        top, left, h, w = crop or (0, 0, height, width)
+        y, x = (torch.arange(top, top + h) + 0.5) / height, (torch.arange(left, left + w) + 0.5) / width
+        grid = torch.meshgrid(y, x, indexing="ij")
+        return self.at(params, torch.stack([grid[1], grid[0]], -1)).permute(2, 0, 1)[None]
+
+    def _places(self, view: Shift) -> Tensor:
+        line = torch.arange(self.size) + 0.5
+        grid = torch.meshgrid(line + view.rows, line + view.columns, indexing="ij")
+        return torch.stack([grid[1], grid[0]], -1)[None] / self.size

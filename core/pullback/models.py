@@ -1,0 +1,45 @@
+"""Models: a pretrained model by its name, and the device that it runs on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from .adapters import diffusers
+from .generative.toybox.model import ToyboxModel
+from .types import Model
+
+AUTO = ("cuda", "mps")
+"""The devices that "auto" looks for, before it takes the processor."""
+
+
+def load_model(name: str = "toybox", device: str = "cpu") -> Model:
+    """A pretrained model.
+
+    Args:
+        name: "toybox", or the path of a diffusers folder or of a .safetensors checkpoint.
+        device: where it runs, and with it everything that is sampled from it; "auto" takes CUDA, then MPS, then the
+            processor.
+
+    Raises:
+        ValueError: says what is missing.
+    """
+    if not name.strip():
+        raise ValueError("the model's name is empty: give toybox, a diffusers folder or a .safetensors checkpoint")
+    if device == "auto":
+        device = next((each for each in AUTO if _available(each)), "cpu")
+    if device != "cpu" and not _available(device):
+        raise ValueError(f"the device {device!r} is not available here; use cpu")
+    if name == "toybox":
+        return ToyboxModel(device=device)
+    return diffusers.load(
+        Path(name), device=device, dtype=torch.float16 if device.startswith("cuda") else torch.float32
+    )
+
+
+def _available(device: str) -> bool:
+    try:
+        return torch.ones(1, device=device).item() == 1
+    except (RuntimeError, AssertionError, NotImplementedError):
+        return False

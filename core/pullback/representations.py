@@ -1,0 +1,78 @@
+"""Representations: all that there are, ours and other people's, by name.
+
+A package adds one through the entry point `pullback.representations`, whose value is its class:
+
+    [project.entry-points."pullback.representations"]
+    my-field = "my_package:MyField"
+
+It is then in the command line, the worker, ComfyUI and Blender. One that cannot be loaded is left out with a warning that
+names its package, and breaks nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from importlib.metadata import EntryPoint, entry_points
+
+from .diffreps.image import SirenImage
+from .diffreps.panorama import SirenCylinder, SirenSphere
+from .diffreps.radiance import VoxelRadiance
+from .diffreps.tile import SirenTile
+from .representation import Representation
+
+GROUP = "pullback.representations"
+DECLARED = ("name", "title", "sentence", "command", "settings", "suited", "recipe", "init", "__call__")
+BUILT_IN: tuple[type[Representation], ...] = (VoxelRadiance, SirenImage, SirenSphere, SirenCylinder, SirenTile)
+
+
+@functools.cache
+def representations() -> dict[str, type[Representation]]:
+    """All representations by their names, ours first."""
+    found = {each.name: each for each in BUILT_IN}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        try:
+            found.setdefault(entry.name, _loaded(entry))
+        except Exception as error:  # noqa: BLE001  another package's mistake must not take ours along
+            warnings.warn(f"the representation {entry.name} of {entry.value} is left out: {error}", stacklevel=2)
+    return found
+
+
+def _loaded(entry: EntryPoint) -> type[Representation]:
+    kind = entry.load()
+    missing = [each for each in DECLARED if not hasattr(kind, each)]
+    if missing:
+        raise TypeError(
+            f"it does not declare its {', '.join(missing)}; pullback.representation says what is to be declared"
+        )
+    if kind.name != entry.name:
+        raise TypeError(f"it calls itself {kind.name!r}")
+    return kind
+
+
+def package_of(kind: type[Representation]) -> str:
+    """The package that a representation comes from, to be named where it is missing."""
+    if kind in BUILT_IN:  # under whatever name a host has imported us
+        return "pullback"
+    return kind.__module__.partition(".")[0]
+
+
+def of_command(command: str) -> list[type[Representation]]:
+    """The representations that a command samples, the usual one first."""
+    return [each for each in representations().values() if each.command == command]
+
+
+def commands() -> list[str]:
+    """The commands that sample, each once."""
+    return list(dict.fromkeys(each.command for each in representations().values()))
+
+
+def chosen(command: str, choice: str) -> type[Representation]:
+    """The representation of a command by its choice, the usual one for "". ValueError names those there are."""
+    kinds = of_command(command)
+    for each in kinds:
+        if choice in ("", each.choice):
+            return each
+    names = [each.choice for each in kinds]
+    words = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else "left out"
+    raise ValueError(f"the {kinds[0].option} is {choice!r:.60}; it must be {words}")
