@@ -55,8 +55,8 @@ TOP = 80.0
 SPHERE_FOV = math.radians(65.0)
 CELLS = 6
 """Cells of a world's noise to a pixel in the middle of a view; those at its corners are 2.4 times smaller."""
-MARGIN = 8
-"""Latents around a tile that are decoded with it, and in which it fades into its neighbours."""
+MARGIN, FADE = 8, 6
+"""Latents around a tile that are decoded with it, and those of them in which it fades into its neighbours."""
 
 
 @dataclass(frozen=True)
@@ -452,7 +452,7 @@ class _Tiles:
     @property
     def reach(self) -> int:
         """Latents beyond its own that a tile fades over, as many within: no three tiles meet."""
-        return min(MARGIN, self.length // self.count // 2)
+        return min(FADE, self.length // self.count // 2)
 
     def span(self, i: int) -> tuple[int, int]:
         """The latents that a tile is decoded from, its margins with them."""
