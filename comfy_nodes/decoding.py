@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from . import schema
-from .signals import decoder
+from .signals import Signal, decoder
 from .sockets import FieldValue, angles, camera_of, nearness, to_image, to_mask
 
 
@@ -51,7 +51,8 @@ class ResolutionFreeDecode(io.ComfyNode):
         cls, field: FieldValue, width: int, height: int, left: int, top: int, crop_width: int, crop_height: int,
         tile: int, vae: Any = None,
     ) -> io.NodeOutput:  # fmt: skip
-        return io.NodeOutput(*whole(field, vae, width, height, (left, top, crop_width, crop_height), tile))
+        signal = decoder(field.sampled(), vae)
+        return io.NodeOutput(*whole(field, signal, width, height, (left, top, crop_width, crop_height), tile))
 
 
 class RenderFieldViews(io.ComfyNode):
@@ -97,7 +98,7 @@ class RenderFieldViews(io.ComfyNode):
 
 def whole(
     field: FieldValue,
-    vae: Any,
+    signal: Signal,
     width: int,
     height: int,
     crop: tuple[int, int, int, int] = (0, 0, 0, 0),
@@ -106,7 +107,7 @@ def whole(
     """IMAGE and MASK of a field at width x height (0: in proportion), or of its part (left, top, width, height)."""
     from ..core.pullback import tasks
 
-    core, model = _flat(field), decoder(field.sampled(), vae)
+    core = _flat(field)
     height = height or max(1, round(width / _proportion(core)))
     left, top, w, h = crop
     w, h = w or width - left, h or height - top
@@ -117,7 +118,7 @@ def whole(
         )
     bar = comfy.utils.ProgressBar(h)
     image, mask, row = torch.empty(1, h, w, 3), torch.ones(1, h, w), 0
-    for band in tasks.bands(core, height, width, model, (top, left, h, w), tile):
+    for band in tasks.bands(core, height, width, signal, (top, left, h, w), tile):
         tick()
         rows = slice(row, row + band.shape[1])
         image[:, rows], mask[:, rows] = to_image(band[None]), to_mask(band[None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import folder_paths
 from comfy_api.latest import io
@@ -24,7 +25,7 @@ class SaveField(io.ComfyNode):
             category=schema.CATEGORY,
             description="Writes a field as .safetensors into the output folder; pullback's other doors read the same file.",
             inputs=[
-                schema.field("A sampled field."),
+                schema.field("A sampled field.", lazy=True),
                 savers.prefix("fields/pullback"),
             ],
             outputs=[io.String.Output(display_name="path", tooltip="The file within the output folder.")],
@@ -47,6 +48,11 @@ class SaveField(io.ComfyNode):
     def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
         """Says in one sentence what is wrong with the name before anything is sampled."""
         return savers.refusal(filename_prefix)
+
+    @classmethod
+    def check_lazy_status(cls, filename_prefix: str, **_: Any) -> list[str]:
+        """Asks for the field once the name is known to be good."""
+        return savers.awaited(filename_prefix, "field")
 
 
 class LoadField(io.ComfyNode):

@@ -135,7 +135,7 @@ class SaveTexturedGlb(io.ComfyNode):
             category=schema.CATEGORY,
             description="Writes a mesh with its texture as GLB into the output folder; connect the path to Preview 3D.",
             inputs=[
-                io.Mesh.Input("mesh", tooltip="A mesh with uv and texture; without them it is written in plain grey. "
+                io.Mesh.Input("mesh", lazy=True, tooltip="A mesh with uv and texture; without them it is written in plain grey. "
                               "Of several, each becomes a file."),
                 savers.prefix("3d/pullback"),
             ],
@@ -156,6 +156,11 @@ class SaveTexturedGlb(io.ComfyNode):
     def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
         """Says in one sentence what is wrong with the name before anything is sampled."""
         return savers.refusal(filename_prefix)
+
+    @classmethod
+    def check_lazy_status(cls, filename_prefix: str, **_: Any) -> list[str]:
+        """Asks for the mesh once the name is known to be good."""
+        return savers.awaited(filename_prefix, "mesh")
 
 
 GREY = np.full((8, 8, 3), 200, np.uint8)

@@ -239,6 +239,14 @@ def test_the_lint_finds_what_is_wrong(node, name, value, says):
     assert says in found
 
 
+def test_the_lint_lets_a_saved_graph_be_older_than_an_optional_widget():
+    inputs = [{"name": name, "type": "INT", "optional": optional} for name, optional in (("a", False), ("b", True))]
+    info = {"PullbackX": {"inputs": inputs, "outputs": []}}
+    graph = lambda values: {"nodes": [{"id": 1, "type": "PullbackX", "widgets_values": values}], "links": []}
+    assert [comfy_lint.problems(graph(values), info) for values in ([1, 2], [1])] == [[], []]
+    assert comfy_lint.problems(graph([]), info) and comfy_lint.problems(graph([1, 2, 3]), info)
+
+
 def test_a_changed_schema_is_told_from_a_longer_one():
     longer = json.loads(json.dumps(INFO))
     longer["PullbackSaveField"]["inputs"].append({"name": "new", "type": "INT", "optional": True})
