@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
 from typing import Any
 
 import comfy.conds
@@ -25,6 +26,7 @@ from ..core.pullback.generative.toybox.model import LEVEL, STILL, ToyboxModel, c
 from ..core.pullback.generative.toybox.network import ORBIT, PALETTE, SIGMA_DATA
 from ..core.pullback.generative.toybox.network import Config as NetConfig
 from ..core.pullback.generative.toybox.network import encode as encoded
+from . import notes
 from .signals import CAMERA, UNSEEN, ToyboxFormat
 
 
@@ -154,9 +156,16 @@ class Tokenizer:
         pass
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_: Any) -> dict[str, Any]:
-        """{"toybox": [[(number, weight), ...]]}. ValueError where toybox knows none of the words; no words are fine."""
+        """{"toybox": [[(number, weight), ...]]}. Words that toybox does not know are said in the page.
+
+        ValueError where it knows none of them; no words are fine.
+        """
         if text.strip():
-            check(re.sub(r":\s*[\d.]+\)", ")", text), "the help page of Toybox Loader")
+            with warnings.catch_warnings(record=True) as unknown:
+                warnings.simplefilter("always")
+                check(re.sub(r":\s*[\d.]+\)", ")", text), "the help page of Toybox Loader")
+            for each in unknown:
+                notes.say(str(each.message))
         weighed = [(word, weight) for part, weight in _weights(text) for word in words.split(part)[0]]
         if len(weighed) > words.LENGTH - 1:
             words.encode(" ".join(word for word, _ in weighed))  # says that the prompt is too long

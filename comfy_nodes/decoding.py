@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from . import schema
-from .signals import decoder
+from .signals import Signal, decoder
 from .sockets import FieldValue, angles, camera_of, nearness, to_image, to_mask
 
 
@@ -51,7 +51,8 @@ class ResolutionFreeDecode(io.ComfyNode):
         cls, field: FieldValue, width: int, height: int, left: int, top: int, crop_width: int, crop_height: int,
         tile: int, vae: Any = None,
     ) -> io.NodeOutput:  # fmt: skip
-        return io.NodeOutput(*whole(field, vae, width, height, (left, top, crop_width, crop_height), tile))
+        signal = decoder(field.sampled(), vae)
+        return io.NodeOutput(*whole(field, signal, width, height, (left, top, crop_width, crop_height), tile))
 
 
 class RenderFieldViews(io.ComfyNode):
@@ -97,7 +98,7 @@ class RenderFieldViews(io.ComfyNode):
 
 def whole(
     field: FieldValue,
-    vae: Any,
+    signal: Signal,
     width: int,
     height: int,
     crop: tuple[int, int, int, int] = (0, 0, 0, 0),
@@ -106,8 +107,8 @@ def whole(
     """IMAGE and MASK of a field at width x height (0: in proportion), or of its part (left, top, width, height)."""
     from ..core.pullback import tasks
 
-    core, model = _flat(field), decoder(field.sampled(), vae)
-    height = height or max(1, round(width / _proportion(core)))
+    core = _flat(field)
+    height = height or max(1, round(width / core.diffrep.aspect))
     left, top, w, h = crop
     w, h = w or width - left, h or height - top
     if w < 1 or h < 1 or left + w > width or top + h > height:
@@ -117,7 +118,7 @@ def whole(
         )
     bar = comfy.utils.ProgressBar(h)
     image, mask, row = torch.empty(1, h, w, 3), torch.ones(1, h, w), 0
-    for band in tasks.bands(core, height, width, model, (top, left, h, w), tile):
+    for band in tasks.bands(core, height, width, signal, (top, left, h, w), tile):
         tick()
         rows = slice(row, row + band.shape[1])
         image[:, rows], mask[:, rows] = to_image(band[None]), to_mask(band[None])
@@ -128,25 +129,14 @@ def whole(
 
 def _flat(field: FieldValue) -> Any:
     """The sampled field, if it has a picture at every size."""
-    from ..core.pullback.diffreps.image import PixelGrid
-    from ..core.pullback.diffreps.radiance import VoxelRadiance
+    from ..core.pullback.representation import Flat, Solid
 
     core = field.sampled()
-    if isinstance(core.diffrep, PixelGrid):
-        raise ValueError("a pixel grid has one size only: use the sampler's image, or sample a SIREN Image instead")
-    if isinstance(core.diffrep, VoxelRadiance):
+    if isinstance(core.diffrep, Solid):
         raise ValueError("a Voxel NeRF is seen through cameras: use Render Field Views instead")
+    if not isinstance(core.diffrep, Flat):
+        raise ValueError("a pixel grid has one size only: use the sampler's image, or sample a SIREN Image instead")
     return core
-
-
-def _proportion(core: Any) -> float:
-    """Width over height."""
-    from ..core.pullback import tasks
-    from ..core.pullback.diffreps.image import SirenImage
-
-    if isinstance(core.diffrep, SirenImage):
-        return core.diffrep.size[1] / core.diffrep.size[0]
-    return tasks.aspect(core)
 
 
 def cameras(path: str, count: int, elevation: float, distance: float, fov: float, views: str, camera: Any) -> Any:

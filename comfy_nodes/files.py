@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import folder_paths
 from comfy_api.latest import io
@@ -24,7 +25,7 @@ class SaveField(io.ComfyNode):
             category=schema.CATEGORY,
             description="Writes a field as .safetensors into the output folder; pullback's other doors read the same file.",
             inputs=[
-                schema.field("A sampled field."),
+                schema.field("A sampled field.", lazy=True),
                 savers.prefix("fields/pullback"),
             ],
             outputs=[io.String.Output(display_name="path", tooltip="The file within the output folder.")],
@@ -33,11 +34,10 @@ class SaveField(io.ComfyNode):
 
     @classmethod
     def execute(cls, field: FieldValue, filename_prefix: str) -> io.NodeOutput:
-        from ..core.pullback.diffreps.image import PixelGrid
         from ..core.pullback.storage import save_field
 
         core = field.sampled()
-        if isinstance(core.diffrep, PixelGrid):
+        if not hasattr(core.diffrep, "name"):
             raise ValueError("a pixel grid is an ordinary picture: save the sampler's image, or sample a SIREN Image")
         target = savers.target(filename_prefix, SUFFIX)
         save_field(target.path, core, savers.embedded(cls.hidden))
@@ -47,6 +47,11 @@ class SaveField(io.ComfyNode):
     def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
         """Says in one sentence what is wrong with the name before anything is sampled."""
         return savers.refusal(filename_prefix)
+
+    @classmethod
+    def check_lazy_status(cls, filename_prefix: str, **_: Any) -> list[str]:
+        """Asks for the field once the name is known to be good."""
+        return savers.awaited(filename_prefix, "field")
 
 
 class LoadField(io.ComfyNode):

@@ -8,28 +8,35 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
 import comfy.samplers
-import comfy.utils
 import torch
 from PIL import Image
 from torch import Generator, Tensor
 
+from .known import known
 from .ladder import Ladder, host_sigmas, ladder
+from .memory import fitting, planned
 from .plans import Plan, same_model, shape_of
-from .signals import CAMERA, Signal, signal_of
+from .progress import Progress
+from .signals import CAMERA, Signal, flat, framed, signal_of
 from .sockets import FieldValue, rough_colours, to_image
 
 
 class Denoiser:
-    """A guider in the midst of sampling as the core's D(x, sigma, view)."""
+    """A guider in the midst of sampling as the core's D(x, sigma, view).
 
-    def __init__(self, guider: Any, extra: dict[str, Any], ladder: Ladder, told: bool, sides: set[str], limit: int):
+    It is shown `limit` views at a time, and fewer where the device has no memory for so many; `looked` is told how many.
+    """
+
+    def __init__(self, guider: Any, extra: dict[str, Any], ladder: Ladder, told: bool, sides: set[str], limit: int,
+                 looked: Callable[[int], None] = lambda _: None):  # fmt: skip
         self.guider, self.extra, self.ladder, self.told, self.limit = guider, extra, ladder, told, limit
         self.sides, self.device = sides, guider.model_patcher.load_device
+        self.format, self.looked = guider.model_patcher.get_model_object("latent_format"), looked
 
     def __call__(self, x: Tensor, sigma: Tensor, view: Any) -> Tensor:
         """x0_hat (B, C, H, W) like x. `view` is a batch of views of the core, or None."""
@@ -38,9 +45,24 @@ class Denoiser:
         seen = x * float(self.ladder.alphas[index])
         clean = torch.empty_like(x)
         for side, part in self._parts(view, len(x)):
-            for some in part.split(self.limit):
-                clean[some] = self._evaluated(seen[some], self.ladder.host[index], _picked(view, some, len(x)), side)
+            while len(part):
+                size = self._size(seen[part])
+                some, rest = part[:size], part[size:]
+                try:
+                    clean[some] = self._evaluated(seen[some], self.ladder.host[index], _picked(view, some), side)
+                    self.looked(size)
+                except comfy.model_management.OOM_EXCEPTION:
+                    if size == 1:
+                        raise
+                    self.limit, rest = size // 2, part  # the estimate was too low
+                    comfy.model_management.soft_empty_cache()
+                part = rest
         return clean
+
+    def _size(self, x: Tensor) -> int:
+        """How many of the views are evaluated at once."""
+        x = framed(self.format, x[: self.limit])
+        return fitting(self.guider.model_patcher, self.guider.conds, x.shape)
 
     def _parts(self, view: Any, count: int) -> list[tuple[str, Tensor]]:
         """Which of `count` views are told the same: (side or "", their indices)."""
@@ -67,12 +89,12 @@ class Denoiser:
         try:
             with torch.inference_mode():
                 clean = self.guider(
-                    x.to(self.device), sigma.to(self.device).expand(len(x)), model_options=options,
+                    framed(self.format, x).to(self.device), sigma.to(self.device).expand(len(x)), model_options=options,
                     seed=self.extra.get("seed"),
                 )  # fmt: skip
         finally:
             self.guider.conds = conds
-        return clean.to(x).clone()  # a tensor of inference mode could take part in no derivative
+        return flat(clean).to(x).clone()  # a tensor of inference mode could take part in no derivative
 
 
 class Remembered:
@@ -91,17 +113,9 @@ class Remembered:
         return self.last[2]
 
 
-def _picked(view: Any, some: Tensor, count: int) -> Any:
+def _picked(view: Any, some: Tensor) -> Any:
     """A part of a batch of views."""
-    from ..core.pullback.geometry.cameras import Cameras
-    from ..core.pullback.geometry.sphere import Headings
-    from ..core.pullback.noise import Crops
-
-    if isinstance(view, Cameras):
-        return view[some]
-    if isinstance(view, Headings):
-        return Headings(view.cameras[some], view.pitch[some])
-    return Crops(view.column[some]) if isinstance(view, Crops) else view
+    return view[some] if hasattr(view, "__getitem__") else view
 
 
 def _key(side: str) -> str:
@@ -115,7 +129,10 @@ def tick() -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """What a job works with: the recipe, its renderer and the denoiser, a start, and where to report."""
+    """What a job works with: the recipe, its renderer and the denoiser, a start, and where to report.
+
+    known: the core's `Known` of a picture to start from, if there is one.
+    """
 
     recipe: Any
     denoise: Denoiser
@@ -124,7 +141,8 @@ class Run:
     store: Tensor | None
     random: Generator
     render: Remembered
-    show: Callable[[int, int, dict[str, Tensor]], None]
+    progress: Progress
+    known: Any = None
 
 
 @dataclass(frozen=True)
@@ -144,23 +162,39 @@ class Sampling:
 
         views = run.recipe.views
         recipe, settings, solver = self._pulled(run.recipe, len(run.ladder.sigmas) - 1)
+        denoise, params = run.denoise, run.params
+        run.progress.begin(_units(recipe, solver, settings.walk, run.known))
+        if run.known is not None:
+            params = run.known.drawn(params, recipe.solver, run.random, run.progress.tick)
+            denoise = run.known.keeping(denoise)
+            run.progress.ended(params)
         pull = Pull(
-            run.render, run.denoise, views, solver, run.ladder.sigmas, settings.walk, self.eta, recipe.gamma,
-            recipe.fit, recipe.last_views, tick,
+            run.render, denoise, views, solver, run.ladder.sigmas, settings.walk, self.eta, recipe.gamma,
+            recipe.fit, recipe.last_views, run.progress.tick,
         )  # fmt: skip
-        state = start(run.params, views, solver, run.random, run.store)
-        return pull(state, run.random, lambda done, total, now: run.show(done, total, now.params)).params
+        state = start(params, views, solver, run.random, run.store)
+        if run.known is not None:
+            state = run.known.carried(state, pull, run.random)
+        return pull(state, run.random, lambda _, __, now: run.progress.ended(now.params)).params
 
     def _pulled(self, recipe: Any, steps: int) -> tuple[Any, Any, Any]:
-        from ..core.pullback.diffreps.image import PixelGrid, SirenImage
-        from ..core.pullback.solvers import GaussNewton
         from ..core.pullback.tasks import Settings, solver_of
 
         settings = Settings("as conditioned", steps=steps, eta=self.eta, repaint=self.repaint, solver=self.solver)
-        if isinstance(recipe.diffrep, SirenImage) and self.solver != "adam":
-            recipe = replace(recipe, fit=None)  # the others want every pixel at every pass
-        exact = isinstance(recipe.diffrep, PixelGrid)  # linear, so one step of Gauss-Newton is the solution
-        return recipe, settings, GaussNewton() if exact else solver_of(recipe, settings)
+        if self.solver == "adam" and hasattr(recipe.diffrep, "brief"):
+            recipe = recipe.diffrep.brief(recipe)  # the other solvers want every pixel at every pass
+        return recipe, settings, solver_of(recipe, settings)
+
+
+def _units(recipe: Any, solver: Any, walk: list[tuple[int, int]], known: Any) -> list[int]:
+    """What there is to count in each move of a walk, and before it in the fit to a known picture."""
+    from ..core.pullback.known import STEPS
+
+    views, last = (shape_of(each)[0] for each in (recipe.views, recipe.last_views or recipe.views))
+    passes = getattr(solver, "steps", 12)  # of Gauss-Newton about so many
+    units = [views + passes if to > start else 0 for start, to in walk]
+    units[-1] = last + getattr(solver, "last_steps", 3 * passes)
+    return units if known is None else [STEPS, *units]
 
 
 @dataclass(frozen=True)
@@ -177,24 +211,25 @@ class Climbing:
     def __call__(self, run: Run) -> dict[str, Tensor]:
         from ..core.pullback.baselines import ascend
 
-        own = run.recipe.adam.lr
+        own = run.recipe.solver.lr
         rates = {k: self.rate * (own if isinstance(own, float) else own[k]) for k in run.params}
         sigmas = run.ladder.sigmas[run.ladder.sigmas > 0]
+        run.progress.begin([shape_of(run.recipe.views)[0]] * self.iterations)
         return ascend(
             self.rule, run.recipe.diffrep, run.denoise, run.recipe.views, run.params, sigmas, self.iterations, rates,
-            run.random, run.show, tick,
+            run.random, lambda _, __, params: run.progress.ended(params), tick,
         )  # fmt: skip
 
 
 class FieldSampler(comfy.samplers.Sampler):
-    """A job as a ComfyUI sampler. Its samples are the field's canonical views; the field is left in `params`."""
+    """A job as a ComfyUI sampler. Its samples are the field's canonical views, as in `seen`; the field is in `params`."""
 
     def __init__(self, job: Any, recipe: Any, value: FieldValue, store: Tensor | None, seed: int, told: bool,
-                 sides: set[str], show: Callable[..., None]):  # fmt: skip
+                 sides: set[str], progress: Progress, render: Remembered, known: Any = None):  # fmt: skip
         self.job, self.recipe, self.value, self.store, self.seed = job, recipe, value, store, seed
-        self.told, self.sides, self.show = told, sides, show
-        self.render = Remembered(recipe.diffrep)
+        self.told, self.sides, self.progress, self.render, self.known = told, sides, progress, render, known
         self.params: dict[str, Tensor] = {}
+        self.seen = torch.empty(0)
 
     def sample(
         self, model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any, noise: Tensor,
@@ -203,82 +238,75 @@ class FieldSampler(comfy.samplers.Sampler):
         """Called by the guider; `noise` only says how large a batch may be."""
         from ..core.pullback.storage import generator
 
-        rungs = ladder(model_wrap.inner_model.model_sampling, sigmas, self.max_denoise(model_wrap, sigmas))
+        full = self.max_denoise(model_wrap, sigmas)
+        rungs = ladder(model_wrap.inner_model.model_sampling, sigmas, full)
+        given = self.known if not full or getattr(self.known, "mask", None) is not None else None
         with torch.inference_mode(False), torch.enable_grad():
-            denoise = Denoiser(model_wrap, extra_args, rungs, self.told, self.sides, len(noise))
+            limit, looked = len(noise), self.progress.add
+            denoise = Denoiser(model_wrap, extra_args, rungs, self.told, self.sides, limit, looked)
             random = generator((self.seed + self.value.plan.start) % (1 << 63))
             field = self.value.field
             params = {k: p.clone() for k, p in field.params.items()} if field else self.recipe.diffrep.init(random)
             store = None if self.store is None else self.store.float().clone() * rungs.excess
-            self.params = self.job(Run(self.recipe, denoise, rungs, params, store, random, self.render, self.show))
+            self.params = self.job(
+                Run(self.recipe, denoise, rungs, params, store, random, self.render, self.progress, given)
+            )
         with torch.no_grad():
-            return canonical(self.recipe.diffrep, self.params, self.render).to(noise.device)
+            self.seen = canonical(self.recipe.diffrep, self.params, self.render)
+        return framed(model_wrap.model_patcher.get_model_object("latent_format"), self.seen).to(noise.device)
 
 
 def canonical(diffrep: Any, params: dict[str, Tensor], render: Remembered) -> Tensor:
     """A field's signal in the views that say most: (B, C, h, w). render: the diffrep's."""
-    from ..core.pullback.diffreps.panorama import SirenCylinder, SirenSphere
-    from ..core.pullback.diffreps.radiance import VoxelRadiance
-    from ..core.pullback.geometry.cameras import turntable
-    from ..core.pullback.geometry.sphere import headings
-    from ..core.pullback.noise import Crops
-
-    quarters = torch.arange(4) * (torch.pi / 2)
-    if isinstance(diffrep, VoxelRadiance):
-        return torch.cat([diffrep(params, camera) for camera in map(turntable(4).__getitem__, _singles(4))])
-    if isinstance(diffrep, SirenSphere):
-        return diffrep(params, headings(-quarters, torch.zeros(4), torch.pi / 2))
-    if isinstance(diffrep, SirenCylinder):
-        return diffrep(params, Crops(torch.arange(0, diffrep.turn, diffrep.height)))
-    return render(params, None)
-
-
-def _singles(count: int) -> list[slice]:
-    return [slice(i, i + 1) for i in range(count)]
+    last = render.last  # what a step ended with, where that is all there is to see
+    if last is not None and last[0] is params and last[1] is None:
+        return last[2]
+    with torch.no_grad():
+        return diffrep.canonical(params)
 
 
 def glance(diffrep: Any, params: dict[str, Tensor], render: Remembered) -> Tensor:
     """A field's signal as one small picture (1, C, h, w), for previews."""
-    from ..core.pullback.diffreps.panorama import SirenCylinder, SirenSphere
-
-    if isinstance(diffrep, SirenSphere):
-        return diffrep.picture(params, diffrep.size, 2 * diffrep.size)
-    if isinstance(diffrep, SirenCylinder):
-        return diffrep.picture(params, diffrep.height, diffrep.turn)
-    return torch.cat(list(canonical(diffrep, params, render)), -1)[None]
+    seen = canonical(diffrep, params, render)
+    if hasattr(diffrep, "picture") and len(seen) > 1:
+        height = seen.shape[-2]
+        return diffrep.picture(params, height, round(height * diffrep.aspect))
+    return torch.cat(list(seen), -1)[None]
 
 
 def run(
     job: Any, noise: Any, guider: Any, sigmas: Tensor, value: FieldValue, views: int, told: bool, sides: dict[str, Any],
-    vae: Any,
+    vae: Any, latent_image: dict[str, Any] | None = None, mask: Tensor | None = None,
 ) -> tuple[FieldValue, dict[str, Tensor], Tensor]:  # fmt: skip
-    """Run a job on a field: the new field, its canonical views as LATENT, and as IMAGE."""
+    """Run a job on a field: the new field, its canonical views as LATENT, and as IMAGE.
+
+    latent_image: a picture to start from, unless the sigmas start at pure noise; mask: 1 where it is drawn anew.
+    """
     signal = signal_of(guider.model_patcher, vae)
     if value.field is not None:
         same_model(value.field, signal.name)
     recipe = value.plan.recipe(signal, views)
+    given = known(latent_image, mask, signal, recipe.diffrep)
     if len(sigmas) < 2:
         return _unsampled(value, recipe, signal)
     job.check(recipe, len(sigmas) - 1)
+    signal.check()
     guider = _sided(guider, sides)
     connected = {side for side, cond in sides.items() if cond is not None}
-    bar = comfy.utils.ProgressBar(1)
+    render = Remembered(recipe.diffrep)
 
-    def show(done: int, total: int, params: dict[str, Tensor]) -> None:
+    def picture(params: dict[str, Tensor]) -> Image.Image:
         with torch.no_grad():
-            bar.update_absolute(
-                done, total, ("JPEG", _preview(signal, glance(recipe.diffrep, params, sampler.render)), 512)
-            )
+            return _preview(signal, glance(recipe.diffrep, params, render))
 
     store = _store(noise, recipe.views)
-    sampler = FieldSampler(job, recipe, value, store, noise.seed, told, connected, show)
-    batch = torch.zeros(shape_of(recipe.views))
+    sampler = FieldSampler(job, recipe, value, store, noise.seed, told, connected, Progress(picture), render, given)
+    batch = framed(signal.format, torch.zeros(shape_of(recipe.views)))
+    batch = batch[: planned(guider.model_patcher, guider.original_conds, batch.shape)]
     seen = guider.sample(batch, torch.zeros_like(batch), sampler, sigmas, disable_pbar=True, seed=noise.seed)
     latents = {"samples": seen.to(comfy.model_management.intermediate_device())}
     field = _finished(recipe, sampler.params, value.plan, signal, noise.seed)
-    with torch.no_grad():
-        pictures = _pictures(signal, canonical(recipe.diffrep, sampler.params, sampler.render))
-    return FieldValue(value.plan, field), latents, to_image(pictures)
+    return FieldValue(value.plan, field), latents, to_image(_pictures(signal, sampler.seen))
 
 
 def _unsampled(value: FieldValue, recipe: Any, signal: Signal) -> tuple[FieldValue, dict[str, Tensor], Tensor]:
@@ -289,22 +317,30 @@ def _unsampled(value: FieldValue, recipe: Any, signal: Signal) -> tuple[FieldVal
         )
     with torch.no_grad():
         seen = canonical(recipe.diffrep, value.field.params, Remembered(recipe.diffrep))
-        return value, {"samples": seen}, to_image(_pictures(signal, seen))
+        return value, {"samples": signal.latents(seen)}, to_image(_pictures(signal, seen))
 
 
 def simple(
     model: Any, positive: Any, negative: Any, value: FieldValue, seed: int, steps: int, cfg: float,
-    sides: dict[str, Any], vae: Any,
+    sides: dict[str, Any], vae: Any, latent_image: dict[str, Any] | None = None, mask: Tensor | None = None,
+    denoise: float = 1.0,
 ) -> tuple[FieldValue, dict[str, Tensor], Tensor]:  # fmt: skip
-    """`run` with what KSampler takes, and with the core's own noise levels."""
+    """`run` with what KSampler takes, and with the core's own noise levels.
+
+    denoise: the part of the way, in ln sigma, that is gone; at 1 nothing is left of a picture that has no mask.
+    """
     from ..core.pullback.schedules import log_linear
 
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
     recipe = value.plan.recipe(signal_of(model, vae), 0)
-    sigmas = host_sigmas(model.get_model_object("model_sampling"), log_linear(steps, *recipe.sigma))
-    return run(Sampling(), Seeded(seed), guider, sigmas, value, 0, True, sides, vae)
+    low, high = recipe.sigma
+    sigmas = log_linear(steps, low, high**denoise * low ** (1 - denoise))
+    sigmas = host_sigmas(model.get_model_object("model_sampling"), sigmas)
+    if denoise == 1 and mask is None and latent_image is not None and "noise_mask" not in latent_image:
+        latent_image = None
+    return run(Sampling(), Seeded(seed), guider, sigmas, value, 0, True, sides, vae, latent_image, mask)
 
 
 @dataclass(frozen=True)
@@ -322,13 +358,11 @@ class Seeded:
 
 def _store(noise: Any, views: Any) -> Tensor | None:
     """The noise of views that come back, from the NOISE socket; fresh views draw theirs from its seed."""
-    from ..core.pullback.noise import CanvasViews, FixedViews
-
-    if isinstance(views, FixedViews):
-        return noise.generate_noise({"samples": torch.zeros(views.shape)})
-    if isinstance(views, CanvasViews):
-        return noise.generate_noise({"samples": torch.zeros(1, views.channels, views.height, views.width)})[0]
-    return None
+    like = getattr(views, "picture", None)
+    if like is None:
+        return None
+    made = noise.generate_noise({"samples": torch.zeros(1, *like) if len(like) == 3 else torch.zeros(like)})
+    return made.reshape(like)
 
 
 def _sided(guider: Any, sides: dict[str, Any]) -> Any:
@@ -352,6 +386,8 @@ def _pictures(signal: Signal, seen: Tensor) -> Tensor:
 
 def _rough(signal: Signal, seen: Tensor) -> Tensor:
     fmt = signal.format
+    unfolded = getattr(fmt, "latent_rgb_factors_reshape", None)  # where a latent holds several pixels
+    seen = unfolded(seen) if unfolded else seen
     return rough_colours(seen, fmt.latent_rgb_factors, getattr(fmt, "latent_rgb_factors_bias", None))
 
 

@@ -135,7 +135,7 @@ class SaveTexturedGlb(io.ComfyNode):
             category=schema.CATEGORY,
             description="Writes a mesh with its texture as GLB into the output folder; connect the path to Preview 3D.",
             inputs=[
-                io.Mesh.Input("mesh", tooltip="A mesh with uv and texture; without them it is written in plain grey. "
+                io.Mesh.Input("mesh", lazy=True, tooltip="A mesh with uv and texture; without them it is written in plain grey. "
                               "Of several, each becomes a file."),
                 savers.prefix("3d/pullback"),
             ],
@@ -156,6 +156,11 @@ class SaveTexturedGlb(io.ComfyNode):
     def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
         """Says in one sentence what is wrong with the name before anything is sampled."""
         return savers.refusal(filename_prefix)
+
+    @classmethod
+    def check_lazy_status(cls, filename_prefix: str, **_: Any) -> list[str]:
+        """Asks for the mesh once the name is known to be good."""
+        return savers.awaited(filename_prefix, "mesh")
 
 
 GREY = np.full((8, 8, 3), 200, np.uint8)
@@ -219,11 +224,11 @@ def _surface(mesh: Any, i: int) -> tuple[Any, np.ndarray | None]:
 
 def opacities(field: FieldValue, resolution: int) -> Tensor:
     """(1, R, R, R) in [0, 1], 0.5 on the surface, indexed z, y, x of glTF's axes in [-1, 1]."""
-    from ..core.pullback.diffreps.radiance import VoxelRadiance
     from ..core.pullback.mesh.surface import LEVEL
+    from ..core.pullback.representation import Solid
 
     core = field.sampled()
-    if not isinstance(core.diffrep, VoxelRadiance):
+    if not isinstance(core.diffrep, Solid):
         raise ValueError("this field has no volume: only a Voxel NeRF becomes voxels")
     line = (2 * torch.arange(resolution) + 1) / resolution - 1
     slabs = []

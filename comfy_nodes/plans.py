@@ -5,7 +5,6 @@ Sizes are in picture pixels; 0 stands for what suits the model. Angles are in de
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,97 +36,41 @@ class Pixels(Plan):
 
     def recipe(self, model: Any, views: int) -> Recipe:
         from ..core.pullback.diffreps.image import PixelGrid
+        from ..core.pullback.diffreps.siren import signal_size
         from ..core.pullback.noise import FixedViews
-        from ..core.pullback.tasks import Recipe, image_recipe
+        from ..core.pullback.tasks import recipe
 
-        shape = (1, model.channels, _signal(self.height, model), _signal(self.width, model))
-        like = image_recipe(model, _settings())
-        return Recipe(PixelGrid(shape), FixedViews(None, shape), like.adam, like.sigma, 1.0)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Image(Plan):
-    """A SIREN over the plane."""
-
-    width: int = 0
-    height: int = 0
-    neurons: int = 256
-    depth: int = 3
-    detail: float = 10.0
-    seed: int = 0
-
-    def recipe(self, model: Any, views: int) -> Recipe:
-        from ..core.pullback.diffreps.image import SirenImage
-        from ..core.pullback.noise import FixedViews
-        from ..core.pullback.tasks import BRIEF, image_recipe
-
-        size = _signal(self.height, model), _signal(self.width, model)
-        siren = SirenImage(
-            model.channels, size, self.neurons, self.depth, bandwidth=self.detail, seed=_small(self.seed)
-        )
-        only = FixedViews(None, (1, model.channels, *size))
-        # Beside a large model's step the fit should cost little, however large its latents are.
-        return replace(image_recipe(model, _settings()), diffrep=siren, views=only, adam=BRIEF, fit=siren.fit)
+        shape = (1, model.channels, signal_size(model, self.height), signal_size(model, self.width))
+        return replace(recipe("image", model, _settings()), diffrep=PixelGrid(shape), views=FixedViews(None, shape))
 
 
 @dataclass(frozen=True)
-class Panorama(Plan):
-    """A SIREN over the sphere or around a cylinder."""
+class Fresh(Plan):
+    """A representation of the core, by its name, with its own settings, the views that a step looks at, and a seed.
 
-    projection: str = "sphere"
-    view_size: int = 0
-    views: int = 12
-    fov: float = 65.0
-    neurons: int = 256
-    depth: int = 3
-    detail: float = 16.0
+    Settings that the representation does not have are left out: nodes of several have those of all.
+    """
+
+    name: str
+    settings: tuple[tuple[str, Any], ...] = ()
+    views: int = 0
     seed: int = 0
 
-    def recipe(self, model: Any, views: int) -> Recipe:
-        from ..core.pullback import tasks
+    @classmethod
+    def of(cls, name: str, views: int = 0, seed: int = 0, **settings: Any) -> Fresh:
+        """ValueError names a setting that is out of range."""
+        from ..core.pullback.representations import representations
 
-        count, sized = views or self.views, _Sized(model, _signal(self.view_size, model))
-        recipe = tasks.panorama_recipe(sized, _settings(count), self.projection)
-        own = {"width": self.neurons, "depth": self.depth, "bandwidth": self.detail, "seed": _small(self.seed)}
-        diffrep: Any = replace(recipe.diffrep, **own)
-        recipe = replace(recipe, diffrep=diffrep, fit=diffrep.fit)
-        if self.projection == "cylinder":
-            return recipe
-        some, every = tasks.outward_views(sized, count, math.radians(self.fov))
-        return replace(recipe, views=some, last_views=every)
-
-
-@dataclass(frozen=True)
-class Nerf(Plan):
-    """A voxel radiance field among cameras."""
-
-    resolution: int = 48
-    view_size: int = 0
-    views: int = 8
-    lowest: float = -15.0
-    highest: float = 60.0
-    distance: float = 3.2
-    fov: float = 40.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.lowest >= self.highest:
-            raise ValueError(
-                f"the lowest elevation ({self.lowest:g}) must be below the highest ({self.highest:g}): change one of them"
-            )
+        known = {each.name: each for each in representations()[name].settings()}
+        mine = {key: known[key].check(value) for key, value in settings.items() if key in known}
+        return cls(name, tuple(mine.items()), views, seed)
 
     def recipe(self, model: Any, views: int) -> Recipe:
-        from ..core.pullback import tasks
+        from ..core.pullback.representations import representations
 
-        count, sized = views or self.views, _Sized(model, _signal(self.view_size, model))
-        recipe = tasks.object_recipe(sized, _settings(count))
-        elevations = self.lowest, self.highest
-        voxels = replace(recipe.diffrep.voxels, resolution=self.resolution)
-        diffrep: Any = replace(recipe.diffrep, voxels=voxels, elevations=elevations)
-        some, more = tasks.orbiting_views(
-            sized, count, _small(self.seed), elevations, self.distance, math.radians(self.fov)
-        )
-        return replace(recipe, diffrep=diffrep, fit=diffrep.fit, views=some, last_views=more)
+        kind, own = representations()[self.name], dict(self.settings)
+        diffrep = kind.suited(model, **own)
+        return diffrep.recipe(model, views or self.views or kind.views or 1, _small(self.seed), **own)
 
 
 @dataclass(frozen=True)
@@ -139,15 +82,7 @@ class Again(Plan):
     def recipe(self, model: Any, views: int) -> Recipe:
         diffrep: Any = self.field.diffrep
         same_model(self.field, model.name)
-        size = getattr(diffrep, "size", None) or diffrep.height
-        plans: dict[str, Plan] = {
-            "siren-image": Image(), "siren-sphere": Panorama(), "siren-cylinder": Panorama("cylinder"),
-            "voxel-radiance": Nerf(),
-        }  # fmt: skip
-        like = plans[self.field.kind].recipe(_Sized(model, size if isinstance(size, int) else size[0]), views)
-        if self.field.kind == "siren-image":
-            like = replace(like, views=replace(like.views, shape=(1, diffrep.channels, *diffrep.size)))  # type: ignore[type-var]
-        return replace(like, diffrep=diffrep, fit=diffrep.fit)
+        return diffrep.recipe(model, views or diffrep.views or 1, 0)
 
 
 def same_model(field: Field, name: str) -> None:
@@ -159,35 +94,15 @@ def same_model(field: Field, name: str) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Sized:
-    """A model whose views have another size, in signal pixels."""
-
-    model: Any
-    size: int
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-
 def shape_of(views: Any) -> tuple[int, int, int, int]:
     """(B, C, h, w) of what one step looks at."""
     return getattr(views, "shape", None) or (views.count, views.channels, views.height, views.height)
 
 
-def _signal(pixels: int, model: Any) -> int:
-    """Picture pixels to signal pixels; 0 is the model's own size."""
-    if pixels % model.scale:
-        raise ValueError(
-            f"a size of {pixels} is not a multiple of {model.scale}, this model's pixels per latent: round it"
-        )
-    return pixels // model.scale or model.size
-
-
-def _settings(views: int = 8) -> Any:
+def _settings() -> Any:
     from ..core.pullback.tasks import Settings
 
-    return Settings("as conditioned", views=views)
+    return Settings("as conditioned")
 
 
 def _small(seed: int) -> int:

@@ -1,27 +1,27 @@
-"""Representations: the nodes that describe a field before anything is sampled."""
+"""Representations: the nodes that describe a field before anything is sampled.
+
+All but the pixel grid are made from what the core's representations declare: a node for each title, with the settings of
+those that have it. Other packages' representations get theirs in the same way.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 
+from ..core.pullback.representation import Representation, Setting
+from ..core.pullback.representations import representations
 from . import plans, schema
 from .sockets import FieldValue
 
 AUTO = "0 takes what suits the model (64 for toybox, 512 for SD 1.5, 1024 for larger ones)."
+SEEDED = ("network_seed",)
+"""Settings that the node's seed stands for."""
 
 
 def _fresh() -> list[io.Output]:
     return [schema.FIELD.Output(display_name="field", tooltip="A fresh field, for a Field Sampler.")]
-
-
-def _siren(detail: float) -> list[io.Input]:
-    return [
-        io.Int.Input("neurons", default=256, min=16, max=2048, step=16, tooltip="Width of the network's layers."),
-        io.Int.Input("depth", default=3, min=1, max=8, tooltip="How many sine layers the network has."),
-        io.Float.Input("detail", default=detail, min=1.0, max=200.0, step=0.5,
-                       tooltip="The finest detail that is easy to draw, in radians per half picture. Latents of "
-                       "1024-pixel models want about 20."),
-    ]  # fmt: skip
 
 
 class PixelGrid(io.ComfyNode):
@@ -46,100 +46,79 @@ class PixelGrid(io.ComfyNode):
         return io.NodeOutput(FieldValue(plans.Pixels(width, height)))
 
 
-class SirenImage(io.ComfyNode):
-    """A SIREN over the plane."""
+def titled() -> dict[str, list[type[Representation]]]:
+    """The representations of each title, in order."""
+    groups: dict[str, list[type[Representation]]] = {}
+    for kind in representations().values():
+        groups.setdefault(kind.title, []).append(kind)
+    return groups
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
+
+def node_of(kinds: list[type[Representation]]) -> type[io.ComfyNode]:
+    """The node of the representations of one title, of which it offers the choice."""
+    first = kinds[0]
+    settings = {each.name: each for kind in kinds for each in kind.settings()}
+    title = "".join(word.capitalize() if word.isupper() or word == "NeRF" else word for word in first.title.split())
+
+    def define_schema(cls: Any) -> io.Schema:
         return io.Schema(
-            node_id="PullbackSirenImage",
-            display_name="SIREN Image",
+            node_id=f"Pullback{title}",
+            display_name=first.title,
             category=schema.CATEGORY,
-            description="An image without a resolution: a small network from places to colours, decoded later at any size.",
-            inputs=[
-                io.Int.Input("width", default=0, min=0, max=8192, step=8,
-                             tooltip=f"Width in pixels of the view that the model sees. {AUTO}"),
-                io.Int.Input("height", default=0, min=0, max=8192, step=8,
-                             tooltip=f"Height in pixels of the view that the model sees. {AUTO}"),
-                *_siren(10.0),
-                schema.seed("Seed of the network's random start."),
-            ],
+            description=first.sentence,
+            inputs=[*_choice(kinds), *_inputs(first, settings), schema.seed(_seed(first, settings))],
             outputs=_fresh(),
-        )  # fmt: skip
+        )
 
-    @classmethod
-    def execute(cls, width: int, height: int, neurons: int, depth: int, detail: float, seed: int) -> io.NodeOutput:
-        return io.NodeOutput(FieldValue(plans.Image(width, height, neurons, depth, detail, seed)))
+    def execute(cls: Any, seed: int, views: int = 0, **given: Any) -> io.NodeOutput:
+        chosen = given.pop(first.option, first.choice) if len(kinds) > 1 else first.choice
+        kind = next(each for each in kinds if each.choice == chosen)
+        own = {each.name: given[each.node or each.name] for each in settings.values() if each.name not in SEEDED}
+        seeded = {name: seed % (1 << 63) for name in SEEDED if name in settings}
+        return io.NodeOutput(FieldValue(plans.Fresh.of(kind.name, views, seed, **own, **seeded)))
 
-
-class SirenPanorama(io.ComfyNode):
-    """A SIREN in all directions."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="PullbackSirenPanorama",
-            display_name="SIREN Panorama",
-            category=schema.CATEGORY,
-            description="A picture all around that closes by construction: its left edge is its right edge.",
-            inputs=[
-                io.Combo.Input("projection", options=["sphere", "cylinder"], default="sphere",
-                               tooltip="sphere: every direction, 2:1 equirectangular. cylinder: a strip of 8:1."),
-                io.Int.Input("view_size", default=0, min=0, max=4096, step=8,
-                             tooltip=f"Side in pixels of one view that the model sees. {AUTO}"),
-                io.Int.Input("views", default=12, min=1, max=64, tooltip="Views that each sampling step looks at."),
-                io.Float.Input("fov", default=65.0, min=20.0, max=120.0, step=1.0,
-                               tooltip="Vertical angle of one view in degrees (sphere only)."),
-                *_siren(16.0),
-                schema.seed("Seed of the network's random start and of the views' directions."),
-            ],
-            outputs=_fresh(),
-        )  # fmt: skip
-
-    @classmethod
-    def execute(
-        cls, projection: str, view_size: int, views: int, fov: float, neurons: int, depth: int, detail: float, seed: int
-    ) -> io.NodeOutput:
-        plan = plans.Panorama(projection, view_size, views, fov, neurons, depth, detail, seed)
-        return io.NodeOutput(FieldValue(plan))
+    body = {"__doc__": first.sentence, "__module__": __name__}
+    methods = {"define_schema": classmethod(define_schema), "execute": classmethod(execute)}
+    return type(title, (io.ComfyNode,), body | methods)
 
 
-class VoxelNerf(io.ComfyNode):
-    """A voxel radiance field."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="PullbackVoxelNerf",
-            display_name="Voxel NeRF",
-            category=schema.CATEGORY,
-            description="A 3D object made of density and colour, seen through cameras that move around it.",
-            inputs=[
-                io.Int.Input("resolution", default=48, min=16, max=160, step=8,
-                             tooltip="Grid points along each side of the cube."),
-                io.Int.Input("view_size", default=0, min=0, max=2048, step=8,
-                             tooltip=f"Side in pixels of one view that the model sees. {AUTO}"),
-                io.Int.Input("views", default=8, min=1, max=64, tooltip="Cameras that each sampling step looks through."),
-                io.Float.Input("lowest", default=-15.0, min=-89.0, max=89.0, step=1.0,
-                               tooltip="Lowest elevation of the cameras in degrees."),
-                io.Float.Input("highest", default=60.0, min=-89.0, max=89.0, step=1.0,
-                               tooltip="Highest elevation of the cameras in degrees."),
-                io.Float.Input("distance", default=3.2, min=1.5, max=20.0, step=0.1,
-                               tooltip="Distance of the cameras from the middle; the object lives within 1 of it."),
-                io.Float.Input("fov", default=40.0, min=5.0, max=120.0, step=1.0,
-                               tooltip="Vertical angle of the cameras in degrees."),
-                schema.seed("Seed of the cameras' positions; it is added to the noise's."),
-            ],
-            outputs=_fresh(),
-        )  # fmt: skip
-
-    @classmethod
-    def execute(
-        cls, resolution: int, view_size: int, views: int, lowest: float, highest: float, distance: float, fov: float,
-        seed: int,
-    ) -> io.NodeOutput:  # fmt: skip
-        plan = plans.Nerf(resolution, view_size, views, lowest, highest, distance, fov, seed)
-        return io.NodeOutput(FieldValue(plan))
+def _choice(kinds: list[type[Representation]]) -> list[io.Input]:
+    if len(kinds) == 1:
+        return []
+    words = " ".join(f"{each.choice}: {each.means}." for each in kinds)
+    options = [each.choice for each in kinds]
+    return [io.Combo.Input(kinds[0].option, options=options, default=options[0], tooltip=words)]
 
 
-NODES: list[type[io.ComfyNode]] = [PixelGrid, SirenImage, SirenPanorama, VoxelNerf]
+def _inputs(kind: type[Representation], settings: dict[str, Setting]) -> list[io.Input]:
+    """The settings as inputs; how many views are looked at stands behind their size."""
+    made = []
+    for each in settings.values():
+        if each.name in SEEDED:
+            continue
+        made.append(_input(each))
+        if each.name == "view_size" and kind.views:
+            made.append(io.Int.Input("views", default=kind.views, min=1, max=64, tooltip=kind.looks))
+    return made
+
+
+def _input(setting: Setting) -> io.Input:
+    name, default = setting.node or setting.name, setting.default
+    tip = f"{setting.help} {AUTO}" if setting.default == 0 and setting.unset else setting.help
+    if isinstance(default, str):
+        return io.Combo.Input(name, options=list(setting.choices), default=default, tooltip=tip)
+    if isinstance(default, int):
+        low, high, step = (int(each) for each in (setting.low, setting.high, setting.step))
+        return io.Int.Input(name, default=default, min=low, max=high, step=step, tooltip=tip)
+    return io.Float.Input(
+        name, default=default, min=setting.low, max=setting.high, step=float(setting.step), tooltip=tip
+    )
+
+
+def _seed(kind: type[Representation], settings: dict[str, Setting]) -> str:
+    if not any(name in settings for name in SEEDED):
+        return "Seed of the cameras' positions; it is added to the noise's."
+    return "Seed of the network's random start" + (" and of the views' directions." if kind.views else ".")
+
+
+NODES: list[type[io.ComfyNode]] = [PixelGrid, *(node_of(kinds) for kinds in titled().values())]

@@ -41,12 +41,13 @@ def _conditioned() -> list[io.Input]:
 
 def _run(
     job: Any, noise: Any, guider: Any, sigmas: Tensor, field: FieldValue, views: int, view_prompts: str,
-    sides: dict[str, Any], vae: Any,
+    sides: dict[str, Any], vae: Any, latent_image: Any = None, mask: Tensor | None = None,
 ) -> io.NodeOutput:  # fmt: skip
     """What a job makes of a field. sides: the conditionings of the sides that are connected, by `schema.SIDES`."""
     from . import host
 
-    return io.NodeOutput(*host.run(job, noise, guider, sigmas, field, views, view_prompts == "auto", sides, vae))
+    told = view_prompts == "auto"
+    return io.NodeOutput(*host.run(job, noise, guider, sigmas, field, views, told, sides, vae, latent_image, mask))
 
 
 class FieldSampler(io.ComfyNode):
@@ -61,7 +62,7 @@ class FieldSampler(io.ComfyNode):
             description="Samples a field from any image model, the way SamplerCustomAdvanced samples a latent.",
             inputs=[
                 *_guided(), *JUMPS, schema.views(), schema.view_prompts(),
-                schema.vae("Decodes the image output; toybox needs none."), *schema.sides(),
+                schema.vae("Decodes the image output; toybox needs none."), *schema.sides(), *schema.pictured(),
             ],
             outputs=schema.sampled(),
         )  # fmt: skip
@@ -69,12 +70,13 @@ class FieldSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls, noise: Any, guider: Any, sigmas: Tensor, field: FieldValue, eta: float, jump: int, repeats: int,
-        solver: str, views: int, view_prompts: str, vae: Any = None, **sides: Any,
+        solver: str, views: int, view_prompts: str, vae: Any = None, latent_image: Any = None,
+        mask: Tensor | None = None, **sides: Any,
     ) -> io.NodeOutput:  # fmt: skip
         from . import host
 
         job = host.Sampling(eta=eta, repaint=(jump, repeats), solver=solver)
-        return _run(job, noise, guider, sigmas, field, views, view_prompts, sides, vae)
+        return _run(job, noise, guider, sigmas, field, views, view_prompts, sides, vae, latent_image, mask)
 
 
 class FieldSamplerSimple(io.ComfyNode):
@@ -89,7 +91,8 @@ class FieldSamplerSimple(io.ComfyNode):
             description="Samples a field from any image model, with KSampler's inputs.",
             inputs=[
                 *_conditioned(), schema.field(), schema.seed(), schema.steps(), schema.cfg(),
-                schema.vae("Decodes the image output; toybox needs none."), *schema.sides(),
+                schema.vae("Decodes the image output; toybox needs none."), *schema.sides(), *schema.pictured(),
+                schema.denoise(),
             ],
             outputs=schema.sampled(),
         )  # fmt: skip
@@ -97,11 +100,13 @@ class FieldSamplerSimple(io.ComfyNode):
     @classmethod
     def execute(
         cls, model: Any, positive: Any, negative: Any, field: FieldValue, seed: int, steps: int, cfg: float,
-        vae: Any = None, **sides: Any,
+        vae: Any = None, latent_image: Any = None, mask: Tensor | None = None, denoise: float = 1.0, **sides: Any,
     ) -> io.NodeOutput:  # fmt: skip
         from . import host
 
-        return io.NodeOutput(*host.simple(model, positive, negative, field, seed, steps, cfg, sides, vae))
+        return io.NodeOutput(
+            *host.simple(model, positive, negative, field, seed, steps, cfg, sides, vae, latent_image, mask, denoise)
+        )
 
 
 class PanoramaSiren(io.ComfyNode):
@@ -122,6 +127,7 @@ class PanoramaSiren(io.ComfyNode):
                                tooltip="sphere: 2:1 equirectangular, for worlds. cylinder: a strip of 8:1."),
                 io.Int.Input("width", default=2048, min=64, max=32768, step=8, tooltip="Pixels all around."),
                 io.Int.Input("views", default=12, min=1, max=64, tooltip="Views that each step looks at."),
+                *schema.pictured(), schema.denoise(),
             ],
             outputs=[
                 schema.FIELD.Output(display_name="field", tooltip="The panorama as a field, for other sizes and crops."),
@@ -132,13 +138,19 @@ class PanoramaSiren(io.ComfyNode):
     @classmethod
     def execute(
         cls, model: Any, positive: Any, negative: Any, vae: Any, seed: int, steps: int, cfg: float, projection: str,
-        width: int, views: int,
+        width: int, views: int, latent_image: Any = None, mask: Tensor | None = None, denoise: float = 1.0,
     ) -> io.NodeOutput:  # fmt: skip
         from . import decoding, host
+        from .signals import signal_of
 
-        fresh = FieldValue(plans.Panorama(projection, views=views, seed=0))
-        field, _, _ = host.simple(model, positive, negative, fresh, seed, steps, cfg, {}, vae)
-        picture, _ = decoding.whole(field, vae, width, 0)
+        signal = signal_of(model, vae)
+        if not signal.decodes:
+            raise ValueError("no picture can be made without the model's VAE: connect it")
+        fresh = FieldValue(plans.Fresh.of(f"siren-{projection}", views))
+        field, _, _ = host.simple(
+            model, positive, negative, fresh, seed, steps, cfg, {}, vae, latent_image, mask, denoise
+        )
+        picture, _ = decoding.whole(field, signal, width, 0)
         return io.NodeOutput(field, picture)
 
 

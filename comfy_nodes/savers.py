@@ -32,6 +32,15 @@ def refusal(filename_prefix: str | None) -> bool | str:
     return True
 
 
+def awaited(filename_prefix: str, what: str) -> list[str]:
+    """For `check_lazy_status`: the input to compute next. ValueError where the prefix, known by now, is wrong.
+
+    So a name that comes from another node is refused before what is to be saved is sampled.
+    """
+    beginning(folder_paths.get_output_directory(), filename_prefix)
+    return [what]
+
+
 def target(filename_prefix: str, suffix: str) -> Target:
     """A name in the output folder that is not taken yet."""
     return fresh_path(folder_paths.get_output_directory(), filename_prefix, suffix)

@@ -17,9 +17,11 @@ SOLVERS = ("adam", "paper", "gauss-newton")
 SIDES = ("front", "side", "back", "overhead")
 
 
-def field(tooltip: str = "The field: fresh from one of the representation nodes, sampled, or loaded.") -> io.Input:
-    """A FIELD socket."""
-    return FIELD.Input("field", tooltip=tooltip)
+def field(
+    tooltip: str = "The field: fresh from one of the representation nodes, sampled, or loaded.", lazy: bool = False
+) -> io.Input:
+    """A FIELD socket. lazy: the node asks for it by `check_lazy_status`."""
+    return FIELD.Input("field", tooltip=tooltip, lazy=lazy or None)
 
 
 def vae(tooltip: str = "") -> io.Input:
@@ -86,6 +88,34 @@ def view_prompts() -> io.Input:
         default="auto",
         tooltip="auto: toybox is told the camera, other models get the front, side, back and overhead conditionings "
         "that are connected. off: every view gets the same words.",
+    )
+
+
+def pictured() -> list[io.Input]:
+    """A picture to start from."""
+    return [
+        io.Latent.Input(
+            "latent_image",
+            optional=True,
+            tooltip="A picture to start an image or a panorama from, as VAE Encode makes it: all of it, 2:1 for a sphere. "
+            "Without a mask, nothing is left of it at full denoise.",
+        ),
+        io.Mask.Input(
+            "mask", optional=True, tooltip="White where the picture is drawn anew; the rest of latent_image is kept."
+        ),
+    ]
+
+
+def denoise() -> io.Input:
+    """How much of a picture is drawn anew."""
+    return io.Float.Input(
+        "denoise",
+        default=1.0,
+        min=0.05,
+        max=1.0,
+        step=0.05,
+        optional=True,
+        tooltip="How far to go from latent_image, or from a sampled field: 1 starts from pure noise.",
     )
 
 

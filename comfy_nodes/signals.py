@@ -1,7 +1,8 @@
 """Signals: what a ComfyUI MODEL denoises and how it becomes a picture, as far as the core's tasks ask (its `Model`).
 
 The signal is the latent as the network sees it, after `process_in`; toybox's are pixels. A field remembers its signal by
-name: "toybox", or "comfyui:" and the name of a latent format.
+name: "toybox", or "comfyui:" and the name of a latent format. Some image models count frames (Qwen-Image has a video
+model's latents): what they are given, and what is decoded, is then a film of one frame. The core never sees that axis.
 """
 
 from __future__ import annotations
@@ -22,8 +23,19 @@ CAMERA = "pullback_camera"
 Other models do not look there."""
 UNSEEN = "pullback_unseen"
 """Beside it: that the camera was not asked for, so that a picture keeps its light and shadow."""
-PIXELS = {"ChromaRadiance": 1, "HunyuanImage21": 32, "SC_B": 4}
+PIXELS = {
+    "ChromaRadiance": 1,
+    "Flux2": 16,
+    "HunyuanImage21": 32,
+    "HunyuanVideo15": 16,
+    "LTXV": 32,
+    "SC_B": 4,
+    "Wan22": 16,
+}
 """Pixels per latent of formats that do not say so themselves in older versions and are not 8."""
+
+NO_PICTURES = {"HunyuanImage21Refiner", "LTXAV", "TripoSplat"}
+"""Formats that look like pictures and are none: of a model that refines a picture, of film and sound, and of splats."""
 
 
 class ToyboxFormat(comfy.latent_formats.LatentFormat):
@@ -45,6 +57,14 @@ class Signal:
     sigma_min: float = 0.03
     sigma_max: float = 20.0
     vae: Any = None
+    device: str = "cpu"
+
+    @property
+    def elevations(self) -> tuple[float, float]:
+        """From where the model knows objects; the nodes say it themselves."""
+        from ..core.pullback.viewpoints import ELEVATIONS
+
+        return ELEVATIONS
 
     @property
     def channels(self) -> int:
@@ -54,8 +74,7 @@ class Signal:
     def scale(self) -> int:
         if self.vae is not None and self.name != "toybox":
             return int(self.vae.spacial_compression_decode())
-        kind = type(self.format)
-        return int(getattr(kind, "spacial_downscale_ratio", PIXELS.get(kind.__name__, 8)))
+        return _pixels(self.format)
 
     @property
     def decodes(self) -> bool:
@@ -72,17 +91,45 @@ class Signal:
         if self.vae is None:
             raise ValueError("this field is made of latents: connect the VAE of the model that sampled it")
         pictures = []
-        for latent in self.format.process_out(signal).split(1):
+        for latent in self.latents(signal).split(1):
             comfy.model_management.throw_exception_if_processing_interrupted()
-            pictures.append(self.vae.decode(latent).float().cpu().movedim(-1, 1))
+            picture = self.vae.decode(latent).float().cpu()
+            pictures.append(picture.flatten(0, -4).movedim(-1, 1))  # a film's frames are pictures
         return torch.cat(pictures)[:, :3].clamp(0, 1)
+
+    def check(self) -> None:
+        """ValueError where its VAE fails to make pictures of it: of nothing and before anything is sampled."""
+        if self.vae is None or self.name == "toybox":
+            return
+        try:
+            picture = self.decode(torch.zeros(1, self.channels, 8, 8))
+        except comfy.model_management.InterruptProcessingException:
+            raise
+        except Exception as error:
+            raise ValueError(f"the VAE cannot decode {_other(self.format)} ({error})".replace("\n", " ")) from error
+        if picture.shape != (1, 3, 8 * self.scale, 8 * self.scale):
+            raise ValueError(f"the VAE makes no pictures of {_other(self.format)}")
+
+    def latents(self, signal: Tensor) -> Tensor:
+        """Signals (B, channels, h, w) as the latents of ComfyUI's other nodes."""
+        return self.format.process_out(framed(self.format, signal))
+
+
+def framed(fmt: Any, signal: Tensor) -> Tensor:
+    """Signals (B, C, h, w) as a model of that latent format takes them: (B, C, 1, h, w) where it counts frames."""
+    return signal[:, :, None] if getattr(fmt, "latent_dimensions", 2) == 3 else signal
+
+
+def flat(signal: Tensor) -> Tensor:
+    """The inverse of `framed`."""
+    return signal[:, :, 0] if signal.ndim == 5 else signal
 
 
 def signal_of(patcher: Any, vae: Any) -> Signal:
     """The signal of a MODEL. ValueError where it does not draw pictures, or the VAE is of another model."""
     fmt = patcher.get_model_object("latent_format")
     name = type(fmt).__name__
-    if getattr(fmt, "latent_dimensions", 2) != 2 or "Audio" in name:
+    if getattr(fmt, "latent_dimensions", 2) not in (2, 3) or "Audio" in name or name in NO_PICTURES:
         raise ValueError(
             f"this model's latents ({name}) are no flat pictures: fields are sampled from image models only"
         )
@@ -110,12 +157,30 @@ def decoder(field: Any, vae: Any) -> Signal:
 
 
 def _fitting(vae: Any, fmt: Any) -> Any:
-    if vae is not None and vae.latent_channels != fmt.latent_channels:
+    """The VAE, or None. ValueError where it is of another model, as far as can be told without decoding anything."""
+    if vae is None:
+        return None
+    if getattr(vae, "first_stage_model", vae) is None:
+        raise ValueError("the VAE is empty, as the checkpoint holds none: connect one from Load VAE")
+    if vae.latent_channels != fmt.latent_channels:
         raise ValueError(
-            f"the VAE decodes {vae.latent_channels} channels and the latents ({type(fmt).__name__}) have "
-            f"{fmt.latent_channels}: connect the VAE of the model that samples the field"
+            f"the VAE decodes {vae.latent_channels} channels and not the {fmt.latent_channels} of {_other(fmt)}"
+        )
+    if vae.spacial_compression_decode() != _pixels(fmt):
+        raise ValueError(
+            f"the VAE makes {vae.spacial_compression_decode():g} pixels of a latent and not {_pixels(fmt)}, as for {_other(fmt)}"
         )
     return vae
+
+
+def _other(fmt: Any) -> str:
+    return f"this model's latents ({type(fmt).__name__}): connect the VAE of the model that samples the field"
+
+
+def _pixels(fmt: Any) -> int:
+    """Picture pixels per latent."""
+    kind = type(fmt)
+    return int(getattr(kind, "spacial_downscale_ratio", PIXELS.get(kind.__name__, 8)))
 
 
 def _range(sampling: Any) -> tuple[float, float]:

@@ -138,6 +138,8 @@ def _widgets(where: str, node: dict[str, Any], schema: dict[str, Any]) -> list[s
     values = list(node.get("widgets_values") or [])
     found = []
     for each in (each for each in schema["inputs"] if each["type"] in WIDGETS):
+        if not values and each["optional"]:
+            continue  # appended since the graph was saved: the page fills in its default
         if not values:
             return [*found, f"{where}: widgets_values end before {each['name']}"]
         found += _valued(where, node["type"], each, values.pop(0))

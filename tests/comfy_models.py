@@ -1,4 +1,4 @@
-"""Small models with random weights out of ComfyUI's own classes: Stable Diffusion's U-Net and SD3's transformer."""
+"""Small models with random weights out of ComfyUI's own classes: the networks of Stable Diffusion, SD3 and Qwen-Image."""
 
 from __future__ import annotations
 
@@ -53,6 +53,19 @@ def mmdit() -> Any:
     })  # fmt: skip
     config.set_inference_dtype(torch.float32, None)
     return _patched(comfy.model_base.SD3(config))
+
+
+def qwen() -> Any:
+    """Qwen-Image in small: an image model whose latents count frames."""
+    import comfy.model_base
+    import comfy.supported_models
+
+    config = comfy.supported_models.QwenImage({
+        "image_model": "qwen_image", "num_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2,
+        "joint_attention_dim": 16, "axes_dims_rope": (4, 6, 6),
+    })  # fmt: skip
+    config.set_inference_dtype(torch.float32, None)
+    return _patched(comfy.model_base.QwenImage(config))
 
 
 def conditioning(seed: int, width: int = 16, pooled: int = 24) -> Any:

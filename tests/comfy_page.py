@@ -27,7 +27,7 @@ KNOWN = (
 )  # fmt: skip
 """Parts of the messages that an empty ComfyUI without any pack puts into the console as well."""
 RACE = "Failed to execute 'removeChild' on 'Node'"
-"""Of the page's own Vue, now and then on a busy machine, while one graph takes the place of another. We have no scripts."""
+"""Of the page's own Vue, now and then on a busy machine, while one graph takes the place of another. Not of our script."""
 
 FIT = """() => {
   const nodes = app.graph._nodes, view = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect();

@@ -9,6 +9,8 @@ from comfy_pack import REASON, comfyui, part
 if comfyui() is None:
     pytest.skip(REASON, allow_module_level=True)
 
+import comfy.model_management
+import comfy.sample
 import comfy.samplers
 import comfy_models
 
@@ -27,15 +29,16 @@ def toybox():
     return model, positive, negative, 4, 64
 
 
-@pytest.fixture(scope="module", params=["eps", "v", "flow", "toybox"])
+@pytest.fixture(scope="module", params=["eps", "v", "flow", "frames", "toybox"])
 def kind(request):
     """(model, positive, negative, channels, size) of each kind."""
     if request.param == "toybox":
         return request.getfixturevalue("toybox")
     model = {
         "eps": lambda: comfy_models.unet("EPS"), "v": lambda: comfy_models.unet("V_PREDICTION"), "flow": comfy_models.mmdit,
+        "frames": comfy_models.qwen,
     }[request.param]()  # fmt: skip
-    channels = 16 if request.param == "flow" else 4
+    channels = 16 if request.param in ("flow", "frames") else 4
     return model, comfy_models.conditioning(1), comfy_models.conditioning(2), channels, 16
 
 
@@ -46,18 +49,19 @@ def guider(model, positive, negative, cfg=3.0):
     return made
 
 
-def theirs(made, noise, sigmas, sampler, shape):
+def theirs(made, noise, sigmas, sampler, latent, mask=None):
     """What SamplerCustomAdvanced does."""
-    latent = torch.zeros(shape)
+    latent = comfy.sample.fix_empty_latent_channels(made.model_patcher, latent)  # a frame where it counts them
     drawn = noise.generate_noise({"samples": latent})
     return made.sample(
-        drawn, latent, comfy.samplers.sampler_object(sampler), sigmas, disable_pbar=True, seed=noise.seed
+        drawn, latent, comfy.samplers.sampler_object(sampler), sigmas, mask, disable_pbar=True, seed=noise.seed
     )
 
 
-def ours(made, noise, sigmas, size, **job):
+def ours(made, noise, sigmas, size, latent=None, mask=None, **job):
     field = sockets.FieldValue(plans.Pixels(size, size))
-    _, latents, _ = host.run(host.Sampling(**job), noise, made, sigmas, field, 0, True, {}, None)
+    picture = None if latent is None else {"samples": latent}
+    _, latents, _ = host.run(host.Sampling(**job), noise, made, sigmas, field, 0, True, {}, None, picture, mask)
     return latents["samples"]
 
 
@@ -69,9 +73,28 @@ def test_the_identity_field_is_comfyui_s_own_sampler(kind, sampler, scheduler):
     noise = host.Seeded(3)
     scale = 1 if size == 64 else 8
     with torch.inference_mode():
-        expected = theirs(guider(model, positive, negative), noise, sigmas, sampler, (1, channels, size, size))
+        expected = theirs(
+            guider(model, positive, negative), noise, sigmas, sampler, torch.zeros(1, channels, size, size)
+        )
         got = ours(guider(model, positive, negative), noise, sigmas, scale * size)
     assert expected.std() > 0.05 and expected.isfinite().all()  # or the comparison says nothing
+    assert (got - expected).abs().max() < 1e-4 * max(1.0, float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_from_a_picture_the_identity_field_is_comfyui_s_own_sampler_too(kind, masked):
+    """Image to image at half denoise, and a part of the picture kept."""
+    model, positive, negative, channels, size = kind
+    random = torch.Generator().manual_seed(5)
+    latent = torch.rand(1, channels, size, size, generator=random) - 0.5
+    mask = (torch.rand(1, size, size, generator=random) > 0.5).float() if masked else None
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 8)[4:]
+    noise, scale = host.Seeded(3), 1 if size == 64 else 8
+    with torch.inference_mode():
+        expected = theirs(guider(model, positive, negative), noise, sigmas, "euler", latent, mask)
+        got = ours(guider(model, positive, negative), noise, sigmas, scale * size, latent, mask)
+        plain = ours(guider(model, positive, negative), noise, sigmas, scale * size)
+    assert (expected - plain).abs().max() > 0.05  # or the picture took no part
     assert (got - expected).abs().max() < 1e-4 * max(1.0, float(expected.abs().max()))
 
 
@@ -151,18 +174,86 @@ def test_each_side_is_told_its_own_words():
     assert torch.allclose(once(positive, {"front": front}, told=False), plain, atol=1e-5)
 
 
+@pytest.fixture
+def batches():
+    """(a model, the batches that it is shown). It runs out of memory at more views than `most[0]`."""
+    model, seen, most = comfy_models.unet("EPS"), [], [64]
+
+    def watched(apply, args):
+        views = len(args["input"]) // len(args["cond_or_uncond"])
+        if views > most[0]:
+            raise comfy.model_management.OOM_EXCEPTION("out of memory")
+        seen.append(views)
+        return apply(args["input"], args["timestep"], **args["c"])
+
+    model.set_model_unet_function_wrapper(watched)
+    return model, seen, most
+
+
+def test_views_are_split_by_what_memory_holds_and_nothing_changes(batches, monkeypatch):
+    """Seven views in one batch, in as many as fit, one by one, and where the estimate was too low: the same estimates."""
+    model, seen, most = batches
+    cameras = part("core.pullback.geometry.cameras").turntable(7)
+    x = torch.randn(7, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    class Once(comfy.samplers.Sampler):
+        def sample(self, model_wrap, sigmas, extra_args, callback, noise, *_, **__):
+            rungs = host.ladder(model_wrap.inner_model.model_sampling, sigmas)
+            return host.Denoiser(model_wrap, extra_args, rungs, True, set(), 7)(x, torch.tensor(1.0), cameras)
+
+    def estimates():
+        seen.clear()
+        made = guider(model, comfy_models.conditioning(1), comfy_models.conditioning(2))
+        return made.sample(x, torch.zeros_like(x), Once(), torch.tensor([1.0, 0.0]), disable_pbar=True, seed=0)
+
+    whole = estimates()
+    assert seen == [7]
+    three = 1.5 * model.model.memory_required([3, 4, 16, 16])
+    for free, sizes in ((three * 1.01, [3, 3, 1]), (three / 30, [1] * 7)):
+        monkeypatch.setattr(part("comfy_nodes.memory"), "free", lambda _, free=free: free)
+        assert (estimates() - whole).abs().max() < 1e-5 * whole.abs().max()
+        assert seen == sizes
+    monkeypatch.undo()
+    most[0] = 2
+    assert (estimates() - whole).abs().max() < 1e-5 * whole.abs().max() and max(seen) <= 2
+
+
+def test_a_model_is_loaded_for_as_many_views_as_fit_beside_it(batches, monkeypatch):
+    model, seen, _ = batches
+    one = 1.5 * model.model.memory_required([1, 4, 8, 8])
+    monkeypatch.setattr(
+        comfy.model_management, "get_total_memory", lambda *_, **__: model.model_size() + 4.5 * one
+        + comfy.model_management.extra_reserved_memory(),
+    )  # fmt: skip
+    field = sockets.FieldValue(plans.Fresh.of("siren-sphere", 6, view_size=64, neurons=16, depth=1))
+    made = guider(model, comfy_models.conditioning(1), comfy_models.conditioning(2))
+    with torch.inference_mode():
+        host.run(host.Sampling(), host.Seeded(0), made, torch.tensor([2.0, 1.0, 0.0]), field, 0, True, {}, None)
+    assert max(seen) == 4 and sum(seen[:2]) == 6
+
+
 def test_an_unfinished_graph_says_what_is_missing(toybox):
     model, positive, negative, *_ = toybox
     sigmas = torch.tensor([2.0, 1.0, 0.0])
     run = lambda job, value, **more: host.run(
         job, host.Seeded(0), guider(model, positive, negative), more.get("sigmas", sigmas), value, 0, True, {}, None
     )
-    fresh = sockets.FieldValue(plans.Image())
+    fresh = sockets.FieldValue(plans.Fresh("siren-image"))
     for job, value, more, says in (
         (host.Sampling(repaint=(1, 2)), fresh, {}, "repaint needs fresh noise"),
         (host.Sampling(), fresh, {"sigmas": torch.tensor([1.0, 2.0, 0.0])}, "fall"),
-        (host.Sampling(solver="gauss-newton"), sockets.FieldValue(plans.Nerf()), {}, "gauss-newton needs"),
-        (host.Sampling(), sockets.FieldValue(plans.Image(128, 128)), {}, "64 x 64"),
+        (
+            host.Sampling(solver="gauss-newton"),
+            sockets.FieldValue(plans.Fresh("voxel-radiance")),
+            {},
+            "gauss-newton needs",
+        ),
+        (
+            host.Sampling(),
+            sockets.FieldValue(plans.Fresh.of("siren-image", view_width=128, view_height=128)),
+            {},
+            "64 x 64",
+        ),
     ):
         with pytest.raises(ValueError, match=says):
             run(job, value, **more)
@@ -180,7 +271,7 @@ def test_models_that_draw_no_pictures_are_refused(toybox):
         def get_model_object(self, name):
             return self.fmt if name == "latent_format" else toybox[0].get_model_object(name)
 
-    for name in ("Wan21", "StableAudio1", "ACEAudio"):
+    for name in ("Hunyuan3Dv2", "StableAudio1", "ACEAudio"):
         with pytest.raises(ValueError, match="image models only"):
             signals.signal_of(Patcher(getattr(comfy.latent_formats, name)()), None)
 

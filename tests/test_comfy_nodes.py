@@ -18,6 +18,8 @@ if comfyui() is None:
     pytest.skip(REASON, allow_module_level=True)
 
 import comfy.model_management
+import comfy.samplers
+import comfy.utils
 import comfy_snapshot
 import folder_paths
 import nodes as core_nodes
@@ -39,7 +41,9 @@ def call():
         known = info[f"Pullback{name}"]["inputs"]
         defaults = {each["name"]: each.get("default") for each in known if "default" in each and not each["optional"]}
         defaults |= {
-            each["name"]: 0 for each in known if each["type"] in ("INT", "FLOAT") and each["name"] not in defaults
+            each["name"]: 0
+            for each in known
+            if each["type"] in ("INT", "FLOAT") and each["name"] not in defaults and not each["optional"]
         }
         with torch.inference_mode():
             return classes[name].EXECUTE_NORMALIZED(**{**defaults, **inputs}).args
@@ -254,6 +258,104 @@ def test_a_panorama_closes(call, toybox):
         assert across <= 2 * beside + 1e-3, projection
 
 
+@pytest.fixture(scope="module")
+def landscape():
+    """A LATENT of toybox: blue above and green below, with a red bar."""
+    picture = torch.zeros(1, 64, 64, 3)
+    picture[:, :32, :, 2], picture[:, 32:, :, 1], picture[:, 20:44, 28:36, 0] = 0.9, 0.7, 0.9
+    return lambda wide: {
+        "samples": torch.cat([picture.movedim(-1, 1) * 2 - 1, torch.ones(1, 1, 64, 64)], 1).repeat(1, 1, 1, wide)
+    }
+
+
+def error(field, latent, part=slice(None)):
+    """The root of the mean square between a field's whole picture and a latent."""
+    core, wanted = field.field, latent["samples"]
+    with torch.no_grad():
+        drawn = core.diffrep.picture(core.params, *wanted.shape[2:])
+    return float((drawn - wanted)[..., part].square().mean().sqrt())
+
+
+def test_an_image_starts_from_a_picture(call, toybox, landscape):
+    model, _, _, positive, negative = toybox
+    (fresh,) = call("SirenImage")
+    inputs = {
+        "model": model,
+        "positive": positive,
+        "negative": negative,
+        "field": fresh,
+        "seed": 3,
+        "steps": 6,
+        "cfg": 1.0,
+    }
+    sampled = lambda **more: call("FieldSamplerSimple", **inputs, **more)[0]
+    plain, given = sampled(), {"latent_image": landscape(1)}
+    full = sampled(**given, denoise=1.0)
+    assert all(torch.equal(full.field.params[k], plain.field.params[k]) for k in plain.field.params)  # nothing is left
+    near, half = sampled(**given, denoise=0.2), sampled(**given, denoise=0.6)
+    errors = [error(each, landscape(1)) for each in (near, half, plain)]
+    assert errors[0] < errors[1] < errors[2] and errors[0] < errors[2] / 2, errors
+
+
+def test_a_masked_image_keeps_the_rest(call, toybox, landscape):
+    model, _, _, positive, negative = toybox
+    (fresh,) = call("SirenImage", neurons=64, depth=2)
+    mask = torch.zeros(1, 64, 64)
+    mask[..., 32:] = 1
+    inputs = {
+        "model": model,
+        "positive": positive,
+        "negative": negative,
+        "field": fresh,
+        "seed": 3,
+        "steps": 10,
+        "cfg": 1.0,
+    }
+    field, *_ = call("FieldSamplerSimple", **inputs, latent_image=landscape(1), mask=mask)
+    kept, new = error(field, landscape(1), slice(0, 31)), error(field, landscape(1), slice(33, 64))
+    assert kept < 0.2 and new > 2 * kept, (kept, new)
+    own = {**landscape(1), "noise_mask": mask[:, None]}  # as Set Latent Noise Mask leaves it
+    again, *_ = call("FieldSamplerSimple", **inputs, latent_image=own)
+    assert all(torch.equal(again.field.params[k], field.field.params[k]) for k in field.field.params)
+
+
+@pytest.mark.parametrize("projection, wide", [("sphere", 2), ("cylinder", 8)])
+def test_a_masked_panorama_keeps_the_rest(call, toybox, landscape, projection, wide):
+    model, clip, _, _, negative = toybox
+    latent, half = landscape(wide), 32 * wide
+    mask = torch.zeros(1, 64, 64 * wide)
+    mask[..., half:] = 1
+    (fresh,) = call("SirenPanorama", projection=projection, neurons=64, depth=2)
+    field, *_ = call(
+        "FieldSamplerSimple", model=model, positive=encoded(clip, "mountains at sunset"), negative=negative, field=fresh,
+        seed=0, steps=4, cfg=1.0, latent_image=latent, mask=mask,
+    )  # fmt: skip
+    kept, new = error(field, latent, slice(4, half - 4)), error(field, latent, slice(half + 4, -4))
+    assert kept < 0.4 and new > 2 * kept, (kept, new)
+
+
+@pytest.mark.parametrize(
+    "node, latent, mask, says",
+    [
+        ("SirenImage", None, torch.ones(1, 8, 8), "connect the picture to latent_image"),
+        ("SirenImage", torch.zeros(1, 16, 64, 64), None, "16 channels and this model's latents 4"),
+        ("SirenImage", torch.zeros(2, 4, 64, 64), None, "has 2 pictures"),
+        ("SirenImage", torch.zeros(1, 4, 3, 64, 64), None, "is no picture"),
+        ("SirenImage", torch.zeros(1, 4, 32, 64), None, "has 32 x 64 values and the field 64 x 64"),
+        ("SirenPanorama", torch.zeros(1, 4, 64, 64), None, "1 times as wide as high and the field 2"),
+        ("VoxelNerf", torch.zeros(1, 4, 64, 64), None, "only images and panoramas start from one"),
+    ],
+)
+def test_a_picture_that_does_not_fit_is_said_before_anything_is_sampled(call, toybox, node, latent, mask, says):
+    model, _, _, positive, negative = toybox
+    given = None if latent is None else {"samples": latent}
+    with pytest.raises(ValueError, match=says):
+        call(
+            "FieldSamplerSimple", model=model, positive=positive, negative=negative, field=call(node)[0], seed=0, steps=2,
+            cfg=1.0, latent_image=given, mask=mask, denoise=0.5,
+        )  # fmt: skip
+
+
 def test_an_object_is_sampled_and_stopped(call, toybox, monkeypatch):
     model, _, _, positive, negative = toybox
     (fresh,) = call("VoxelNerf", resolution=16, views=1)
@@ -291,6 +393,84 @@ def test_view_prompts_are_the_text_with_its_side(call, toybox):
         call("ViewPrompts", clip=Clip(), text=" ")
 
 
+# Progress and notes.
+
+
+class Clock:
+    """Seconds that pass only where something takes time."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """What the page is told of progress: (value, total, whether with a picture)."""
+    told = []
+    monkeypatch.setattr(
+        comfy.utils, "PROGRESS_BAR_HOOK", lambda v, n, p, node_id=None: told.append((v, n, p is not None))
+    )
+    return told
+
+
+def test_pictures_take_a_bounded_part_of_a_run(watched):
+    """A picture costs 0.56 s, as that of an object does, and a step 4 s: 14 % if each step showed one."""
+    progress, clock, pictures = part("comfy_nodes.progress"), Clock(), []
+
+    def picture(params):
+        clock.now += 0.56
+        pictures.append(clock.now)
+
+    shown = progress.Progress(picture, clock)
+    shown.begin([10] * 60)
+    for _ in range(60):
+        clock.now += 4
+        shown.ended({})
+    assert shown.spent <= 0.03 * clock.now and len(pictures) >= 8
+    assert watched[-1][:2] == (600, 600)
+
+
+def test_the_bar_moves_in_the_last_fit(call, toybox, watched):
+    model, _, _, positive, negative = toybox
+    (fresh,) = call("SirenImage", neurons=16, depth=1)
+    inputs = {"model": model, "positive": positive, "negative": negative, "seed": 0, "steps": 3, "cfg": 1.0}
+    call("FieldSamplerSimple", **inputs, field=fresh)
+    values, total = [value for value, *_ in watched], watched[-1][1]
+    assert values == sorted(values) and values[-1] == total == 3 * 1 + 2 * 3 + 100  # views and passes
+    assert len({value for value in values if value > total - 100}) > 10  # of the last fit
+
+
+def test_previews_are_shown_unless_somebody_said_none(monkeypatch):
+    progress = part("comfy_nodes.progress")
+    methods = progress.LatentPreviewMethod
+    queue = SimpleNamespace(currently_running={0: (0, "id", {}, {"preview_method": "none"}, [])})
+    said = SimpleNamespace(PromptServer=SimpleNamespace(instance=SimpleNamespace(prompt_queue=queue)))
+    for method, command, server, wanted in (
+        (methods.NoPreviews, ["main.py", "--cpu"], None, True),  # ComfyUI's default
+        (methods.NoPreviews, ["main.py", "--preview-method", "none"], None, False),
+        (methods.NoPreviews, ["main.py", "--preview-method=none"], None, False),
+        (methods.NoPreviews, ["main.py"], said, False),  # the page's settings
+        (methods.Auto, ["main.py", "--preview-method", "none"], None, True),  # likewise
+    ):
+        monkeypatch.setattr(progress.args, "preview_method", method)
+        monkeypatch.setattr(sys, "argv", command)
+        monkeypatch.setitem(sys.modules, "server", server)
+        assert progress.wanted() is wanted, (method, command)
+
+
+def test_words_that_are_left_out_are_said_in_the_page(toybox, monkeypatch):
+    sent = []
+    server = SimpleNamespace(send_sync=lambda *event: sent.append(event), client_id="page")
+    monkeypatch.setitem(sys.modules, "server", SimpleNamespace(PromptServer=SimpleNamespace(instance=server)))
+    encoded(toybox[1], "a red dragon mushroom")
+    ((event, data, page),) = sent
+    assert event == "pullback.note" and page == "page" and "does not know 'dragon'" in data["text"]
+    encoded(toybox[1], "a red mushroom")
+    assert len(sent) == 1
+
+
 # Fields of latents.
 
 
@@ -321,6 +501,99 @@ def test_a_field_of_latents_needs_its_vae(call):
     image, mask = call("ResolutionFreeDecode", field=field, width=512, height=256, tile=128, vae=Vae())
     assert image.shape == (1, 256, 512, 3) and mask.min() == 1
     assert max(max(shape[2:]) for shape in Vae.seen) <= 16 + 2 * 8  # a tile and its margins, whatever the picture
+
+
+class Broken:
+    """A VAE that fits by its looks."""
+
+    latent_channels = 4
+
+    def spacial_compression_decode(self):
+        return 8
+
+    def decode(self, latents):
+        raise RuntimeError("mat1 and mat2 shapes\ncannot be multiplied")
+
+
+class Wide(Broken):
+    def decode(self, latents):
+        return torch.zeros(1, 32, 32, 3)
+
+
+class Sixteen(Broken):
+    latent_channels = 16
+
+
+class Empty(Broken):
+    first_stage_model = None
+
+
+class Pixels(Broken):
+    def spacial_compression_decode(self):
+        return 1
+
+
+@pytest.mark.parametrize(
+    "vae, says",
+    [
+        (None, "without the model's VAE"),
+        (Broken(), "mat1 and mat2 shapes cannot be multiplied"),
+        (Wide(), "makes no pictures"),
+        (Sixteen(), "16 channels and not the 4"),
+        (Empty(), "the VAE is empty"),
+        (Pixels(), "makes 1 pixels of a latent and not 8"),
+    ],
+)
+@pytest.mark.parametrize("node", ["PanoramaSiren", "FieldSamplerSimple", "FieldSampler", "Optimise"])
+def test_a_wrong_vae_is_said_before_anything_is_sampled(call, node, vae, says):
+    import comfy_models
+
+    model, evaluations = comfy_models.unet("EPS"), []
+    model.set_model_unet_function_wrapper(lambda *_: evaluations.append(1))
+    positive, negative = (comfy_models.conditioning(i) for i in (1, 2))
+    (fresh,) = call("SirenImage", width=64, height=64, neurons=16, depth=1)
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    full = {"noise": core_noise(0), "guider": guider, "sigmas": torch.tensor([1.0, 0.0]), "view_prompts": "auto"}
+    inputs = full if node in ("FieldSampler", "Optimise") else {
+        "model": model, "positive": positive, "negative": negative, "steps": 1
+    }  # fmt: skip
+    if vae is None and node != "PanoramaSiren":
+        return  # its picture is in rough colours then
+    with pytest.raises(ValueError, match=says) as said:
+        call(node, **inputs, vae=vae, **({} if node == "PanoramaSiren" else {"field": fresh}))
+    assert not evaluations and "\n" not in str(said.value) and "connect" in str(said.value)
+
+
+def test_a_model_that_counts_frames_draws_pictures(call):
+    """Qwen-Image's latents are a film of one frame, and so is what its VAE decodes."""
+    import comfy_models
+
+    model = comfy_models.qwen()
+    seen = []
+
+    class Vae:
+        latent_channels = 16
+
+        def spacial_compression_decode(self):
+            return 8
+
+        def decode(self, latents):
+            seen.append(latents.shape)
+            return latents[:, :3].movedim(1, -1).repeat_interleave(8, 2).repeat_interleave(8, 3)  # (B, frames, H, W, 3)
+
+    inputs = {"model": model, "positive": comfy_models.conditioning(1), "negative": comfy_models.conditioning(2)}
+    (fresh,) = call("SirenImage", width=128, height=64, neurons=32, depth=1)
+    field, latent, image = call("FieldSamplerSimple", **inputs, field=fresh, seed=0, steps=2, cfg=1.0, vae=Vae())
+    assert field.field.model == "comfyui:Wan21" and field.field.diffrep.channels == 16
+    assert latent["samples"].shape == (1, 16, 1, 8, 16) and image.shape == (1, 64, 128, 3)
+    again, _ = call("ResolutionFreeDecode", field=field, width=256, height=128, vae=Vae())
+    assert again.shape == (1, 128, 256, 3) and all(len(shape) == 5 and shape[2] == 1 for shape in seen)
+    _, rough, image = call("FieldSamplerSimple", **inputs, field=fresh, seed=0, steps=2, cfg=1.0)
+    assert torch.equal(rough["samples"], latent["samples"]) and image.shape == (1, 8, 16, 3)
+    _, views, _ = call("FieldSamplerSimple", **inputs, field=call("VoxelNerf", resolution=16, view_size=64, views=2)[0],
+                       seed=0, steps=1, cfg=1.0)  # fmt: skip
+    assert views["samples"].shape == (4, 16, 1, 8, 8)
 
 
 # Objects, meshes, files.
@@ -429,6 +702,15 @@ def test_bad_names_are_refused_before_anything_runs(name, folders):
     for bad in ("../x", "/etc/x", "", "file/x", "a" * 300):
         said = node.validate_inputs(filename_prefix=bad)
         assert isinstance(said, str) and "\n" not in said and bad[:9] in said
+
+
+@pytest.mark.parametrize("name, waits", [("SaveField", "field"), ("SaveTexturedGlb", "mesh")])
+def test_a_linked_name_is_looked_at_before_what_is_saved_is_computed(name, waits, folders):
+    node = node_of(name)
+    (socket,) = [each for each in node.GET_SCHEMA().inputs if each.id == waits]
+    assert socket.lazy and node.check_lazy_status(filename_prefix="x", **{waits: None}) == [waits]
+    with pytest.raises(ValueError, match="not the name of a file"):
+        node.check_lazy_status(filename_prefix="../x", **{waits: None})
 
 
 @pytest.mark.parametrize(
@@ -557,7 +839,7 @@ def test_flat_fields_are_told_from_objects(call, ball):
     (mesh,) = call("FieldToMesh", field=ball, resolution=24, faces=300, texture=0)
     siren = image.SirenImage(4, (64, 64), 16, 1)
     for plan, diffrep, params in (
-        (plans.Image(), siren, siren.init(torch.Generator())),
+        (plans.Fresh("siren-image"), siren, siren.init(torch.Generator())),
         (plans.Pixels(), image.PixelGrid((1, 4, 64, 64)), {"pixels": torch.zeros(1, 4, 64, 64)}),
     ):
         flat = sockets.FieldValue(plan, storage.Field(diffrep, params))

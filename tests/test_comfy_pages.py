@@ -170,3 +170,15 @@ def test_a_mistake_turns_the_node_red_and_says_why(server, page):
     assert ended["type"] == "execution_error"
     assert "must be below" in ended["detail"]["exception_message"]
     page.page.get_by_text("must be below").first.wait_for(timeout=10_000)
+
+
+def test_words_that_are_left_out_are_shown(server, page):
+    page.open(server)
+    page.console.clear()
+    path = comfyui.ROOT / "workflows" / "Text to NeRF.json"
+    page.drop(path)
+    page.loaded(path)
+    page.set({**comfyui.quick_widgets(), "CLIPTextEncode": {"text": "a red dragonfly mushroom"}})
+    assert page.run()["type"] == "execution_success"
+    page.page.get_by_text("does not know 'dragonfly'").first.wait_for(timeout=10_000)
+    assert not page.errors()

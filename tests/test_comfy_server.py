@@ -194,7 +194,25 @@ def test_a_field_is_seen_while_it_is_sampled(server):
     values = [each["value"] for each in steps if str(each.get("node")) == sampler]
     assert len(set(values)) >= 4 and values == sorted(values)
     pictures = [raw for raw in run.previews if b"\xff\xd8\xff" in raw[:64]]
-    assert len(pictures) >= 4 and len(set(pictures)) >= 4, "the preview does not change"
+    assert pictures and len(set(pictures)) == len(pictures), "the preview does not change"
+    last = [value for value in values if value > values[-1] - 60]
+    assert len(set(last)) >= 4, "the bar stands still in the last fit"
+
+
+def test_no_previews_are_sent_where_none_are_wanted(server, tmp_path):
+    graph = workflow("Text to NeRF")
+    only(graph, "PullbackFieldSamplerSimple").update(seed=22, steps=2)
+    with comfyui.Server(tmp_path, "--preview-method", "none") as silent:
+        run = silent.run(graph)
+    assert run.ok and not [raw for raw in run.previews if b"\xff\xd8\xff" in raw[:64]]
+
+
+def test_words_that_toybox_does_not_know_are_said_to_the_page(server):
+    graph = workflow("Text to NeRF")
+    _set("CLIPTextEncode", text="a red dragonfly mushroom")(graph)
+    run = server.run(graph)
+    (said, *_) = [event["data"]["text"] for event in run.events if event["type"] == "pullback.note"]
+    assert "does not know 'dragonfly'" in said
 
 
 @pytest.mark.parametrize("kind", ["toybox", "slow model"])
@@ -310,7 +328,7 @@ def _panorama_as_mesh(graph):
 
 MISTAKES = {
     "a model that returns NaN": ("Text to NeRF", _odd("nan"), "not finite"),
-    "a video model": ("Text to NeRF", _odd("video"), "fields are sampled from image models only"),
+    "a model of shapes": ("Text to NeRF", _odd("shapes"), "fields are sampled from image models only"),
     "an audio model": ("Text to NeRF", _odd("audio"), "fields are sampled from image models only"),
     "a latent of another size": (
         "Same noise in KSampler and Field Sampler", _latent("EmptyLatentImage", width=1024, height=1024), "Empty Toybox Latent",
@@ -382,6 +400,18 @@ def test_bad_names_are_refused_before_anything_runs(server):
         assert any(
             "'../../evil' is not the name of a file in" in said for said in refused.value.errors[number(graph, kind)]
         )
+
+
+def test_a_bad_name_from_another_node_is_refused_before_anything_is_sampled(server):
+    graph = workflow("Text to NeRF")
+    graph["name"] = {"class_type": "PrimitiveString", "inputs": {"value": "../../evil"}}
+    only(graph, "PullbackSaveField")["filename_prefix"] = ["name", 0]
+    only(graph, "PullbackFieldSamplerSimple")["seed"] = 41
+    run = server.run(graph)
+    assert (
+        run.error["node_type"] == "PullbackSaveField" and "is not the name of a file" in run.error["exception_message"]
+    )
+    assert number(graph, "PullbackFieldSamplerSimple") not in run.executed
 
 
 def test_a_file_of_rubbish_is_said_to_be_one(server):

@@ -84,7 +84,7 @@ def test_lists_of_views():
 
 def test_a_fresh_field_says_that_it_must_be_sampled():
     with pytest.raises(ValueError, match="Field Sampler"):
-        sockets.FieldValue(plans.Image()).sampled()
+        sockets.FieldValue(plans.Fresh("siren-image")).sampled()
 
 
 # Noise levels.
@@ -147,16 +147,15 @@ def test_sigmas_that_do_not_fall_are_refused(wrong):
 def test_plans_become_the_core_s_own_recipes():
     tasks = part("core.pullback.tasks")
     settings = tasks.Settings("x", views=8)
-    assert plans.Nerf().recipe(TOYBOX, 0).diffrep == tasks.recipe("generate", TOYBOX, settings).diffrep
-    assert plans.Image().recipe(TOYBOX, 0).diffrep == tasks.recipe("image", TOYBOX, settings).diffrep
+    assert plans.Fresh("voxel-radiance").recipe(TOYBOX, 0).diffrep == tasks.recipe("generate", TOYBOX, settings).diffrep
+    assert plans.Fresh("siren-image").recipe(TOYBOX, 0).diffrep == tasks.recipe("image", TOYBOX, settings).diffrep
     for projection in ("sphere", "cylinder"):
-        detail = {"sphere": 16.0, "cylinder": 10.0}[projection]
-        plan = plans.Panorama(projection, views=8, detail=detail)
+        plan = plans.Fresh.of(f"siren-{projection}", 8, detail=16.0)
         assert plan.recipe(TOYBOX, 0).diffrep == tasks.recipe("panorama", TOYBOX, settings, projection).diffrep
 
 
 def test_an_image_is_fitted_in_random_pixels_of_its_own_view():
-    recipe = plans.Image(32, 64).recipe(TOYBOX, 0)
+    recipe = plans.Fresh.of("siren-image", view_width=32, view_height=64).recipe(TOYBOX, 0)
     diffrep, random_ = recipe.diffrep, torch.Generator().manual_seed(0)
     params = diffrep.init(random_)
     params["out"] = torch.randn(params["out"].shape, generator=random_)
@@ -167,7 +166,7 @@ def test_an_image_is_fitted_in_random_pixels_of_its_own_view():
 
 
 def test_cameras_keep_to_the_plan():
-    plan = plans.Nerf(lowest=10, highest=20, distance=4, fov=30)
+    plan = plans.Fresh.of("voxel-radiance", lowest=10.0, highest=20.0, distance=4.0, fov=30.0)
     view = plan.recipe(TOYBOX, 6).views.draw(torch.Generator().manual_seed(0))
     degrees = torch.rad2deg(view.elevation)
     assert len(view) == 6 and degrees.min() >= 10 - 1e-3 and degrees.max() <= 20 + 1e-3
@@ -175,21 +174,26 @@ def test_cameras_keep_to_the_plan():
         30
     )
     with pytest.raises(ValueError, match="below the highest"):
-        plans.Nerf(lowest=20, highest=10)
+        plans.Fresh.of("voxel-radiance", lowest=20.0, highest=10.0).recipe(TOYBOX, 0)
 
 
 def test_sizes_are_in_pixels():
-    assert plans.Image(768, 512).recipe(LATENT, 0).diffrep.size == (64, 96)
-    assert plans.Image().recipe(LATENT, 0).diffrep.size == (64, 64)
-    assert plans.Nerf(view_size=256).recipe(LATENT, 0).diffrep.size == 32
-    assert plans.shape_of(plans.Panorama("cylinder").recipe(LATENT, 9).views) == (9, 4, 64, 64)
+    assert plans.Fresh.of("siren-image", view_width=768, view_height=512).recipe(LATENT, 0).diffrep.size == (64, 96)
+    assert plans.Fresh("siren-image").recipe(LATENT, 0).diffrep.size == (64, 64)
+    assert plans.Fresh.of("voxel-radiance", view_size=256).recipe(LATENT, 0).diffrep.size == 32
+    assert plans.shape_of(plans.Fresh("siren-cylinder").recipe(LATENT, 9).views) == (9, 4, 64, 64)
     with pytest.raises(ValueError, match="multiple of 8"):
-        plans.Image(500, 508).recipe(LATENT, 0)
+        plans.Fresh.of("siren-image", view_width=500, view_height=508).recipe(LATENT, 0)
 
 
 def test_a_loaded_field_is_sampled_on_through_its_own_views():
     storage = part("core.pullback.storage")
-    for plan in (plans.Image(64, 32), plans.Nerf(resolution=16), plans.Panorama(), plans.Panorama("cylinder")):
+    for plan in (
+        plans.Fresh.of("siren-image", view_width=64, view_height=32),
+        plans.Fresh.of("voxel-radiance", grid=16),
+        plans.Fresh("siren-sphere"),
+        plans.Fresh("siren-cylinder"),
+    ):
         recipe = plan.recipe(TOYBOX, 3)
         params = recipe.diffrep.init(torch.Generator().manual_seed(0))
         again = plans.Again(storage.Field(recipe.diffrep, params)).recipe(TOYBOX, 3)
@@ -237,6 +241,14 @@ def test_the_lint_finds_what_is_wrong(node, name, value, says):
     broken[node]["inputs"][name] = value
     (found,) = comfy_lint.problems(broken, INFO)
     assert says in found
+
+
+def test_the_lint_lets_a_saved_graph_be_older_than_an_optional_widget():
+    inputs = [{"name": name, "type": "INT", "optional": optional} for name, optional in (("a", False), ("b", True))]
+    info = {"PullbackX": {"inputs": inputs, "outputs": []}}
+    graph = lambda values: {"nodes": [{"id": 1, "type": "PullbackX", "widgets_values": values}], "links": []}
+    assert [comfy_lint.problems(graph(values), info) for values in ([1, 2], [1])] == [[], []]
+    assert comfy_lint.problems(graph([]), info) and comfy_lint.problems(graph([1, 2, 3]), info)
 
 
 def test_a_changed_schema_is_told_from_a_longer_one():

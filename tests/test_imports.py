@@ -12,7 +12,7 @@ import pytest
 CORE = Path(__file__).parents[1] / "core" / "pullback"
 ORDER = ("version", "types", "schema", "schedules", "geometry", "noise", "denoisers", "guidance", "samplers", "solvers",
          "pull", "viewpoints", "representation", "resample", "baselines", "files", "fields", "render", "diffreps",
-         "representations", "generative", "mesh", "adapters", "models", "storage", "pictures", "settings", "decoding",
+         "known", "representations", "generative", "mesh", "adapters", "models", "storage", "pictures", "settings", "decoding",
          "meshing", "tasks", "errors", "outputs", "cli", "__main__", "jobs", "worker")  # fmt: skip
 HOSTS = {"comfy", "comfy_api", "comfy_extras", "bpy", "folder_paths", "nodes", "server"}
 

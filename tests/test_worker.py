@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from pullback import jobs, storage, tasks, worker
+from pullback import jobs, outputs, storage, tasks, worker
 from pullback.generative.toybox.model import ToyboxModel
 from pullback.outputs import RUN, beside
 from pullback.representations import commands, of_command

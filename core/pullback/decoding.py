@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,8 +23,8 @@ SMOOTH = 1 << 20
 """Pixels from which on a picture is interpolated."""
 TOLERANCE = 2 / 512
 """Greatest error of an interpolated signal, whose range is 2."""
-MARGIN = 8
-"""Latents around a tile that are decoded with it and cut off."""
+MARGIN, FADE = 8, 6
+"""Latents around a tile that are decoded with it, and those of them in which it fades into its neighbours."""
 
 
 def flat(field: Field) -> Flat:
@@ -114,26 +116,108 @@ def _decoded(
 ) -> Iterator[Tensor]:
     """Bands of a picture that `draw` (height, width, tile) renders as signals, decoded tile by tile.
 
-    Decoders look around: latent tiles overlap by MARGIN, across the seams too where a picture is `closed`.
+    Decoders look around and take means of what they see: tiles of latents overlap by MARGIN on every side, across the seams
+    too where a picture is `closed`, and fade into each other there. They lie where they lie in the whole picture,
+    so a part of it equals the same part of the whole.
     """
     top, left, h, w = crop or (0, 0, height, width)
     s = model.scale
+    if s == 1:
+        tall = max(1, (TILE if side is None else side**2) // w)
+        for y in range(top, top + h, tall):
+            yield model.decode(draw(height, width, (y, left, min(tall, top + h - y), w)))[0]
+        return
+    if closed[0]:  # what lies beyond the upper and the lower edge is drawn with the picture, and cut off
+        draw, height, top = _beyond(draw), height + 2 * MARGIN * s, top + MARGIN * s
     rows, columns = -(-height // s), -(-width // s)
-    area = TILE if side is None else side**2
     edge = model.size if side is None else max(1, side // s)
-    margin, tall, wide = (0, max(1, area // w), area) if s == 1 else (MARGIN, edge, edge)
+    down, across = _Tiles(rows, edge, False, s), _Tiles(columns, edge, closed[1], s)
 
-    def tile(y0: int, y1: int, x0: int, x1: int) -> Tensor:
-        a, b = (y0 - margin, y1 + margin) if closed[0] else (max(0, y0 - margin), min(rows, y1 + margin))
-        c, d = (x0 - margin, x1 + margin) if closed[1] else (max(0, x0 - margin), min(columns, x1 + margin))
-        decoded = model.decode(draw(rows, columns, (a, c, b - a, d - c)))[0]
-        return decoded[:, (y0 - a) * s : (y1 - a) * s, (x0 - c) * s : (x1 - c) * s]
+    def strip(row: int) -> Tensor:
+        """A row of tiles as (C, rows with their margins, w), faded to the sides and not yet up and down."""
+        a, b = down.span(row)
+        faded = []
+        for column in across.seen(left, left + w):
+            c, d = across.span(column)
+            tile = model.decode(draw(rows, columns, (a, c, b - a, d - c)))[0]
+            faded.append((c * s - left, tile * across.weights(column).to(tile)))
+        whole = faded[0][1].new_zeros(*faded[0][1].shape[:2], w)
+        for place, tile in faded:
+            for start in (place - columns * s, place, place + columns * s) if closed[1] else (place,):
+                first, last = max(0, start), min(w, start + tile.shape[2])
+                if first < last:
+                    whole[:, :, first:last] += tile[:, :, first - start : last - start]
+        return whole * down.weights(row)[:, None].to(whole)
 
-    first, last = left // s, -(-(left + w) // s)
-    for y in range(top // s, -(-(top + h) // s), tall):
-        end = min(y + tall, -(-(top + h) // s))
-        band = torch.cat([tile(y, end, x, min(x + wide, last)) for x in range(first, last, wide)], -1)
-        yield band[:, max(0, top - y * s) : top + h - y * s, left - first * s : left - first * s + w]
+    bottom, y = None, top  # what the tiles above leave to the ones below, and the first row that is not yet given
+    for row in down.seen(top, top + h):
+        band, start = strip(row), down.span(row)[0] * s
+        if bottom is not None:
+            band[:, : bottom.shape[1]] += bottom
+        done = down.span(row + 1)[0] * s if row + 1 < down.count else start + band.shape[1]
+        bottom = band[:, done - start :]
+        end = min(done, top + h)
+        if y < end:
+            yield band[:, y - start : end - start]
+            y = end
+
+
+def _beyond(draw: Callable[[int, int, Crop], Tensor]) -> Callable[[int, int, Crop], Tensor]:
+    """`draw` of a picture with MARGIN more rows of it above and below."""
+    return lambda rows, columns, part: draw(rows - 2 * MARGIN, columns, (part[0] - MARGIN, *part[1:]))
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """One side of a picture of `length` latents, cut evenly into tiles of `edge` at most; `closed`: its ends meet."""
+
+    length: int
+    edge: int
+    closed: bool
+    scale: int
+
+    @property
+    def count(self) -> int:
+        return -(-self.length // self.edge)
+
+    @property
+    def reach(self) -> int:
+        """Latents beyond its own that a tile fades over, as many within: no three tiles meet."""
+        return min(FADE, self.length // self.count // 2)
+
+    def span(self, i: int) -> tuple[int, int]:
+        """The latents that a tile is decoded from, its margins with them."""
+        low, high = (j * self.length // self.count for j in (i, i + 1))
+        if self.closed:
+            return low - MARGIN, high + MARGIN
+        return max(0, low - MARGIN), min(self.length, high + MARGIN)
+
+    def seen(self, first: int, last: int) -> list[int]:
+        """The tiles that have a part in pixels `first` to `last`."""
+        turns = (-self.length, 0, self.length) if self.closed else (0,)
+        spans = [(i, *self.span(i)) for i in range(self.count)]
+        return [
+            i
+            for i, a, b in spans
+            if any((a + turn) * self.scale < last and (b + turn) * self.scale > first for turn in turns)
+        ]
+
+    def weights(self, i: int) -> Tensor:
+        """How much each pixel of a tile counts: those of all tiles add up to 1 everywhere."""
+        a, b = self.span(i)
+        low, high = (j * self.length // self.count for j in (i, i + 1))
+        place = torch.arange(a * self.scale, b * self.scale) + 0.5
+        weights = torch.ones(len(place))
+        if self.closed or i > 0:
+            weights *= self._faded(place - low * self.scale)
+        if self.closed or i + 1 < self.count:
+            weights *= self._faded(high * self.scale - place)
+        return weights
+
+    def _faded(self, beyond: Tensor) -> Tensor:
+        """From 0 to 1 along a quarter of a sine squared, pixels from `reach` before an edge to `reach` behind it."""
+        part = (beyond / max(1, self.reach * self.scale)).clamp(-1, 1)
+        return torch.sin(math.pi / 4 * (1 + part)) ** 2
 
 
 def height_of(field: Field, width: int) -> int:

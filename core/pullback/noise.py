@@ -66,6 +66,11 @@ class FixedViews:
     dtype: torch.dtype = torch.float32
     persistent: bool = True
 
+    @property
+    def picture(self) -> tuple[int, ...]:
+        """The shape of the store, where it is one picture of noise that a host may give."""
+        return self.shape
+
     def draw(self, generator: Generator) -> View:
         return self.view
 
@@ -250,6 +255,9 @@ class Crops:
 
     column: Tensor
 
+    def __getitem__(self, index: slice | Tensor) -> Crops:
+        return Crops(self.column[index])
+
 
 @dataclass(frozen=True)
 class CanvasViews:
@@ -271,6 +279,11 @@ class CanvasViews:
                 f"{self.count} views of {self.height} columns do not cover a canvas of {self.width}: "
                 f"take {-(-self.width // self.height)} or more"
             )
+
+    @property
+    def picture(self) -> tuple[int, ...]:
+        """As in `FixedViews`."""
+        return self.channels, self.height, self.width
 
     def draw(self, generator: Generator) -> Crops:
         start = torch.randint(self.width, (1,), generator=generator)
@@ -324,6 +337,11 @@ class TorusViews:
     def shape(self) -> tuple[int, int, int, int]:
         """(B, C, H, W) of a step's signals."""
         return 1, self.channels, self.size, self.size
+
+    @property
+    def picture(self) -> tuple[int, ...]:
+        """As in `FixedViews`."""
+        return self.channels, self.size, self.size
 
     def draw(self, generator: Generator) -> Shift:
         rows, columns = torch.randint(self.size, (2,), generator=generator).tolist()

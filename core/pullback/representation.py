@@ -134,9 +134,9 @@ class Representation:
         command: the command that samples it.
         noun: the kind of a worker's job, and the usual name of what is written; "" where these are the command's.
         choice: its name among the representations of one command; "" where it is the only one.
-        option: what the command calls that choice.
+        option: what the command calls that choice; means: what this choice is, in a few words.
         task: what a run file calls a run; runs of another task are not continued.
-        views: views that a step looks at, where there is a choice; else 0.
+        views: views that a step looks at, where there is a choice; else 0. looks: what they are.
         guidance: what suits it.
         example: a prompt.
         side: what the command calls the width of the picture that it writes, of a flat one; pixels_wide: its default.
@@ -149,7 +149,9 @@ class Representation:
     noun: ClassVar[str] = ""
     choice: ClassVar[str] = ""
     option: ClassVar[str] = "field"
+    means: ClassVar[str] = ""
     views: ClassVar[int] = 0
+    looks: ClassVar[str] = "Views that each sampling step looks at."
     guidance: ClassVar[float] = 1.0
     example: ClassVar[str] = "a red mushroom"
     side: ClassVar[str] = "width"
@@ -174,8 +176,16 @@ class Representation:
         """How it is sampled through `views` views a step; `seed` chooses views that stay. settings: as in `suited`."""
         raise NotImplementedError
 
+    def brief(self, recipe: Recipe) -> Recipe:
+        """The recipe beside a large model, one evaluation of which costs more than a fit."""
+        return recipe
+
     def init(self, generator: Generator) -> Params:
         """The parameters at the start."""
+        raise NotImplementedError
+
+    def canonical(self, params: Params) -> Tensor:
+        """Signals (B, C, h, w) of the views that say most, at the size that the model sees."""
         raise NotImplementedError
 
 
@@ -200,6 +210,19 @@ class Flat(Protocol):
 
     def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
         """Signals (1, C, h, w) at any size, or a part of it; crops of a closed picture may reach over its edges."""
+        ...
+
+    def at(self, params: Params, places: Tensor) -> Tensor:
+        """Values (..., C) at places (..., D) of its own kind."""
+        ...
+
+    def places(self, height: int, width: int, crop: Crop | None = None) -> Tensor:
+        """The places (h, w, D) of the pixels of a whole picture, or of a part of it."""
+        ...
+
+    def lookup(self, view: Any) -> Tensor | None:
+        """Where in the whole picture the pixels of views are, (B, H, W, 2): to the right and downwards, 0 to 1; None where
+        the one view is the whole picture."""
         ...
 
 

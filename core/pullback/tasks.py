@@ -56,7 +56,9 @@ def recipe(command: str, model: Model, settings: Settings, choice: str = "", **o
 
 
 def solver_of(recipe: Recipe, settings: Settings) -> Solver:
-    """The inner solver that the settings name, with the recipe's rates."""
+    """The inner solver that the settings name, with the recipe's rates; a linear field is solved in one step in any case."""
+    if getattr(recipe.diffrep, "linear", False):
+        return GaussNewton()
     if settings.solver == "paper":
         return paper_adam(cast(Adam, recipe.solver).lr)
     if settings.solver == "gauss-newton":

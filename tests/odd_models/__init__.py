@@ -27,7 +27,7 @@ class OddModel(io.ComfyNode):
         return io.Schema(
             node_id="TestOddModel",
             category="test",
-            inputs=[io.Model.Input("model"), io.Combo.Input("kind", options=["nan", "video", "audio", "slow"])],
+            inputs=[io.Model.Input("model"), io.Combo.Input("kind", options=["nan", "shapes", "audio", "slow"])],
             outputs=[io.Model.Output()],
         )
 
@@ -39,7 +39,7 @@ class OddModel(io.ComfyNode):
         if kind == "nan":
             model.set_model_sampler_post_cfg_function(lambda args: args["denoised"] * float("nan"))
         else:
-            made = {"video": comfy.latent_formats.Wan21, "audio": comfy.latent_formats.StableAudio1}[kind]
+            made = {"shapes": comfy.latent_formats.Hunyuan3Dv2, "audio": comfy.latent_formats.StableAudio1}[kind]
             model.add_object_patch("latent_format", made())
         return io.NodeOutput(model)
 

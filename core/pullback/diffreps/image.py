@@ -27,6 +27,7 @@ class PixelGrid:
     """The identity: theta is the picture, so the pulled-back sampler is the image-space sampler."""
 
     shape: tuple[int, int, int, int]
+    linear: ClassVar[bool] = True
 
     def init(self, generator: Generator) -> Params:
         """Zeros."""
@@ -34,6 +35,18 @@ class PixelGrid:
 
     def __call__(self, params: Params, view: object = None) -> Tensor:
         return params["pixels"]
+
+    def canonical(self, params: Params) -> Tensor:
+        """The pixels."""
+        return params["pixels"]
+
+    def lookup(self, view: object) -> None:
+        """Its one view is the whole picture."""
+
+    @property
+    def aspect(self) -> float:
+        """Width over height."""
+        return self.shape[3] / self.shape[2]
 
 
 def pixel_centres(height: int, width: int, crop: Crop | None = None) -> Tensor:
@@ -43,12 +56,6 @@ def pixel_centres(height: int, width: int, crop: Crop | None = None) -> Tensor:
     y = (torch.arange(top, top + h) + 0.5 - height / 2) / half
     x = (torch.arange(left, left + w) + 0.5 - width / 2) / half
     return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
-
-
-def brief(recipe: Recipe) -> Recipe:
-    """An image's recipe beside a large model, one evaluation of which costs more than a fit: in random pixels."""
-    solver = Muon(last_steps=60, hidden=recipe.diffrep.hidden)
-    return replace(recipe, solver=solver, fit=recipe.diffrep.fit)
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ class SirenImage(SirenRepresentation):
 
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
-        what = "of the view that the model sees"
+        what = "in pixels of the view that the model sees."
         width = view_size("view_width", f"Width {what}", "width")
         return width, view_size("view_height", f"Height {what}", "height"), *cls.network_settings()
 
@@ -93,9 +100,22 @@ class SirenImage(SirenRepresentation):
         only = FixedViews(None, (1, self.channels, *self.size))
         return Recipe(self, only, Muon(hidden=self.hidden), noise_range(model, 0.03), 1.0)
 
+    def brief(self, recipe: Recipe) -> Recipe:
+        """In random pixels, however large the model's latents are."""
+        return replace(recipe, solver=Muon(last_steps=60, hidden=self.hidden), fit=self.fit)
+
     @property
     def aspect(self) -> float:
         return self.size[1] / self.size[0]
+
+    def canonical(self, params: Params) -> Tensor:
+        return self(params)
+
+    def places(self, height: int, width: int, crop: Crop | None = None) -> Tensor:
+        return pixel_centres(height, width, crop)
+
+    def lookup(self, view: object) -> None:
+        """Its one view is the whole picture."""
 
     def at(self, params: Params, places: Tensor) -> Tensor:
         """Values (..., C) at places (..., 2) as `pixel_centres` has them."""
@@ -114,4 +134,4 @@ class SirenImage(SirenRepresentation):
 
     def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
         """(1, C, h, w) at any size, or a part of it: a part equals the same part of the whole."""
-        return self.at(params, pixel_centres(height, width, crop)).permute(2, 0, 1)[None]
+        return self.at(params, self.places(height, width, crop)).permute(2, 0, 1)[None]

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 from ..fields.siren import fourier, gaussian_frequencies
 from ..geometry.cameras import rays
-from ..geometry.sphere import Headings, equirectangular
+from ..geometry.sphere import Headings, equirectangular, headings
 from ..noise import CanvasViews, Crops
 from ..representation import Crop, Recipe, Setting, noise_range
 from ..schema import Count, Depth, Positive, Seed, Size
@@ -56,8 +56,8 @@ class SirenCylinder(Panorama):
     turn: Annotated[int, Meta(ge=1, le=1 << 17)] = 512
     width: Count = 256
     depth: Depth = 3
-    embedding: Count = 128
-    bandwidth: Positive = 10.0
+    embedding: Count = 192
+    bandwidth: Positive = 16.0
     pixels: Annotated[int, Meta(ge=1, le=1 << 18)] = 8192
     seed: Seed = 0
 
@@ -65,6 +65,7 @@ class SirenCylinder(Panorama):
     title = "SIREN Panorama"
     sentence = "A strip all around, 8 times as wide as high, whose left edge is its right edge."
     choice = "cylinder"
+    means = "a strip of 8:1"
 
     def __post_init__(self) -> None:
         if self.turn < self.height:
@@ -72,7 +73,7 @@ class SirenCylinder(Panorama):
 
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
-        return view_size("view_size", "Side of one view that the model sees"), *cls.network_settings()
+        return view_size("view_size", "Side in pixels of one view that the model sees."), *cls.network_settings()
 
     @classmethod
     def suited(cls, model: Model, **settings: Any) -> SirenCylinder:
@@ -102,9 +103,15 @@ class SirenCylinder(Panorama):
 
     def __call__(self, params: Params, view: Crops) -> Tensor:
         """Crops (B, C, height, height) of the strip."""
-        return self.at(params, self.places(view)).permute(0, 3, 1, 2)
+        return self.at(params, self.towards(view)).permute(0, 3, 1, 2)
 
-    def places(self, view: Crops) -> Tensor:
+    def canonical(self, params: Params) -> Tensor:
+        return self(params, Crops(torch.arange(0, self.turn, self.height)))
+
+    def lookup(self, view: Crops) -> Tensor:
+        return self.towards(view) * torch.tensor((1.0, 0.5)) + torch.tensor((0.0, 0.5))
+
+    def towards(self, view: Crops) -> Tensor:
         """(B, height, height, 2) places of the crops' pixels."""
         columns = (view.column[:, None] + torch.arange(self.height)) % self.turn
         u = ((columns + 0.5) / self.turn)[:, None, :].expand(-1, self.height, -1)
@@ -115,15 +122,17 @@ class SirenCylinder(Panorama):
         self, params: Params, view: Crops, target: Tensor, generator: Generator, weights: Tensor | None = None
     ) -> Residual:
         """Compare with targets (B, C, height, height) in random pixels."""
-        return random_pixels(self.at, self.places(view), target, self.pixels, generator, weights)
+        return random_pixels(self.at, self.towards(view), target, self.pixels, generator, weights)
 
     def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
         """(1, C, h, w) of the whole turn at any size, or a part of it."""
+        return self.at(params, self.places(height, width, crop)).permute(2, 0, 1)[None]
+
+    def places(self, height: int, width: int, crop: Crop | None = None) -> Tensor:
         top, left, h, w = crop or (0, 0, height, width)
         u = (torch.arange(left, left + w) + 0.5) / width
         y = (2 * torch.arange(top, top + h) + 1) / height - 1
-        grid = torch.meshgrid(y, u, indexing="ij")
-        return self.at(params, torch.stack([grid[1], grid[0]], -1)).permute(2, 0, 1)[None]
+        return torch.stack(torch.meshgrid(y, u, indexing="ij")[::-1], -1)
 
 
 @dataclass(frozen=True)
@@ -143,12 +152,21 @@ class SirenSphere(Panorama):
     title = "SIREN Panorama"
     sentence = "A picture all around that closes by construction: its left edge is its right edge."
     choice = "sphere"
+    means = "every direction, 2:1 equirectangular"
     aspect = 2.0
 
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
-        fov = Setting("fov", math.degrees(SPHERE_FOV), "Vertical angle of one view.", 20.0, 120.0, 1.0, "degrees")
-        return view_size("view_size", "Side of one view that the model sees"), fov, *cls.network_settings()
+        fov = Setting(
+            "fov",
+            math.degrees(SPHERE_FOV),
+            "Vertical angle of one view in degrees (sphere only).",
+            20.0,
+            120.0,
+            1.0,
+            "degrees",
+        )
+        return view_size("view_size", "Side in pixels of one view that the model sees."), fov, *cls.network_settings()
 
     @classmethod
     def suited(cls, model: Model, **settings: Any) -> SirenSphere:
@@ -177,7 +195,18 @@ class SirenSphere(Panorama):
 
     def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
         """(1, C, h, w) of the equirectangular picture at any size, or a part of it."""
-        return self.at(params, equirectangular(height, width, crop)).permute(2, 0, 1)[None]
+        return self.at(params, self.places(height, width, crop)).permute(2, 0, 1)[None]
+
+    def places(self, height: int, width: int, crop: Crop | None = None) -> Tensor:
+        return equirectangular(height, width, crop)
+
+    def lookup(self, view: Headings) -> Tensor:
+        x, y, z = rays(view.cameras, self.size, self.size)[1].unbind(-1)
+        return torch.stack([0.5 - torch.atan2(y, x) / (2 * math.pi), 0.5 - torch.asin(z) / math.pi], -1)
+
+    def canonical(self, params: Params) -> Tensor:
+        quarters = torch.arange(4) * (math.pi / 2)
+        return self(params, headings(-quarters, torch.zeros(4), math.pi / 2))
 
 
 def _solver(diffrep: Panorama) -> Muon:

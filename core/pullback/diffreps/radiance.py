@@ -18,7 +18,7 @@ from msgspec import Meta
 from torch import Generator, Tensor
 
 from ..fields.voxels import Voxels, trilinear
-from ..geometry.cameras import DISTANCE, FOV, Cameras, rays
+from ..geometry.cameras import DISTANCE, FOV, Cameras, rays, turntable
 from ..render.march import BOUND, samples, weights
 from ..render.occupancy import inside, occupied
 from ..representation import Crop, Recipe, Representation, Setting, noise_range, of_field
@@ -47,23 +47,24 @@ class Object(Representation):
     command = "generate"
     noun = "object"
     views = 8
+    looks = "Cameras that each sampling step looks through."
 
     @classmethod
     def camera_settings(cls) -> tuple[Setting, ...]:
         """Where the cameras of a run are."""
         (low, high), known = ELEVATIONS, "what the model knows objects from"
         return (
-            Setting("lowest", low, "Lowest elevation of the cameras.", -89.0, 89.0, 1.0, "degrees", unset=known),
-            Setting("highest", high, "Highest elevation of the cameras.", -89.0, 89.0, 1.0, "degrees", unset=known),
+            Setting("lowest", low, "Lowest elevation of the cameras in degrees.", -89.0, 89.0, 1.0, "degrees", unset=known),
+            Setting("highest", high, "Highest elevation of the cameras in degrees.", -89.0, 89.0, 1.0, "degrees", unset=known),
             Setting("distance", DISTANCE, "Distance of the cameras from the middle; the object lives within 1 of it.",
                     1.5, 20.0, 0.1),
-            Setting("fov", math.degrees(FOV), "Vertical angle of the cameras.", 5.0, 120.0, 1.0, "degrees"),
+            Setting("fov", math.degrees(FOV), "Vertical angle of the cameras in degrees.", 5.0, 120.0, 1.0, "degrees"),
         )  # fmt: skip
 
     @staticmethod
     def elevations_of(model: Model, settings: dict[str, Any]) -> tuple[float, float]:
         """Lowest and highest elevation of the cameras: the settings', or those from which the model knows objects."""
-        low, high = model.elevations
+        low, high = getattr(model, "elevations", ELEVATIONS)
         low, high = settings.get("lowest", low), settings.get("highest", high)
         if low >= high:
             raise ValueError(f"the lowest elevation ({low:g}) must be below the highest ({high:g}): change one of them")
@@ -116,7 +117,7 @@ class VoxelRadiance(Object):
     def settings(cls) -> tuple[Setting, ...]:
         help = "Grid points along each side of the cube."
         grid = of_field(Voxels, "resolution", help, "grid", step=8, node="resolution")
-        return grid, view_size("view_size", "Side of one view that the model sees"), *cls.camera_settings()
+        return grid, view_size("view_size", "Side in pixels of one view that the model sees."), *cls.camera_settings()
 
     @classmethod
     def suited(cls, model: Model, **settings: Any) -> VoxelRadiance:
@@ -143,6 +144,10 @@ class VoxelRadiance(Object):
     def __call__(self, params: Params, cameras: Cameras) -> Tensor:
         """Views (B, C, size, size) of the whole field, differentiable in params."""
         return self.through(params, cameras, self.size, self.size)
+
+    def canonical(self, params: Params) -> Tensor:
+        sides = turntable(4)
+        return torch.cat([self(params, sides[i : i + 1]) for i in range(len(sides))])
 
     def through(
         self,

@@ -45,7 +45,7 @@ class SirenRepresentation(Representation):
             of_field(cls, "width", "Width of the network's layers.", "neurons", step=16),
             of_field(cls, "depth", "How many sine layers the network has."),
             of_field(cls, "bandwidth", detail, "detail", step=0.5),
-            of_field(cls, "seed", "Seed of the network's fixed frequencies.", "network_seed", node="seed"),
+            of_field(cls, "seed", "Seed of the network's random start.", "network_seed", node="seed"),
         )
 
 
@@ -61,7 +61,7 @@ def network(settings: dict[str, Any]) -> dict[str, Any]:
 def view_size(name: str, what: str, node: str = "") -> Setting:
     """The setting of a view's side in picture pixels; see `Setting` for the node's name."""
     unset = "what suits the model (64 for toybox, 512 for SD 1.5, 1024 for larger ones)"
-    return Setting(name, 0, f"{what} in pixels.", 0, 8192, 8, "pixels", unset=unset, node=node)
+    return Setting(name, 0, what, 0, 8192, 8, "pixels", unset=unset, node=node)
 
 
 def signal_size(model: Model, pixels: int) -> int:

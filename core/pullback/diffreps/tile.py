@@ -53,7 +53,7 @@ class SirenTile(SirenRepresentation):
 
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
-        return view_size("view_size", "Side of the tile as the model sees it"), *cls.network_settings()
+        return view_size("view_size", "Side in pixels of the tile as the model sees it."), *cls.network_settings()
 
     @classmethod
     def suited(cls, model: Model, **settings: Any) -> SirenTile:
@@ -75,22 +75,27 @@ class SirenTile(SirenRepresentation):
 
     def __call__(self, params: Params, view: Shift) -> Tensor:
         """The tile (1, C, size, size), moved."""
-        return self.at(params, self._places(view)).permute(0, 3, 1, 2)
+        return self.at(params, self.lookup(view)).permute(0, 3, 1, 2)
 
     def fit(
         self, params: Params, view: Shift, target: Tensor, generator: Generator, weights: Tensor | None = None
     ) -> Residual:
         """Compare with a target (1, C, size, size) in random pixels."""
-        return random_pixels(self.at, self._places(view), target, self.pixels, generator, weights)
+        return random_pixels(self.at, self.lookup(view), target, self.pixels, generator, weights)
 
     def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
         """(1, C, h, w) of one tile at any size, or of a part of the plane that it fills."""
+        return self.at(params, self.places(height, width, crop)).permute(2, 0, 1)[None]
+
+    def places(self, height: int, width: int, crop: Crop | None = None) -> Tensor:
         top, left, h, w = crop or (0, 0, height, width)
         y, x = (torch.arange(top, top + h) + 0.5) / height, (torch.arange(left, left + w) + 0.5) / width
-        grid = torch.meshgrid(y, x, indexing="ij")
-        return self.at(params, torch.stack([grid[1], grid[0]], -1)).permute(2, 0, 1)[None]
+        return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)
 
-    def _places(self, view: Shift) -> Tensor:
-        line = torch.arange(self.size) + 0.5
-        grid = torch.meshgrid(line + view.rows, line + view.columns, indexing="ij")
-        return torch.stack([grid[1], grid[0]], -1)[None] / self.size
+    def lookup(self, view: Shift) -> Tensor:
+        return torch.remainder(self.places(self.size, self.size, (view.rows, view.columns, self.size, self.size)), 1)[
+            None
+        ]
+
+    def canonical(self, params: Params) -> Tensor:
+        return self.picture(params, self.size, self.size)

@@ -38,6 +38,9 @@ class Headings:
     cameras: Cameras
     pitch: Tensor
 
+    def __getitem__(self, index: slice | Tensor) -> Headings:
+        return Headings(self.cameras[index], self.pitch[index])
+
 
 def headings(azimuth: Tensor, pitch: Tensor, fov: float) -> Headings:
     """Views in directions `azimuth`, `pitch` (B,) with a full vertical angle `fov`."""
