@@ -189,6 +189,12 @@ def _advance() -> None:
 def _run(job: Job) -> None:
     global _paused
     worker = backend.of(job)
+    barred = backend.barred(worker.address) if job.on_server else ""
+    if barred:
+        backend.stop_server()
+        _end(job, "FAILED", barred)
+        _paused = job.wants_preferences = True
+        return
     if worker is None:
         text = said("No Python in which Pullback is installed was found")
         _end(job, "FAILED", text, said("choose one in the preferences, or create an environment there"))

@@ -325,6 +325,10 @@ class PULLBACK_OT_test_server(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         address = backend.server_address()
+        barred = backend.barred(address)
+        if barred:
+            self.report({"ERROR"}, barred)
+            return {"CANCELLED"}
         questions.ask("server", environment.Question(lambda: server.check(address)))
         return {"FINISHED"}
 

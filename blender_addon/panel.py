@@ -3,7 +3,7 @@
 import bpy
 from bpy.app.translations import pgettext_rpt as said
 
-from . import jobs, labels, preferences
+from . import backend, jobs, labels, preferences
 from .job import ALIVE, Job
 
 NAMED = 3
@@ -34,7 +34,7 @@ class PULLBACK_PT_main(Sidebar, bpy.types.Panel):
 
         layout.row().prop(settings, "quality", expand=True)
         _model(layout.column(align=True), settings)
-        _warnings(layout, settings)
+        _warnings(layout, settings, context.region.width)
 
         column = layout.column(align=True)
         row = column.row(align=True)
@@ -64,8 +64,13 @@ def _model(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> Non
         column.prop(settings, "checkpoint", text="", icon="NETWORK_DRIVE")
 
 
-def _warnings(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> None:
+def _warnings(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup, width: int) -> None:
     """What has to be done before the buttons can work."""
+    barred = backend.barred(backend.server_address()) if settings.model == "SERVER" else ""
+    if barred:
+        box = layout.box().column(align=True)
+        labels.lines(box, barred, width, "ERROR")
+        box.operator("pullback.open_preferences", icon="PREFERENCES")
     if settings.model != "SERVER" and preferences.interpreter() is None:
         box = layout.box().column(align=True)
         box.label(text="No Python with Pullback yet", icon="ERROR")

@@ -66,6 +66,8 @@ class PullbackPreferences(bpy.types.AddonPreferences):
         box = layout.box()
         box.label(text="ComfyUI", icon="NETWORK_DRIVE")
         box.prop(self, "server")
+        if not bpy.app.online_access:
+            box.label(text="A server on another machine needs Allow Online Access, under System", icon="INFO")
         box.row().operator("pullback.test_server", icon="PLAY")
         _told(box, _server_report(questions.of("server")))
 

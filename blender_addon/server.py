@@ -7,6 +7,7 @@ A thread does the talking; `poll()` hands over what has come. Standard library o
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import queue
 import threading
@@ -53,6 +54,16 @@ def check(address: str) -> str:
     _checkpoints[:] = [name for name in names if isinstance(name, str)]
     version = _get(address, "/system_stats").get("system", {}).get("comfyui_version", "")
     return f"ComfyUI {version} has Pullback's nodes and {len(_checkpoints)} checkpoints"
+
+
+def local(address: str) -> bool:
+    """Whether a server is on this machine: nothing is asked, so names other than localhost are of others."""
+    try:
+        host = urllib.parse.urlsplit(address if "://" in address else f"http://{address}").hostname or ""
+        number = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        return False
+    return number.is_loopback or number.is_unspecified  # 0.0.0.0 is what ComfyUI calls itself with --listen
 
 
 def graph(job: Message, field_file: str = "") -> dict[str, Any]:

@@ -13,6 +13,8 @@ GERMAN = {
     "A diffusers folder (it holds model_index.json), or a .safetensors checkpoint": "Ein Diffusers-Ordner (mit "
     "model_index.json) oder ein .safetensors-Checkpoint",
     "A good object in some minutes": "Ein gutes Objekt in einigen Minuten",
+    "A server on another machine needs Allow Online Access, under System": "Ein Server auf einem anderen Rechner "
+    "braucht den Online-Zugriff, unter System",
     "Active Object": "Aktives Objekt",
     "Adam": "Adam",
     "Advanced": "Erweitert",
@@ -165,6 +167,9 @@ GERMAN = {
     "Test": "Prüfen",
     "Texture": "Textur",
     "Textures": "Texturen",
+    "The ComfyUI server {address} is on another machine: switch on Allow Online Access in the preferences, under "
+    "System": "Der ComfyUI-Server {address} ist auf einem anderen Rechner: Online-Zugriff in den Einstellungen "
+    "unter System erlauben",
     "The Python in which Pullback is installed. Empty: the environment made below, then the one on the PATH, then one "
     "beside the .blend file": "Das Python, in dem Pullback installiert ist. Leer: die unten angelegte Umgebung, dann die im "
     "PATH, dann eine neben der .blend-Datei",

@@ -6,7 +6,19 @@ import string
 from pathlib import Path
 
 ADDON = Path(__file__).resolve().parent.parent / "blender_addon"
-FACE = ("properties", "preferences", "panel", "operators", "jobs", "job", "results", "placing", "worker", "environment")
+FACE = (
+    "properties",
+    "preferences",
+    "panel",
+    "operators",
+    "jobs",
+    "job",
+    "results",
+    "placing",
+    "worker",
+    "environment",
+    "backend",
+)
 HINTS = ("RESUME", "AGAIN", "TEST", "WAIT")
 """Constants of `worker` that are said."""
 SHOWN = {"name", "description", "text", "placeholder", "heading"}
