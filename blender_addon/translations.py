@@ -227,6 +227,8 @@ GERMAN = {
     "from 3.10 to 3.13": "das Verzeichnis hat nicht alle Pakete für Blenders Python: von Hand eine Umgebung mit einem "
     "anderen anlegen, von 3.10 bis 3.13",
     "the worker cannot be started: {python}: {reason}": "der Worker kann nicht gestartet werden: {python}: {reason}",
+    "the worker cannot load what it needs: {python} has no module named {module}": "der Worker kann nicht laden, "
+    "was er braucht: {python} hat kein Modul namens {module}",
     "the worker ended by itself, with exit code {code}": "der Worker endete von selbst, mit dem Code {code}",
     "the worker has not answered for {seconds:.0f} seconds": "der Worker antwortet seit {seconds:.0f} Sekunden nicht",
     "the worker has not answered for {seconds:.0f} seconds and was stopped": "der Worker antwortete {seconds:.0f} "
