@@ -123,6 +123,11 @@ class Question(Generic[T]):
         """Whether the answer is there, or the error."""
         return not self._thread.is_alive()
 
+    @property
+    def told(self) -> object:
+        """What changes with what there is to show."""
+        return self.poll(), id(self)
+
     def end(self) -> None:
         """Nobody waits for the answer any more; the thread ends by itself."""
 
@@ -176,6 +181,11 @@ class Commands:
 
     def _take(self, line: str) -> None:
         self.lines.append(line)
+
+    @property
+    def told(self) -> object:
+        """What changes with what there is to show."""
+        return self.poll(), id(self), self.step, len(self.lines)
 
     def end(self) -> None:
         """Stop whatever runs."""
@@ -253,6 +263,10 @@ class Creation(Commands):
         self.download = (int(counted[1]), int(counted[2])) if counted else None
         if not counted:
             super()._take(line)
+
+    @property
+    def told(self) -> object:
+        return super().told, self.download
 
     @property
     def reason(self) -> str:

@@ -272,13 +272,15 @@ class PULLBACK_OT_create_environment(bpy.types.Operator):
 
     bl_idname = "pullback.create_environment"
     bl_label = "Create Environment"
+    possible = False
+    """Whether the extension brings a Pullback to install: known since it was enabled."""
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         if not bpy.app.online_access:
             cls.poll_message_set("Allow Online Access first: Preferences, System, Network")
             return False
-        if environment.wheel() is None:
+        if not cls.possible:
             cls.poll_message_set(
                 "This build of the extension brings no Pullback to install: make an environment by hand"
             )
@@ -356,6 +358,7 @@ keys: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []
 def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
+    PULLBACK_OT_create_environment.possible = environment.wheel() is not None
     configuration = bpy.context.window_manager.keyconfigs.addon
     if configuration:  # none without a window
         keymap = configuration.keymaps.new(name="Window", space_type="EMPTY")

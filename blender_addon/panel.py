@@ -3,7 +3,7 @@
 import bpy
 from bpy.app.translations import pgettext_rpt as said
 
-from . import backend, jobs, labels, preferences
+from . import backend, disk, jobs, labels
 from .job import ALIVE, Job
 
 NAMED = 3
@@ -71,7 +71,7 @@ def _warnings(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup, wid
         box = layout.box().column(align=True)
         labels.lines(box, barred, width, "ERROR")
         box.operator("pullback.open_preferences", icon="PREFERENCES")
-    if settings.model != "SERVER" and preferences.interpreter() is None:
+    if settings.model != "SERVER" and disk.seen and disk.seen["python"] is None:
         box = layout.box().column(align=True)
         box.label(text="No Python with Pullback yet", icon="ERROR")
         box.operator("pullback.open_preferences", icon="PREFERENCES")

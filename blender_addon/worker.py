@@ -300,7 +300,6 @@ def _popen(python: str) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
-
 def _killed(number: int, said: Said) -> str:
     if number == getattr(signal, "SIGKILL", 0):
         return said("the worker was killed (SIGKILL): often the memory ran out")

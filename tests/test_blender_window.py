@@ -314,6 +314,33 @@ def test_the_window_is_never_held_up(blender):
     assert blender.ask("result = len(bpy.data.objects['a ball'].data.polygons)") == 20480
 
 
+def test_drawing_asks_neither_disk_nor_path_nor_network(blender):
+    """Every part of the tab is drawn with all ways to them barred, in Blender's own hands."""
+    drawn, failed = blender.ask(
+        f"from {NAME} import panel\nimport builtins, io, os, shutil, socket, subprocess\n"
+        "def refuse(*told, **_): raise AssertionError(f'drawing asks for {told}')\n"
+        "ways = [(os, 'stat'), (os, 'lstat'), (os, 'scandir'), (os, 'listdir'), (os, 'mkdir'), (builtins, 'open'),"
+        " (io, 'open'), (shutil, 'which'), (socket, 'socket'), (subprocess, 'Popen')]\n"
+        "kinds, drawn, failed = panel.CLASSES, [], []\nbefore = [kind.draw for kind in kinds]\n"
+        "def barred(kind, draw):\n"
+        "    def drawing(self, context):\n"
+        "        free = [getattr(*way) for way in ways]\n"
+        "        for way in ways: setattr(*way, refuse)\n"
+        "        try: draw(self, context); drawn.append(kind.__name__)\n"
+        "        except Exception as error: failed.append(str(error))\n"
+        "        finally:\n"
+        "            for way, was in zip(ways, free): setattr(*way, was)\n"
+        "    return drawing\n"
+        "for kind, draw in zip(kinds, before): kind.draw = barred(kind, draw)\n"
+        "region()[2].tag_redraw()\n"
+        "with bpy.context.temp_override(window=region()[0], area=region()[1]):\n"
+        "    bpy.ops.wm.redraw_timer(type='DRAW_WIN_SWAP', iterations=2)\n"
+        "for kind, draw in zip(kinds, before): kind.draw = draw\n"
+        "result = [drawn, failed]"
+    )
+    assert failed == [] and "PULLBACK_PT_main" in drawn
+
+
 def test_fifty_times_generate_and_undo_leave_nothing(blender):
     prompt(blender, "a ball")
     count = "import gc; gc.collect(); result = [len(getattr(bpy.data, k)) for k in ('objects', 'meshes', 'materials', 'images')]"
