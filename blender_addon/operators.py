@@ -7,7 +7,7 @@ import bpy
 from bpy.app.translations import pgettext_rpt as said
 from bpy.props import IntProperty
 
-from . import backend, environment, jobs, preferences, properties, questions, server
+from . import backend, disk, environment, jobs, preferences, properties, questions, server, uses
 from .job import SERVER
 
 SPACING = 2.5
@@ -335,6 +335,34 @@ class PULLBACK_OT_test_server(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class PULLBACK_OT_purge_results(bpy.types.Operator):
+    """Delete the results in Blender's user folder that no .blend file uses, older than a week. You are asked first"""
+
+    bl_idname = "pullback.purge_results"
+    bl_label = "Purge Unused Results"
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        groups = uses.unused()
+        if not groups:
+            return self.execute(context)
+        title = said("Delete unused results: {count}, {size:.1f} MB?").format(
+            count=len(groups), size=uses.size(groups) / 1e6
+        )
+        message = said("No .blend file that was opened or saved here uses them. Objects of files that never were keep their "
+                       "mesh and texture and could not be re-meshed.")  # fmt: skip
+        return context.window_manager.invoke_confirm(
+            self, event, title=title, message=message, confirm_text=said("Delete"), icon="WARNING"
+        )
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        count, size = uses.delete(uses.unused())
+        self.report(
+            {"INFO"}, said("Unused results deleted: {count}, {size:.1f} MB").format(count=count, size=size / 1e6)
+        )
+        disk.look()
+        return {"FINISHED"}
+
+
 CLASSES = (
     PULLBACK_OT_generate_object,
     PULLBACK_OT_generate_variants,
@@ -351,6 +379,7 @@ CLASSES = (
     PULLBACK_OT_create_environment,
     PULLBACK_OT_cancel_environment,
     PULLBACK_OT_test_server,
+    PULLBACK_OT_purge_results,
 )
 keys: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []
 

@@ -76,6 +76,11 @@ class PullbackPreferences(bpy.types.AddonPreferences):
         box = layout.box()
         box.label(text="Files", icon="FILE_IMAGE")
         box.prop(self, "texture")
+        if "unused" in disk.seen:
+            count, size = disk.seen["unused"]
+            text = said("Results that no .blend file uses: {count}, {size:.1f} MB").format(count=count, size=size / 1e6)
+            box.label(text=text, icon="INFO", translate=False)
+        box.row().operator("pullback.purge_results", icon="TRASH")
 
 
 def _told(column: bpy.types.UILayout, told: list[tuple[str, str]], context: bpy.types.Context) -> None:

@@ -49,6 +49,11 @@ GERMAN = {
     "Creating an environment needs Allow Online Access, under System": "Eine Umgebung anzulegen braucht „Online-Zugriff "
     "erlauben“, unter System",
     "Custom": "Eigene",
+    "Delete": "Löschen",
+    "Delete the results in Blender's user folder that no .blend file uses, older than a week. You are asked first": "Die "
+    "Ergebnisse in Blenders Benutzerordner löschen, die keine .blend-Datei verwendet und die älter als eine Woche "
+    "sind. Vorher wird gefragt",
+    "Delete unused results: {count}, {size:.1f} MB?": "Unbenutzte Ergebnisse löschen: {count}, {size:.1f} MB?",
     "Device": "Gerät",
     "Diffusers Folder": "Diffusers-Ordner",
     "Directions of a panorama that are looked at per step": "Richtungen eines Panoramas, die je Schritt angesehen werden",
@@ -105,6 +110,9 @@ GERMAN = {
     "Model": "Modell",
     "Negative Prompt": "Negativer Text",
     "New Seed": "Neuer Startwert",
+    "No .blend file that was opened or saved here uses them. Objects of files that never were keep their mesh and "
+    "texture and could not be re-meshed.": "Keine .blend-Datei, die hier geöffnet oder gespeichert wurde, verwendet "
+    "sie. Objekte anderer Dateien behalten Netz und Textur, können aber nicht neu vernetzt werden.",
     "No Python in which Pullback is installed was found": "Es wurde kein Python gefunden, in dem Pullback installiert ist",
     "No Python with Pullback was found": "Kein Python mit Pullback gefunden",
     "No Python with Pullback was found: choose one, or create an environment": "Kein Python mit Pullback gefunden: eines "
@@ -129,6 +137,7 @@ GERMAN = {
     "installiert: mit seinem pip installieren, oder eine Umgebung anlegen",
     "Pullback {version}": "Pullback {version}",
     "Pullback's Preferences": "Pullbacks Einstellungen",
+    "Purge Unused Results": "Unbenutzte Ergebnisse löschen",
     "Python": "Python",
     "Python {version}": "Python {version}",
     "Quality": "Güte",
@@ -139,6 +148,8 @@ GERMAN = {
     "Ready: it is placed once you are in Object Mode": "Fertig: wird eingefügt, sobald du im Objektmodus bist",
     "Renewing pip": "pip wird erneuert",
     "Repeats": "Wiederholungen",
+    "Results that no .blend file uses: {count}, {size:.1f} MB": "Ergebnisse, die keine .blend-Datei verwendet: "
+    "{count}, {size:.1f} MB",
     "Resume": "Fortsetzen",
     "Resume continues the run where it stopped": "„Fortsetzen“ macht dort weiter, wo der Lauf anhielt",
     "Roll the dice for another seed": "Einen anderen Startwert würfeln",
@@ -196,6 +207,7 @@ GERMAN = {
     "Triangles of the mesh, at most": "Dreiecke des Meshs, höchstens",
     "Try Again": "Neu versuchen",
     "Try again; if it happens again, the log says why": "Neu versuchen; geschieht es wieder, sagt das Protokoll, warum",
+    "Unused results deleted: {count}, {size:.1f} MB": "Unbenutzte Ergebnisse gelöscht: {count}, {size:.1f} MB",
     "Views": "Ansichten",
     "Wait, or cancel the job: it can be resumed later": "Warten, oder den Auftrag abbrechen: er kann später "
     "fortgesetzt werden",

@@ -54,6 +54,7 @@ def tidy(blender, request):
         "    with bpy.context.temp_override(window=region()[0], area=region()[1]): bpy.ops.object.mode_set(mode='OBJECT')\n"
         "for o in list(bpy.data.objects):\n"
         f"    if o.name not in {SCENE}: bpy.data.objects.remove(o)\n"
+        "for o in bpy.data.objects: o.select_set(False)\n"
         "bpy.ops.ed.undo_push(message='tidy')\n"
         "s = bpy.context.scene.pullback\ns.quality = 'NORMAL'\ns.seed = 7\ns.prompt = ''"
     )
