@@ -17,7 +17,7 @@ def of(job: Job) -> Worker | Server | None:
     global _worker, _server
     if job.on_server:
         if _server is None or (_server.address != server_address() and not job.sent):
-            _server = Server(server_address())
+            _server = Server(server_address(), said)
         return _server
     if _worker is not None and job.sent:
         return _worker

@@ -137,7 +137,10 @@ class PULLBACK_OT_remesh(Generate):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return context.object is not None and "pullback_field" in context.object
+        if context.object is None or "pullback_field" not in context.object:
+            cls.poll_message_set("Select an object that Pullback generated")
+            return False
+        return True
 
     def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
         settings, thing = context.scene.pullback, context.object
@@ -263,7 +266,7 @@ class PULLBACK_OT_test_worker(bpy.types.Operator):
         if python is None:
             self.report({"ERROR"}, said("No Python with Pullback was found: choose one, or create an environment"))
             return {"CANCELLED"}
-        questions.ask("test", environment.Probe(python))
+        questions.ask("test", environment.Probe(python, said))
         return _waited(self, preferences.report)
 
 
@@ -331,7 +334,7 @@ class PULLBACK_OT_test_server(bpy.types.Operator):
         if barred:
             self.report({"ERROR"}, barred)
             return {"CANCELLED"}
-        questions.ask("server", environment.Question(lambda: server.check(address)))
+        questions.ask("server", environment.Question(lambda: server.check(address, said), said))
         return {"FINISHED"}
 
 

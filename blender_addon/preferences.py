@@ -210,7 +210,7 @@ def create() -> environment.Creation:
         if not task.error and python is not None:
             if mine is not None:
                 mine.interpreter = ""
-            questions.ask("test", environment.Probe(python))
+            questions.ask("test", environment.Probe(python, said))
         disk.look()
 
     questions.ask("create", task, use)

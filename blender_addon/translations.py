@@ -40,6 +40,8 @@ GERMAN = {
     "Choose the model's folder first": "Zuerst den Ordner des Modells wählen",
     "ComfyUI": "ComfyUI",
     "ComfyUI Server": "ComfyUI-Server",
+    "ComfyUI {version} has Pullback's nodes and {count} checkpoints": "ComfyUI {version} hat Pullbacks Knoten und "
+    "{count} Checkpoints",
     "Continue this job where it stopped": "Diesen Auftrag dort fortsetzen, wo er anhielt",
     "Copy Log": "Protokoll kopieren",
     "Copy everything that was logged, for asking for help": "Das ganze Protokoll kopieren, um um Hilfe zu bitten",
@@ -164,6 +166,7 @@ GERMAN = {
     "wenige Schritte, ein leichtes Mesh, eine kleine Textur",
     "Seed": "Startwert",
     "Seeds": "Anzahl",
+    "Select an object that Pullback generated": "Ein Objekt auswählen, das Pullback erzeugt hat",
     "Several seeds": "Mehrere Startwerte",
     "Sides of an object that are looked at per step": "Seiten eines Objekts, die je Schritt angesehen werden",
     "Size": "Größe",
@@ -225,19 +228,34 @@ GERMAN = {
     "World": "Welt",
     "Writing": "Wird geschrieben",
     "a red mushroom": "a red mushroom",
+    "a texture beside the .blend file needs the object's field file": "eine Textur neben der .blend-Datei braucht "
+    "die Felddatei des Objekts",
     "choose one in the preferences, or create an environment there": "wähle eines in den Einstellungen, oder lege dort eine "
     "Umgebung an",
     "it did not answer as a Python does": "es antwortete nicht wie ein Python",
     "it was stopped": "sie wurde abgebrochen",
     "its folder cannot be written: close other windows of Blender and try again": "in ihren Ordner kann nicht "
     "geschrieben werden: andere Fenster von Blender schließen und neu versuchen",
+    "look at ComfyUI's console, then try again": "ComfyUIs Konsole ansehen, dann neu versuchen",
+    "no ComfyUI answers at {address} ({reason}): start it, or correct the address": "kein ComfyUI antwortet an der "
+    "Adresse {address} ({reason}): es starten oder die Adresse berichtigen",
     "not this": "das nicht",
+    "somebody interrupted the job on the server": "jemand hat den Auftrag auf dem Server abgebrochen",
+    "the ComfyUI at {address} does not have Pullback's nodes: install them there and restart it": "das ComfyUI "
+    "{address} hat Pullbacks Knoten nicht: dort installieren und es neu starten",
+    "the ComfyUI server at {address} is gone: {reason}": "der ComfyUI-Server {address} ist nicht mehr da: {reason}",
+    "the ComfyUI server did not answer as expected: {reason}": "der ComfyUI-Server antwortete nicht wie erwartet: "
+    "{reason}",
+    "the ComfyUI server does not answer": "der ComfyUI-Server antwortet nicht",
     "the disk is full: 2 GB are needed, with CUDA 7 GB": "die Platte ist voll: es braucht 2 GB, mit CUDA 7 GB",
     "the index of packages cannot be reached: check the network and try again": "das Verzeichnis der Pakete ist nicht "
     "zu erreichen: das Netz prüfen und neu versuchen",
     "the index of packages has not all of them for Blender's Python: make an environment by hand with another one, "
     "from 3.10 to 3.13": "das Verzeichnis hat nicht alle Pakete für Blenders Python: von Hand eine Umgebung mit einem "
     "anderen anlegen, von 3.10 bis 3.13",
+    "the server refused the workflow: {reason}": "der Server wies den Ablauf zurück: {reason}",
+    "the server said that it was done, but its files are not there: are Pullback's nodes up to date?": "der Server "
+    "meldete sich fertig, aber seine Dateien sind nicht da: sind Pullbacks Knoten auf dem neuesten Stand?",
     "the worker cannot be started: {python}: {reason}": "der Worker kann nicht gestartet werden: {python}: {reason}",
     "the worker cannot load what it needs: {python} has no module named {module}": "der Worker kann nicht laden, "
     "was er braucht: {python} hat kein Modul namens {module}",
@@ -256,8 +274,21 @@ GERMAN = {
     "dieses Blender verwendet das Python des Systems, dem venv fehlt: das Paket python3-venv installieren und neu "
     "versuchen",
     "torch {version}, on {devices}": "torch {version}, auf {devices}",
+    "wait, or cancel and look at its console": "warten, oder abbrechen und seine Konsole ansehen",
+    "{address!r} is no address of a server; it looks like http://127.0.0.1:8188": "{address!r} ist keine Adresse "
+    "eines Servers; eine sieht aus wie http://127.0.0.1:8188",
+    "{address} answered {code} {reason}: is it a ComfyUI?": "{address} antwortete {code} {reason}: ist es ein ComfyUI?",
+    "{address} does not answer as a ComfyUI does": "{address} antwortet nicht, wie ein ComfyUI es tut",
+    "{address} sent a file of more than {size} MB": "{address} schickte eine Datei von mehr als {size} MB",
+    "{command} cannot be started: {reason}": "{command} kann nicht gestartet werden: {reason}",
+    "{command} ended with code {code}": "{command} endete mit dem Code {code}",
     "{count} unfinished runs: {runs}": "{count} unfertige Läufe: {runs}",
     "{done}, {minutes}:{seconds:02} left": "{done}, noch {minutes}:{seconds:02}",
+    "{name} is no mesh object any more: convert it back, or generate it again": "{name} ist kein Netzobjekt mehr: "
+    "zurückwandeln oder neu erzeugen",
+    "{path} cannot be read: {reason}": "{path} kann nicht gelesen werden: {reason}",
+    "{path} is not a textured mesh as pullback writes it ({reason})": "{path} ist kein texturiertes Netz, wie "
+    "Pullback es schreibt ({reason})",
     "{prompt}, seed {seed}": "{prompt}, Startwert {seed}",
 }
 CONTEXTS = ("*", "Operator", "Pullback")
