@@ -6,12 +6,13 @@ GERMAN = {
     '"{prompt}", {move} of {total}': "„{prompt}“, {move} von {total}",
     "1 unfinished run: {runs}": "1 unfertiger Lauf: {runs}",
     "200 plain Adam passes a step: for comparison, slow": "200 schlichte Adam-Durchläufe je Schritt: zum Vergleich, langsam",
-    "A Stable Diffusion folder or .safetensors file on this machine": "Ein Ordner von Stable Diffusion oder eine "
-    ".safetensors-Datei auf diesem Rechner",
+    "A Stable Diffusion folder or .safetensors file on this machine: any prompt": "Ein Ordner von Stable Diffusion "
+    "oder eine .safetensors-Datei auf diesem Rechner: jeder Prompt",
     "A checkpoint of a ComfyUI server that has Pullback's nodes": "Ein Checkpoint eines ComfyUI-Servers, der Pullbacks "
     "Knoten hat",
-    "A diffusers folder (it holds model_index.json), or a .safetensors checkpoint": "Ein Diffusers-Ordner (mit "
-    "model_index.json) oder ein .safetensors-Checkpoint",
+    "A diffusers folder (it holds model_index.json), or a .safetensors checkpoint whose family's configuration is "
+    "in Hugging Face's cache": "Ein Diffusers-Ordner (mit model_index.json) oder ein .safetensors-Checkpoint, "
+    "dessen Konfiguration in Hugging Faces Cache liegt",
     "A good object in some minutes": "Ein gutes Objekt in einigen Minuten",
     "A server on another machine needs Allow Online Access, under System": "Ein Server auf einem anderen Rechner "
     "braucht den Online-Zugriff, unter System",
@@ -29,6 +30,9 @@ GERMAN = {
     "Asking the server": "Der Server wird gefragt",
     "Asking…": "Wird gefragt …",
     "Beside the .blend": "Neben der .blend-Datei",
+    "Block-outs: 24 objects, 10 colors, 6 landscapes": "Grobformen: 24 Objekte, 10 Farben, 6 Landschaften",
+    "Built in and small: simple shapes for blocking out and for trying things, no finished assets": "Eingebaut und "
+    "klein: einfache Formen zum Anlegen einer Szene und zum Probieren, keine fertigen Modelle",
     "Cancel": "Abbrechen",
     "Cancelled": "Abgebrochen",
     "Cannot keep files: {error}": "Dateien können nicht abgelegt werden: {error}",
@@ -110,6 +114,8 @@ GERMAN = {
     "Mesh and texture": "Mesh und Textur",
     "Missing: {names}": "Es fehlt: {names}",
     "Model": "Modell",
+    "Needs diffusers and, for minutes instead of hours, a graphics card: set Device to cuda and Guidance to 7": "Braucht "
+    "diffusers und, für Minuten statt Stunden, eine Grafikkarte: Gerät auf cuda und Führung auf 7 stellen",
     "Negative Prompt": "Negativer Text",
     "New Seed": "Neuer Startwert",
     "No .blend file that was opened or saved here uses them. Objects of files that never were keep their mesh and "
@@ -202,8 +208,6 @@ GERMAN = {
     "The prompt is empty: say what to draw, for example: a red mushroom": "Der Text ist leer: sag, was zu zeichnen ist, zum "
     "Beispiel: a red mushroom",
     "The same seed gives the same result": "Derselbe Startwert gibt dasselbe Ergebnis",
-    "The small model that comes with Pullback: needs no download, knows some fifty words": "Das kleine Modell, das Pullback "
-    "mitbringt: braucht keinen Download, kennt gut fünfzig Wörter",
     "This build of the extension brings no Pullback to install: make an environment by hand": "Dieser Bau der "
     "Erweiterung bringt kein Pullback zum Installieren mit: eine Umgebung von Hand anlegen",
     "Toybox": "Toybox",

@@ -123,6 +123,16 @@ def test_a_python_that_is_there_is_shown_once_it_was_looked_for(context, monkeyp
     assert "Found: /opt/env/bin/python" in draw(context) and "No Python with Pullback yet" not in draw(context)
 
 
+def test_what_to_expect_of_a_model_is_said_and_true(context):
+    from pullback.generative.toybox import words
+
+    known = f"{len(words.NOUNS)} objects, {len(words.COLOURS)} colors, {len(words.LANDSCAPES)} landscapes"
+    assert known in " ".join(map(str, draw(context)))
+    context.scene.pullback.model = "FOLDER"
+    told = " ".join(map(str, draw(context)))
+    assert "graphics card" in told and known not in told
+
+
 def test_only_what_has_changed_is_drawn_anew(context, monkeypatch):
     drawn = []
     monkeypatch.setattr(windows, "redraw", lambda kind="VIEW_3D": drawn.append(kind))

@@ -34,7 +34,7 @@ def texts() -> set[str]:
                 found |= items(node.value)
             elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("STAGES", "STEPS"):
                 found |= set(ast.literal_eval(node.value)) if isinstance(node.value, ast.Tuple) else set()
-            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "REASONS":
+            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("REASONS", "EXPECT"):
                 found |= set(ast.literal_eval(node.value).values())
             elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in HINTS:
                 found |= strings(node.value)
