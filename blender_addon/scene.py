@@ -5,6 +5,7 @@ Names are asked of Blender's data, never of operators, so that it all works with
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def add_object(
 
 
 def replace_mesh(thing: bpy.types.Object, parts: Parts, pack: bool = True) -> None:
-    """Another mesh and texture of the same field: transform, name, materials and modifiers stay as they are.
+    """Another mesh and texture of the same field: transform, name, materials and modifiers stay as they are, and so does
+    the old texture where it is the user's, or was painted on.
 
     ValueError where the object is no mesh any more.
     """
@@ -67,7 +69,11 @@ def replace_mesh(thing: bpy.types.Object, parts: Parts, pack: bool = True) -> No
         thing.data.materials.append(_material(name, image, parts.color))
         return
     before, node.image = node.image, image
-    if before is not None and before.users == 0:
+    if before is None:
+        return
+    if not _as_baked(before):
+        _keep(before)
+    elif before.users == 0:
         before_name = before.name
         bpy.data.images.remove(before)
         image.name = before_name
@@ -152,9 +158,26 @@ def _mesh(parts: Parts, name: str) -> bpy.types.Mesh:
 
 def _texture(parts: Parts, name: str, beside: Path | None) -> bpy.types.Image:
     if beside is None:
-        return _packed(parts.texture, name)
-    beside.write_bytes(parts.texture)
-    return load_image(beside, name, pack=False)
+        image = _packed(parts.texture, name)
+    else:
+        with beside.open("xb") as file:
+            file.write(parts.texture)
+        image = load_image(beside, name, pack=False)
+    image["pullback_baked"] = _digest(parts.texture)
+    return image
+
+
+def _as_baked(image: bpy.types.Image) -> bool:
+    """Whether an image is a texture of ours on which nobody has painted since."""
+    if image.is_dirty or "pullback_baked" not in image:
+        return False
+    if image.packed_file is None:
+        return True  # what it shows stays where it lies
+    return image["pullback_baked"] == _digest(image.packed_file.data)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _packed(data: bytes, name: str) -> bpy.types.Image:
