@@ -3,6 +3,7 @@
 It is looked at when something may have changed: a file was opened or saved, a preference set, a job done.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -35,17 +36,27 @@ def _tick() -> float | None:
     """Ask; later, take in the answer."""
     global _question
     if _question is None:
-        asked = {name: source() for name, source in sources.items()}
-        _question = environment.Question(lambda: {name: ask() for name, ask in asked.items()})
+        asked = _all(sources)
+        _question = environment.Question(lambda: _all(asked))
         return SOON
     if not _question.poll():
         return SOON
-    if _question.answer is not None and _question.answer != seen:
-        seen.update(_question.answer)
+    before = dict(seen)
+    seen.update(_question.answer or {})
+    if seen != before:
         windows.redraw()
         windows.redraw("PREFERENCES")
     _question = None
     return AGAIN if seen.get("python") is None else None
+
+
+def _all(functions: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    """What each of them answers, less those that the disk fails."""
+    answers = {}
+    for name, ask in functions.items():
+        with contextlib.suppress(OSError):
+            answers[name] = ask()
+    return answers
 
 
 @persistent

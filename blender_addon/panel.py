@@ -75,7 +75,7 @@ def _warnings(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup, wid
         box = layout.box().column(align=True)
         labels.lines(box, barred, width, "ERROR")
         box.operator("pullback.open_preferences", icon="PREFERENCES")
-    if settings.model != "SERVER" and disk.seen and disk.seen["python"] is None:
+    if settings.model != "SERVER" and disk.seen.get("python", "unknown") is None:
         box = layout.box().column(align=True)
         box.label(text="No Python with Pullback yet", icon="ERROR")
         box.operator("pullback.open_preferences", icon="PREFERENCES")

@@ -50,7 +50,7 @@ class PullbackPreferences(bpy.types.AddonPreferences):
         box = layout.box()
         box.label(text="Worker", icon="CONSOLE")
         box.prop(self, "interpreter")
-        if not self.interpreter and disk.seen:
+        if not self.interpreter and "python" in disk.seen:
             python = disk.seen["python"]
             text = (
                 said("Found: {python}").format(python=python) if python else said("No Python with Pullback was found")

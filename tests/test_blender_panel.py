@@ -123,6 +123,17 @@ def test_a_python_that_is_there_is_shown_once_it_was_looked_for(context, monkeyp
     assert "Found: /opt/env/bin/python" in draw(context) and "No Python with Pullback yet" not in draw(context)
 
 
+def test_a_source_that_the_disk_fails_holds_up_no_other(context, monkeypatch):
+    def refuse():
+        raise OSError("gone")
+
+    monkeypatch.setattr(environment, "find", lambda *_: Path("/opt/env/bin/python"))
+    monkeypatch.setitem(disk.sources, "unused", refuse)
+    assert looked() is None and disk.seen == {"python": Path("/opt/env/bin/python")}
+    monkeypatch.setitem(disk.sources, "unused", lambda: refuse)
+    assert looked() is None and disk.seen == {"python": Path("/opt/env/bin/python")}
+
+
 def test_what_to_expect_of_a_model_is_said_and_true(context):
     from pullback.generative.toybox import words
 
