@@ -351,8 +351,7 @@ class PULLBACK_OT_purge_results(bpy.types.Operator):
         title = said("Delete unused results: {count}, {size:.1f} MB?").format(
             count=len(groups), size=uses.size(groups) / 1e6
         )
-        message = said("No .blend file that was opened or saved here uses them. Objects of files that never were keep their "
-                       "mesh and texture and could not be re-meshed.")  # fmt: skip
+        message = said("Objects of .blend files never opened or saved here could not be re-meshed")
         return context.window_manager.invoke_confirm(
             self, event, title=title, message=message, confirm_text=said("Delete"), icon="WARNING"
         )

@@ -118,9 +118,6 @@ GERMAN = {
     "diffusers und, für Minuten statt Stunden, eine Grafikkarte: Gerät auf cuda und Führung auf 7 stellen",
     "Negative Prompt": "Negativer Text",
     "New Seed": "Neuer Startwert",
-    "No .blend file that was opened or saved here uses them. Objects of files that never were keep their mesh and "
-    "texture and could not be re-meshed.": "Keine .blend-Datei, die hier geöffnet oder gespeichert wurde, verwendet "
-    "sie. Objekte anderer Dateien behalten Netz und Textur, können aber nicht neu vernetzt werden.",
     "No Python in which Pullback is installed was found": "Es wurde kein Python gefunden, in dem Pullback installiert ist",
     "No Python with Pullback was found": "Kein Python mit Pullback gefunden",
     "No Python with Pullback was found: choose one, or create an environment": "Kein Python mit Pullback gefunden: eines "
@@ -131,6 +128,8 @@ GERMAN = {
     "Normal": "Normal",
     "Nothing else has to be carried along": "Nichts weiter muss mitgenommen werden",
     "Object": "Objekt",
+    "Objects of .blend files never opened or saved here could not be re-meshed": "Objekte aus .blend-Dateien, die "
+    "hier nie geöffnet oder gespeichert wurden, könnten nicht neu vernetzt werden",
     "Only for diffusers folders, not here: {names}": "Nur für Diffusers-Ordner, hier nicht da: {names}",
     "Packed in the .blend": "In die .blend-Datei gepackt",
     "Panorama Views": "Ansichten (Panorama)",

@@ -103,7 +103,7 @@ def photograph(blender: Desktop, name: str, crop: str = "") -> None:
         blender.picture(PICTURES / f"blender-{name}.png", crop)
 
 
-VIEW, SIDEBAR = "860x690+196+28", f"292x422+{WIDTH - 508}+84"
+VIEW, SIDEBAR = "860x690+196+28", f"292x462+{WIDTH - 508}+84"
 
 
 def workers(blender: Desktop) -> list[int]:
@@ -171,16 +171,16 @@ def test_a_killed_worker_is_said_and_resumed(blender):
 
 
 def test_dismiss_forgets_a_job_and_what_it_did(blender):
-    prompt(blender, "a waiting blue ball")
+    prompt(blender, "a waiting green ball")
     blender.click("generate_object")
     until(lambda: blender.ask(STATES)[0][1] >= 2, 30, "two moves")
     blender.key("Escape")  # the mouse is still over the panel
     until_state(blender, "CANCELLED", seconds=5)
     results = Path(blender.ask(f"from {NAME} import results; result = str(results.folder())"))
-    assert list(results.glob("a-waiting-blue-ball-7*"))
+    assert list(results.glob("a-waiting-green-ball-7*"))
     blender.click("dismiss")
     until(lambda: not blender.ask(STATES), 5, "an empty list")
-    assert not list(results.glob("a-waiting-blue-ball-7*")) and blender.ask(OBJECTS) == SCENE
+    assert not list(results.glob("a-waiting-green-ball-7*")) and blender.ask(OBJECTS) == SCENE
 
 
 def test_the_log_goes_to_the_clipboard(blender):
