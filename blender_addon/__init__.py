@@ -7,9 +7,9 @@ its `backend`: `worker` or `server`, outside of Blender; `scene` brings in what 
 
 def _parts() -> tuple:
     """What registers something, in order. Imported late: `protocol` and others serve without Blender, too."""
-    from . import jobs, operators, panel, preferences, preview, properties, questions, translations
+    from . import disk, jobs, operators, panel, preferences, preview, properties, questions, translations, uses
 
-    return translations, properties, preferences, questions, preview, jobs, operators, panel
+    return translations, properties, preferences, questions, preview, jobs, uses, operators, panel, disk
 
 
 def _command(arguments: list[str]) -> int:

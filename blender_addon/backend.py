@@ -3,7 +3,7 @@
 import bpy
 from bpy.app.translations import pgettext_rpt as said
 
-from . import preferences
+from . import preferences, server
 from .job import Job
 from .server import Server
 from .worker import Worker
@@ -17,7 +17,7 @@ def of(job: Job) -> Worker | Server | None:
     global _worker, _server
     if job.on_server:
         if _server is None or (_server.address != server_address() and not job.sent):
-            _server = Server(server_address())
+            _server = Server(server_address(), said)
         return _server
     if _worker is not None and job.sent:
         return _worker
@@ -36,6 +36,15 @@ def server_address() -> str:
     return mine.server if mine else "http://127.0.0.1:8188"
 
 
+def barred(address: str) -> str:
+    """Why a server must not be asked now, or nothing: whether anything leaves this machine is Blender's user's say."""
+    if bpy.app.online_access or server.local(address):
+        return ""
+    text = said("The ComfyUI server {address} is on another machine: switch on Allow Online Access in the preferences, "
+                "under System")  # fmt: skip
+    return text.format(address=address)
+
+
 def has_worker() -> bool:
     """Whether there is a worker, at work or not."""
     return _worker is not None
@@ -51,8 +60,13 @@ def stop_worker() -> None:
 
 def stop() -> None:
     """End the worker and let go of the server."""
-    global _server
     stop_worker()
+    stop_server()
+
+
+def stop_server() -> None:
+    """Let go of the server: what it does for us is interrupted."""
+    global _server
     if _server is not None:
         _server.stop()
         _server = None

@@ -19,13 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from .complaint import told
+
 T = TypeVar("T")
 
 BIN, EXE = ("Scripts", ".exe") if os.name == "nt" else ("bin", "")
 VENVS = (".venv", "venv", "env")
 QUIET = {"creationflags": getattr(subprocess, "CREATE_NO_WINDOW", 0)}
 NEEDED = ("torch", "numpy", "safetensors", "PIL", "scipy", "trimesh", "skimage", "fast_simplification", "xatlas", "png",
-          "filelock", "typer", "rich")  # fmt: skip
+          "filelock", "msgspec", "typer", "rich")  # fmt: skip
 OPTIONAL = ("diffusers", "transformers", "accelerate")
 CPU_ONLY = "https://download.pytorch.org/whl/cpu"
 STEPS = ("Making the environment", "Renewing pip", "Installing torch", "Installing Pullback")
@@ -105,10 +107,14 @@ def clean() -> dict[str, str]:
 
 
 class Question(Generic[T]):
-    """A function that takes its time, asked in a thread; it must not touch Blender. `answer` once `poll` is True."""
+    """A function that takes its time, asked in a thread; it must not touch Blender. `answer` once `poll` is True.
 
-    def __init__(self, ask: Callable[[], T]) -> None:
+    said: translates what went wrong.
+    """
+
+    def __init__(self, ask: Callable[[], T], said: Callable[[str], str] = str) -> None:
         self.answer: T | None = None
+        self._said = said
         self.error = ""
         self._thread = threading.Thread(target=self._run, args=(ask,), daemon=True)
         self._thread.start()
@@ -117,11 +123,16 @@ class Question(Generic[T]):
         try:
             self.answer = ask()
         except (OSError, ValueError) as error:
-            self.error = str(error)
+            self.error = told(error, self._said)
 
     def poll(self) -> bool:
         """Whether the answer is there, or the error."""
         return not self._thread.is_alive()
+
+    @property
+    def told(self) -> object:
+        """What changes with what there is to show."""
+        return self.poll(), id(self)
 
     def end(self) -> None:
         """Nobody waits for the answer any more; the thread ends by itself."""
@@ -131,10 +142,11 @@ class Commands:
     """Commands that run one after the other in the background.
 
     `poll` is True once it is over; then `error` is empty or says what went wrong. `lines` is what was printed, `step`
-    the number of the command that runs, `stopped` whether somebody stopped it.
+    the number of the command that runs, `stopped` whether somebody stopped it. said: translates what went wrong.
     """
 
-    def __init__(self, commands: list[list[str]]) -> None:
+    def __init__(self, commands: list[list[str]], said: Callable[[str], str] = str) -> None:
+        self._said = said
         self.lines: list[str] = []
         self.error = ""
         self.step = 0
@@ -152,7 +164,8 @@ class Commands:
                     encoding="utf-8", errors="replace", env=clean(), **QUIET,
                 )  # fmt: skip
             except OSError as error:
-                self.error = f"{command[0]} cannot be started: {error.strerror or error}"
+                text = self._said("{command} cannot be started: {reason}")
+                self.error = text.format(command=command[0], reason=error.strerror or error)
                 return
             if self.stopped:
                 self._process.kill()
@@ -160,7 +173,8 @@ class Commands:
                 self._fresh.put(line.rstrip())
             code = self._process.wait()
             if code and (self.stopped or not self._go_on()):
-                self.error = "stopped" if self.stopped else f"{Path(command[0]).name} ended with code {code}"
+                text = self._said("it was stopped" if self.stopped else "{command} ended with code {code}")
+                self.error = text.format(command=Path(command[0]).name, code=code)
                 return
 
     def _go_on(self) -> bool:
@@ -176,6 +190,11 @@ class Commands:
 
     def _take(self, line: str) -> None:
         self.lines.append(line)
+
+    @property
+    def told(self) -> object:
+        """What changes with what there is to show."""
+        return self.poll(), id(self), self.step, len(self.lines)
 
     def end(self) -> None:
         """Stop whatever runs."""
@@ -203,8 +222,8 @@ class Report:
 class Probe(Commands):
     """What an interpreter has, asked of itself."""
 
-    def __init__(self, python: Path) -> None:
-        super().__init__([[str(python), "-c", PROBE]])
+    def __init__(self, python: Path, said: Callable[[str], str] = str) -> None:
+        super().__init__([[str(python), "-c", PROBE]], said)
 
     @property
     def report(self) -> Report | None:
@@ -224,7 +243,7 @@ class Creation(Commands):
         self, folder: Path, wheel: Path, extras: str = "", base: str = sys.executable, said: Callable[[str], str] = str
     ) -> None:
         self.download: tuple[int, int] | None = None
-        self.folder, self._said = folder, said
+        self.folder = folder
         pip = [str(folder / BIN / f"python{EXE}"), "-m", "pip", "install", "--disable-pip-version-check"]
         raw = ["--progress-bar", "raw"]  # pip has it since 24.1, and Blender's Python may come with an older one
         venv = [base, "-I", "-m", "venv", "--clear", str(folder)]
@@ -237,7 +256,7 @@ class Creation(Commands):
         if not _cpu_only():
             del commands[TORCH]
         self.steps = list(commands)
-        super().__init__(list(commands.values()))
+        super().__init__(list(commands.values()), said)
 
     def _run(self, commands: list[list[str]]) -> None:
         super()._run(commands)
@@ -255,12 +274,16 @@ class Creation(Commands):
             super()._take(line)
 
     @property
+    def told(self) -> object:
+        return super().told, self.download
+
+    @property
     def reason(self) -> str:
         """`error` in words that say what to do, where the last lines show what it was."""
         if self.stopped:
-            return self._said("it was stopped")
-        told = "\n".join(self.lines[-40:])
-        return next((self._said(why) for sign, why in REASONS.items() if re.search(sign, told)), self.error)
+            return self.error
+        printed = "\n".join(self.lines[-40:])
+        return next((self._said(why) for sign, why in REASONS.items() if re.search(sign, printed)), self.error)
 
 
 def _cpu_only() -> bool:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .complaint import Complaint
+
 FLOAT, INDEX = 5126, {5121: "B", 5123: "H", 5125: "I"}
 WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}
 
@@ -33,7 +35,7 @@ class Parts:
 
 
 def read(path: str | Path) -> Parts:
-    """The mesh of a GLB file that pullback wrote. ValueError says why it cannot be read. Safe in any thread."""
+    """The mesh of a GLB file that pullback wrote. Complaint says why it cannot be read. Safe in any thread."""
     try:
         description, blob = _chunks(Path(path).read_bytes())
         mesh = description["meshes"][0]
@@ -46,9 +48,10 @@ def read(path: str | Path) -> Parts:
         color = _color(description, primitive["material"])
         return Parts(*_welded(positions, index), _per_corner(uv, index), texture, mesh.get("name", ""), color)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        raise Complaint("{path} cannot be read: {reason}", path=path, reason=error.strerror) from error
     except (KeyError, IndexError, TypeError, struct.error, ValueError) as error:
-        raise ValueError(f"{path} is not a textured mesh as pullback writes it ({error})") from error
+        text = "{path} is not a textured mesh as pullback writes it ({reason})"
+        raise Complaint(text, path=path, reason=error) from error
 
 
 def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:

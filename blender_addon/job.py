@@ -15,6 +15,8 @@ PREVIEWS = 1.5
 """Least seconds between two preview pictures."""
 STAGES = ("Asking the server", "Loading the model", "Sampling", "Mesh and texture", "Writing", "Stopping")
 """What worker and server say of themselves; here so that it can be translated."""
+AFTERWARDS = ("mesh and texture", "writing")
+"""Stages that come after sampling."""
 SAMPLED = 0.9
 """Part of a job's bar that sampling fills."""
 ALIVE = ("WAITING", "RUNNING", "READY")
@@ -81,6 +83,8 @@ class Job:
     @property
     def fraction(self) -> float:
         """How much of the bar is full. Sampling fills nine tenths; mesh, texture and writing come after it."""
+        if self.stage in AFTERWARDS:  # what they count is their own
+            return SAMPLED
         return SAMPLED * self.move / self.total if self.total else 0.0
 
     @property

@@ -14,7 +14,7 @@ import bpy
 from bpy.app.handlers import persistent
 from bpy.app.translations import pgettext_rpt as said
 
-from . import backend, placing, preview, protocol, results, runs
+from . import backend, disk, placing, preview, protocol, results, runs, windows
 from .job import ALIVE, Job
 
 EVERY = 0.1
@@ -52,7 +52,7 @@ def cancel(number: int = 0) -> None:
         backend.of(job).cancel(job.id)
     elif job.status in ALIVE:
         queue.remove(job)
-    _redraw()
+    windows.redraw()
 
 
 def resume(number: int = 0) -> None:
@@ -76,7 +76,7 @@ def dismiss(number: int = 0) -> None:
     _paused = False  # what stood in the way is gone; those that wait try for themselves
     if busy():
         _start_timer()
-    _redraw()
+    windows.redraw()
 
 
 def log_of(number: int) -> str:
@@ -156,7 +156,7 @@ def _start_timer() -> None:
         if bpy.app.timers.is_registered(_tick):  # it may be looking rarely
             bpy.app.timers.unregister(_tick)
         bpy.app.timers.register(_tick, first_interval=EVERY, persistent=True)
-    _redraw()
+    windows.redraw()
 
 
 def _tick() -> float | None:
@@ -189,6 +189,12 @@ def _advance() -> None:
 def _run(job: Job) -> None:
     global _paused
     worker = backend.of(job)
+    barred = backend.barred(worker.address) if job.on_server else ""
+    if barred:
+        backend.stop_server()
+        _end(job, "FAILED", barred)
+        _paused = job.wants_preferences = True
+        return
     if worker is None:
         text = said("No Python in which Pullback is installed was found")
         _end(job, "FAILED", text, said("choose one in the preferences, or create an environment there"))
@@ -238,6 +244,7 @@ def _place(job: Job) -> None:
         _end(job, "FAILED", str(error))
         return
     _end(job, "DONE", " ".join(job.notes))
+    disk.look()
     if not job.notes:
         queue.remove(job)
 
@@ -265,17 +272,7 @@ def _redraw_if_changed() -> None:
     ]
     if now != _drawn:
         _drawn = now
-        _redraw()
-
-
-def _redraw() -> None:
-    """Have the sidebars drawn anew; the viewport itself is left alone."""
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                for region in area.regions:
-                    if region.type == "UI":
-                        region.tag_redraw()
+        windows.redraw()
 
 
 # Coming and going

@@ -7,7 +7,7 @@ import bpy
 from bpy.app.translations import pgettext_rpt as said
 from bpy.props import IntProperty
 
-from . import backend, environment, jobs, preferences, properties, questions, server
+from . import backend, disk, environment, jobs, preferences, properties, questions, server, uses
 from .job import SERVER
 
 SPACING = 2.5
@@ -137,7 +137,10 @@ class PULLBACK_OT_remesh(Generate):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return context.object is not None and "pullback_field" in context.object
+        if context.object is None or "pullback_field" not in context.object:
+            cls.poll_message_set("Select an object that Pullback generated")
+            return False
+        return True
 
     def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
         settings, thing = context.scene.pullback, context.object
@@ -263,7 +266,7 @@ class PULLBACK_OT_test_worker(bpy.types.Operator):
         if python is None:
             self.report({"ERROR"}, said("No Python with Pullback was found: choose one, or create an environment"))
             return {"CANCELLED"}
-        questions.ask("test", environment.Probe(python))
+        questions.ask("test", environment.Probe(python, said))
         return _waited(self, preferences.report)
 
 
@@ -272,13 +275,15 @@ class PULLBACK_OT_create_environment(bpy.types.Operator):
 
     bl_idname = "pullback.create_environment"
     bl_label = "Create Environment"
+    possible = False
+    """Whether the extension brings a Pullback to install: known since it was enabled."""
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         if not bpy.app.online_access:
             cls.poll_message_set("Allow Online Access first: Preferences, System, Network")
             return False
-        if environment.wheel() is None:
+        if not cls.possible:
             cls.poll_message_set(
                 "This build of the extension brings no Pullback to install: make an environment by hand"
             )
@@ -325,7 +330,38 @@ class PULLBACK_OT_test_server(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         address = backend.server_address()
-        questions.ask("server", environment.Question(lambda: server.check(address)))
+        barred = backend.barred(address)
+        if barred:
+            self.report({"ERROR"}, barred)
+            return {"CANCELLED"}
+        questions.ask("server", environment.Question(lambda: server.check(address, said), said))
+        return {"FINISHED"}
+
+
+class PULLBACK_OT_purge_results(bpy.types.Operator):
+    """Delete the results in Blender's user folder that no .blend file uses, older than a week. You are asked first"""
+
+    bl_idname = "pullback.purge_results"
+    bl_label = "Purge Unused Results"
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        groups = uses.unused()
+        if not groups:
+            return self.execute(context)
+        title = said("Delete unused results: {count}, {size:.1f} MB?").format(
+            count=len(groups), size=uses.size(groups) / 1e6
+        )
+        message = said("Objects of .blend files never opened or saved here could not be re-meshed")
+        return context.window_manager.invoke_confirm(
+            self, event, title=title, message=message, confirm_text=said("Delete"), icon="WARNING"
+        )
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        count, size = uses.delete(uses.unused())
+        self.report(
+            {"INFO"}, said("Unused results deleted: {count}, {size:.1f} MB").format(count=count, size=size / 1e6)
+        )
+        disk.look()
         return {"FINISHED"}
 
 
@@ -345,6 +381,7 @@ CLASSES = (
     PULLBACK_OT_create_environment,
     PULLBACK_OT_cancel_environment,
     PULLBACK_OT_test_server,
+    PULLBACK_OT_purge_results,
 )
 keys: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []
 
@@ -352,6 +389,7 @@ keys: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []
 def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
+    PULLBACK_OT_create_environment.possible = environment.wheel() is not None
     configuration = bpy.context.window_manager.keyconfigs.addon
     if configuration:  # none without a window
         keymap = configuration.keymaps.new(name="Window", space_type="EMPTY")

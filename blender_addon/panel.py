@@ -3,8 +3,9 @@
 import bpy
 from bpy.app.translations import pgettext_rpt as said
 
-from . import jobs, labels, preferences
+from . import backend, disk, jobs, labels
 from .job import ALIVE, Job
+from .properties import EXPECT
 
 NAMED = 3
 """So many of the runs that earlier sessions left are named."""
@@ -33,8 +34,8 @@ class PULLBACK_PT_main(Sidebar, bpy.types.Panel):
         row.operator("pullback.roll_seed", text="", icon="FILE_REFRESH")
 
         layout.row().prop(settings, "quality", expand=True)
-        _model(layout.column(align=True), settings)
-        _warnings(layout, settings)
+        _model(layout.column(align=True), settings, context.region.width)
+        _warnings(layout, settings, context.region.width)
 
         column = layout.column(align=True)
         row = column.row(align=True)
@@ -56,17 +57,25 @@ class PULLBACK_PT_main(Sidebar, bpy.types.Panel):
             _job(layout.box().column(), job, context.region.width)
 
 
-def _model(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> None:
+def _model(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup, width: int) -> None:
+    """Which model, and what to expect of it."""
     column.prop(settings, "model", text="")
     if settings.model == "FOLDER":
         column.prop(settings, "model_path", text="")
     elif settings.model == "SERVER":
         column.prop(settings, "checkpoint", text="", icon="NETWORK_DRIVE")
+    if settings.model in EXPECT:
+        _lines(column, said(EXPECT[settings.model]), width)
 
 
-def _warnings(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> None:
+def _warnings(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup, width: int) -> None:
     """What has to be done before the buttons can work."""
-    if settings.model != "SERVER" and preferences.interpreter() is None:
+    barred = backend.barred(backend.server_address()) if settings.model == "SERVER" else ""
+    if barred:
+        box = layout.box().column(align=True)
+        labels.lines(box, barred, width, "ERROR")
+        box.operator("pullback.open_preferences", icon="PREFERENCES")
+    if settings.model != "SERVER" and disk.seen.get("python", "unknown") is None:
         box = layout.box().column(align=True)
         box.label(text="No Python with Pullback yet", icon="ERROR")
         box.operator("pullback.open_preferences", icon="PREFERENCES")

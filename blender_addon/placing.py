@@ -14,7 +14,7 @@ def place(job: Job) -> bool:
     if job.kind in ("object", "mesh"):
         if job.parsing is None:
             path = job.files["mesh"]
-            job.parsing = environment.Question(lambda: glb.read(path))
+            job.parsing = environment.Question(lambda: glb.read(path), said)
         if not job.parsing.poll():
             return False
         if job.parsing.error:

@@ -1,12 +1,13 @@
 """Preferences: which Python runs the worker, which ComfyUI server to ask, where textures go."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import bpy
 from bpy.app.translations import pgettext_rpt as said
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 
-from . import environment, labels, questions
+from . import disk, environment, labels, questions
 
 
 class PullbackPreferences(bpy.types.AddonPreferences):
@@ -19,6 +20,7 @@ class PullbackPreferences(bpy.types.AddonPreferences):
         description="The Python in which Pullback is installed. Empty: the environment made below, then the "
         "one on the PATH, then one beside the .blend file",
         subtype="FILE_PATH",
+        update=lambda page, context: disk.look(),
     )
     diffusers: BoolProperty(
         name="With Diffusers",
@@ -48,35 +50,42 @@ class PullbackPreferences(bpy.types.AddonPreferences):
         box = layout.box()
         box.label(text="Worker", icon="CONSOLE")
         box.prop(self, "interpreter")
-        python = interpreter()
-        if not self.interpreter:
+        if not self.interpreter and "python" in disk.seen:
+            python = disk.seen["python"]
             text = (
                 said("Found: {python}").format(python=python) if python else said("No Python with Pullback was found")
             )
             box.label(text=text, icon="CHECKMARK" if python else "ERROR", translate=False)
         row = box.row()
         row.operator("pullback.test_worker", icon="PLAY")
-        _told(box, report())
+        _told(box, report(), context)
 
         box.separator()
         column = box.column()
         column.prop(self, "diffusers")
-        _creation(column, questions.of("create"))
+        _creation(column, questions.of("create"), context)
 
         box = layout.box()
         box.label(text="ComfyUI", icon="NETWORK_DRIVE")
         box.prop(self, "server")
+        if not bpy.app.online_access:
+            box.label(text="A server on another machine needs Allow Online Access, under System", icon="INFO")
         box.row().operator("pullback.test_server", icon="PLAY")
-        _told(box, _server_report(questions.of("server")))
+        _told(box, _server_report(questions.of("server")), context)
 
         box = layout.box()
         box.label(text="Files", icon="FILE_IMAGE")
         box.prop(self, "texture")
+        if "unused" in disk.seen:
+            count, size = disk.seen["unused"]
+            text = said("Results that no .blend file uses: {count}, {size:.1f} MB").format(count=count, size=size / 1e6)
+            box.label(text=text, icon="INFO", translate=False)
+        box.row().operator("pullback.purge_results", icon="TRASH")
 
 
-def _told(column: bpy.types.UILayout, told: list[tuple[str, str]]) -> None:
+def _told(column: bpy.types.UILayout, told: list[tuple[str, str]], context: bpy.types.Context) -> None:
     for text, icon in told:
-        labels.lines(column, text, bpy.context.region.width, icon)
+        labels.lines(column, text, context.region.width, icon)
 
 
 def _server_report(question: environment.Question | None) -> list[tuple[str, str]]:
@@ -117,7 +126,7 @@ def report() -> list[tuple[str, str]]:
     return lines
 
 
-def _creation(column: bpy.types.UILayout, task: environment.Creation | None) -> None:
+def _creation(column: bpy.types.UILayout, task: environment.Creation | None, context: bpy.types.Context) -> None:
     """The button that makes an environment; while it is made, how far it is, and a button that stops it."""
     if task is not None and not task.poll():
         row = column.row()
@@ -129,7 +138,7 @@ def _creation(column: bpy.types.UILayout, task: environment.Creation | None) -> 
         if not bpy.app.online_access:
             column.label(text="Creating an environment needs Allow Online Access, under System", icon="INFO")
         lines = created()
-    _told(column, lines)
+    _told(column, lines, context)
 
 
 def _step(task: environment.Creation) -> str:
@@ -164,10 +173,16 @@ def get() -> PullbackPreferences | None:
 
 def interpreter() -> Path | None:
     """The Python that runs the worker: the chosen one, else the one that is found; None where there is none."""
+    return _search()()
+
+
+def _search() -> Callable[[], Path | None]:
+    """The search for that Python, which may take place in any thread."""
     mine = get()
     chosen = bpy.path.abspath(mine.interpreter) if mine and mine.interpreter else ""
     folder = Path(bpy.data.filepath).parent if bpy.data.filepath else None
-    return environment.find(chosen, folder, own_environment())
+    own = own_environment()
+    return lambda: environment.find(chosen, folder, own)
 
 
 def own_environment() -> Path:
@@ -195,7 +210,8 @@ def create() -> environment.Creation:
         if not task.error and python is not None:
             if mine is not None:
                 mine.interpreter = ""
-            questions.ask("test", environment.Probe(python))
+            questions.ask("test", environment.Probe(python, said))
+        disk.look()
 
     questions.ask("create", task, use)
     return task
@@ -203,7 +219,9 @@ def create() -> environment.Creation:
 
 def register() -> None:
     bpy.utils.register_class(PullbackPreferences)
+    disk.sources["python"] = _search
 
 
 def unregister() -> None:
+    del disk.sources["python"]
     bpy.utils.unregister_class(PullbackPreferences)

@@ -70,14 +70,23 @@ class PullbackSettings(bpy.types.PropertyGroup):
         name="Model",
         description="Which image model draws",
         items=(
-            ("TOYBOX", "Toybox", "The small model that comes with Pullback: needs no download, knows some fifty words"),
-            ("FOLDER", "Diffusers Folder", "A Stable Diffusion folder or .safetensors file on this machine"),
+            (
+                "TOYBOX",
+                "Toybox",
+                "Built in and small: simple shapes for blocking out and for trying things, no finished assets",
+            ),
+            (
+                "FOLDER",
+                "Diffusers Folder",
+                "A Stable Diffusion folder or .safetensors file on this machine: any prompt",
+            ),
             ("SERVER", "ComfyUI Server", "A checkpoint of a ComfyUI server that has Pullback's nodes"),
         ),
     )
     model_path: StringProperty(
         name="Folder",
-        description="A diffusers folder (it holds model_index.json), or a .safetensors checkpoint",
+        description="A diffusers folder (it holds model_index.json), or a .safetensors checkpoint whose family's "
+        "configuration is in Hugging Face's cache",
         subtype="FILE_PATH",
     )
     checkpoint: StringProperty(
@@ -165,6 +174,13 @@ class PullbackSettings(bpy.types.PropertyGroup):
     device: StringProperty(
         name="Device", description="Where the model runs in the worker: cpu, cuda, mps", default="cpu", maxlen=32
     )
+
+
+EXPECT = {
+    "TOYBOX": "Block-outs: 24 objects, 10 colors, 6 landscapes",
+    "FOLDER": "Needs diffusers and, for minutes instead of hours, a graphics card: set Device to cuda and Guidance to 7",
+}
+"""What a model can do and what it needs, in a line or two."""
 
 
 def new_seed() -> int:

@@ -6,10 +6,11 @@ from typing import Any
 
 import bpy
 
-from . import environment
+from . import environment, windows
 
 _asked: dict[str, environment.Question | environment.Commands] = {}
 _then: dict[str, Callable[[], None]] = {}
+_drawn: dict[str, object] = {}
 
 
 def ask(
@@ -45,11 +46,17 @@ def wait() -> None:
 def _look() -> float | None:
     for name in [name for name in _then if not open(name)]:
         _then.pop(name)()
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "PREFERENCES":
-                area.tag_redraw()
+    _redraw_if_changed()
     return 0.25 if any(map(open, _asked)) else None
+
+
+def _redraw_if_changed() -> None:
+    """Redraw the preferences where they would show something else than they do."""
+    global _drawn
+    now = {name: question.told for name, question in _asked.items()}
+    if now != _drawn:
+        _drawn = now
+        windows.redraw("PREFERENCES")
 
 
 def register() -> None:

@@ -22,6 +22,12 @@ def beside(out: Path, end: str) -> Path:
     return out.with_name(out.name + end)
 
 
+def output_of(name: str) -> str:
+    """The name of the output that a file is, or belongs to."""
+    end = next((end for end in (RUN, PREVIEW, NOTE, LOCK, *PARTS) if name.endswith(end)), "")
+    return name.removesuffix(end)
+
+
 def unfinished(out: Path) -> bool:
     """Whether there is a run that can go on."""
     return beside(out, RUN).exists()

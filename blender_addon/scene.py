@@ -5,10 +5,12 @@ Names are asked of Blender's data, never of operators, so that it all works with
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from pathlib import Path
 
 import bpy
+from bpy.app.translations import pgettext_rpt as said
 
 from .glb import Parts
 
@@ -45,12 +47,14 @@ def add_object(
 
 
 def replace_mesh(thing: bpy.types.Object, parts: Parts, pack: bool = True) -> None:
-    """Another mesh and texture of the same field: transform, name, materials and modifiers stay as they are.
+    """Another mesh and texture of the same field: transform, name, materials and modifiers stay as they are, and so does
+    the old texture where it is the user's, or was painted on.
 
     ValueError where the object is no mesh any more.
     """
     if thing.type != "MESH":
-        raise ValueError(f"{thing.name} is no mesh object any more: convert it back, or generate it again")
+        text = said("{name} is no mesh object any more: convert it back, or generate it again")
+        raise ValueError(text.format(name=thing.name))
     old = thing.data
     name, materials = old.name, list(old.materials)
     node = next((n for n in map(_texture_node, materials) if n is not None), None)
@@ -65,7 +69,11 @@ def replace_mesh(thing: bpy.types.Object, parts: Parts, pack: bool = True) -> No
         thing.data.materials.append(_material(name, image, parts.color))
         return
     before, node.image = node.image, image
-    if before is not None and before.users == 0:
+    if before is None:
+        return
+    if not _as_baked(before):
+        _keep(before)
+    elif before.users == 0:
         before_name = before.name
         bpy.data.images.remove(before)
         image.name = before_name
@@ -150,9 +158,26 @@ def _mesh(parts: Parts, name: str) -> bpy.types.Mesh:
 
 def _texture(parts: Parts, name: str, beside: Path | None) -> bpy.types.Image:
     if beside is None:
-        return _packed(parts.texture, name)
-    beside.write_bytes(parts.texture)
-    return load_image(beside, name, pack=False)
+        image = _packed(parts.texture, name)
+    else:
+        with beside.open("xb") as file:
+            file.write(parts.texture)
+        image = load_image(beside, name, pack=False)
+    image["pullback_baked"] = _digest(parts.texture)
+    return image
+
+
+def _as_baked(image: bpy.types.Image) -> bool:
+    """Whether an image is a texture of ours on which nobody has painted since."""
+    if image.is_dirty or "pullback_baked" not in image:
+        return False
+    if image.packed_file is None:
+        return True  # what it shows stays where it lies
+    return image["pullback_baked"] == _digest(image.packed_file.data)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _packed(data: bytes, name: str) -> bpy.types.Image:
@@ -165,7 +190,7 @@ def _packed(data: bytes, name: str) -> bpy.types.Image:
 def _beside(field: str, name: str) -> Path:
     """A texture's file beside the field's, of a name that nothing has: other objects may show what lies there."""
     if not field:
-        raise ValueError("a texture beside the .blend file needs the object's field file")
+        raise ValueError(said("a texture beside the .blend file needs the object's field file"))
     folder, stem = Path(bpy.path.abspath(field)).parent, bpy.path.clean_name(name)
     names = (f"{stem}.texture{f'-{n}' if n > 1 else ''}.png" for n in itertools.count(1))
     return next(folder / name for name in names if not (folder / name).exists())

@@ -7,6 +7,7 @@ A thread does the talking; `poll()` hands over what has come. Standard library o
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import queue
 import threading
@@ -15,10 +16,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from . import websocket
+from .complaint import Complaint, told
 from .protocol import Message
 
 ANSWER = 4.0
@@ -36,6 +39,8 @@ STAGES = {
     "PullbackSaveTexturedGlb": "writing", "PullbackSaveField": "writing",
 }  # fmt: skip
 
+Said = Callable[[str], str]
+
 _checkpoints: list[str] = []
 
 
@@ -44,15 +49,26 @@ def known_checkpoints() -> list[str]:
     return ["toybox", *_checkpoints]
 
 
-def check(address: str) -> str:
-    """What to say of a server that is well. ValueError says what is wrong with it and what to do."""
+def check(address: str, said: Said = str) -> str:
+    """What to say of a server that is well. Complaint says what is wrong with it and what to do."""
     _require_nodes(address)
     loader = _get(address, "/object_info/CheckpointLoaderSimple").get("CheckpointLoaderSimple", {})
     choices = loader.get("input", {}).get("required", {}).get("ckpt_name", [[]])
     names = choices[0] if isinstance(choices[0], list) else choices[1].get("options", [])
     _checkpoints[:] = [name for name in names if isinstance(name, str)]
     version = _get(address, "/system_stats").get("system", {}).get("comfyui_version", "")
-    return f"ComfyUI {version} has Pullback's nodes and {len(_checkpoints)} checkpoints"
+    text = said("ComfyUI {version} has Pullback's nodes and {count} checkpoints")
+    return text.format(version=version, count=len(_checkpoints))
+
+
+def local(address: str) -> bool:
+    """Whether a server is on this machine: nothing is asked, so names other than localhost are of others."""
+    try:
+        host = urllib.parse.urlsplit(address if "://" in address else f"http://{address}").hostname or ""
+        number = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        return False
+    return number.is_loopback or number.is_unspecified  # 0.0.0.0 is what ComfyUI calls itself with --listen
 
 
 def graph(job: Message, field_file: str = "") -> dict[str, Any]:
@@ -125,10 +141,14 @@ def _sampled(
 
 
 class Server:
-    """A ComfyUI server at an address such as http://127.0.0.1:8188. `submit`, `cancel`, `stop` and `poll` return at once."""
+    """A ComfyUI server at an address such as http://127.0.0.1:8188. `submit`, `cancel`, `stop` and `poll` return at once.
 
-    def __init__(self, address: str) -> None:
+    said: translates what this end has to say.
+    """
+
+    def __init__(self, address: str, said: Said = str) -> None:
         self.address = address
+        self._said = said
         self.jobs: dict[str, Message] = {}
         self.ready = False
         self._talks: dict[str, _Talk] = {}
@@ -145,7 +165,7 @@ class Server:
     def submit(self, job: Message) -> None:
         """Send a job; the server queues them."""
         self.jobs[job["id"]] = job
-        self._talks[job["id"]] = _Talk(self.address, job, self._incoming)
+        self._talks[job["id"]] = _Talk(self.address, job, self._incoming, self._said)
 
     def cancel(self, id: str) -> None:
         """Stop a job; `cancelled` comes within about a second."""
@@ -177,8 +197,9 @@ class Server:
 class _Talk(threading.Thread):
     """One job's conversation with the server."""
 
-    def __init__(self, address: str, job: Message, say: queue.SimpleQueue[Message]) -> None:
+    def __init__(self, address: str, job: Message, say: queue.SimpleQueue[Message], said: Said) -> None:
         super().__init__(daemon=True)
+        self._said = said
         self.address, self.job, self._queue = address, job, say
         self.stopped = threading.Event()
         self._log: list[str] = []
@@ -204,9 +225,9 @@ class _Talk(threading.Thread):
             else:
                 self._say("done", files=files)
         except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
-            known = isinstance(error, ValueError)
-            text = str(error) if known else f"the ComfyUI server did not answer as expected: {error}"
-            hint = "look at ComfyUI's console, then try again"
+            if not isinstance(error, ValueError):
+                error = Complaint("the ComfyUI server did not answer as expected: {reason}", reason=error)
+            text, hint = told(error, self._said), self._said("look at ComfyUI's console, then try again")
             self._say("error", text=text, hint=hint, log=self._log[-12:], resumable=False)
 
     def _make(self) -> dict[str, str] | None:
@@ -251,14 +272,16 @@ class _Talk(threading.Thread):
         elif kind == "execution_error":
             raise ValueError(" ".join(str(data.get("exception_message", "the workflow failed")).split()))
         elif kind == "execution_interrupted":
-            raise ValueError("somebody interrupted the job on the server")
+            raise Complaint("somebody interrupted the job on the server")
         return kind == "execution_success" or (kind == "executing" and data.get("node") is None and "node" in data)
 
     def _ended_meanwhile(self, prompt: str) -> bool:
         """Now and then, in a thread of its own, ask whether the server is still there; say so if it is not."""
         now = time.monotonic()
         if self._gone:
-            raise ValueError(f"the ComfyUI server at {self.address} is gone: {self._gone}")
+            raise Complaint(
+                "the ComfyUI server at {address} is gone: {reason}", address=self.address, reason=self._gone
+            )
         if self._pending is not None and not self._pending.is_alive():
             self._pending = None
             if self._silent:
@@ -270,15 +293,15 @@ class _Talk(threading.Thread):
             self._pending.start()
         elif self._pending is not None and now - self._looked > ANSWER and not self._silent:
             self._silent = True
-            self._say("silent", seconds=now - self._looked, text="The ComfyUI server does not answer",
-                      hint="wait, or cancel and look at its console", log=self._log[-12:])  # fmt: skip
+            self._say("silent", seconds=now - self._looked, text=self._said("the ComfyUI server does not answer"),
+                      hint=self._said("wait, or cancel and look at its console"), log=self._log[-12:])  # fmt: skip
         return False
 
     def _look(self) -> None:
         try:
             _get(self.address, "/prompt", 60.0)
         except ValueError as error:
-            self._gone = str(error)
+            self._gone = told(error, self._said)
 
     def _picture(self, message: bytes) -> None:
         """Keep a preview picture beside the output."""
@@ -316,7 +339,7 @@ class _Talk(threading.Thread):
         if "field" in self.job["options"]:
             files["field"] = self.job["options"]["field"]
         if len(files) < 2:
-            raise ValueError(
+            raise Complaint(
                 "the server said that it was done, but its files are not there: are Pullback's nodes up to date?"
             )
         Path(self.job["out"] + ".preview.png").unlink(missing_ok=True)
@@ -346,7 +369,8 @@ def _download(address: str, found: dict[str, Any], to: Path) -> str:
 
 def _require_nodes(address: str) -> None:
     if "PullbackFieldSampler" not in _get(address, "/object_info/PullbackFieldSampler"):
-        raise ValueError(f"the ComfyUI at {address} does not have Pullback's nodes: install them there and restart it")
+        text = "the ComfyUI at {address} does not have Pullback's nodes: install them there and restart it"
+        raise Complaint(text, address=address)
 
 
 def _prompt(address: str, workflow: dict[str, Any], client: str) -> str:
@@ -369,14 +393,14 @@ def _interrupt(address: str, prompt: str) -> None:
 def _get(address: str, path: str, timeout: float = ANSWER) -> dict[str, Any]:
     answer = json.loads(_request(address, path, None, "", timeout))
     if not isinstance(answer, dict):
-        raise ValueError(f"{address} does not answer as a ComfyUI does")
+        raise Complaint("{address} does not answer as a ComfyUI does", address=address)
     return answer
 
 
 def _base(address: str) -> str:
     parts = urllib.parse.urlsplit(address if "://" in address else f"http://{address}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{address!r} is no address of a server; it looks like http://127.0.0.1:8188")
+        raise Complaint("{address!r} is no address of a server; it looks like http://127.0.0.1:8188", address=address)
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
@@ -387,16 +411,17 @@ def _request(address: str, path: str, body: bytes | None, kind: str, timeout: fl
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             data = answer.read(LARGEST + 1)
     except urllib.error.HTTPError as error:
-        raise ValueError(_complaint(error, address)) from error
+        raise _complaint(error, address) from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise ValueError(f"no ComfyUI answers at {address} ({reason}): start it, or correct the address") from error
+        text = "no ComfyUI answers at {address} ({reason}): start it, or correct the address"
+        raise Complaint(text, address=address, reason=reason) from error
     if len(data) > LARGEST:
-        raise ValueError(f"{address} sent a file of more than {LARGEST >> 20} MB")
+        raise Complaint("{address} sent a file of more than {size} MB", address=address, size=LARGEST >> 20)
     return data
 
 
-def _complaint(error: urllib.error.HTTPError, address: str) -> str:
+def _complaint(error: urllib.error.HTTPError, address: str) -> Complaint:
     """What the server finds wrong, out of its JSON if it sent any."""
     try:
         answer = json.loads(error.read(1 << 20))
@@ -407,7 +432,9 @@ def _complaint(error: urllib.error.HTTPError, address: str) -> str:
             for e in one["errors"]
         ]
         if details or "error" in answer:
-            return "the server refused the workflow: " + "; ".join(details or [str(answer["error"].get("message", ""))])
+            reason = "; ".join(details or [str(answer["error"].get("message", ""))])
+            return Complaint("the server refused the workflow: {reason}", reason=reason)
     except (ValueError, LookupError, TypeError, AttributeError):
         pass
-    return f"{address} answered {error.code} {error.reason}: is it a ComfyUI?"
+    text = "{address} answered {code} {reason}: is it a ComfyUI?"
+    return Complaint(text, address=address, code=error.code, reason=error.reason)

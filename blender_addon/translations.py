@@ -6,13 +6,16 @@ GERMAN = {
     '"{prompt}", {move} of {total}': "„{prompt}“, {move} von {total}",
     "1 unfinished run: {runs}": "1 unfertiger Lauf: {runs}",
     "200 plain Adam passes a step: for comparison, slow": "200 schlichte Adam-Durchläufe je Schritt: zum Vergleich, langsam",
-    "A Stable Diffusion folder or .safetensors file on this machine": "Ein Ordner von Stable Diffusion oder eine "
-    ".safetensors-Datei auf diesem Rechner",
+    "A Stable Diffusion folder or .safetensors file on this machine: any prompt": "Ein Ordner von Stable Diffusion "
+    "oder eine .safetensors-Datei auf diesem Rechner: jeder Prompt",
     "A checkpoint of a ComfyUI server that has Pullback's nodes": "Ein Checkpoint eines ComfyUI-Servers, der Pullbacks "
     "Knoten hat",
-    "A diffusers folder (it holds model_index.json), or a .safetensors checkpoint": "Ein Diffusers-Ordner (mit "
-    "model_index.json) oder ein .safetensors-Checkpoint",
+    "A diffusers folder (it holds model_index.json), or a .safetensors checkpoint whose family's configuration is "
+    "in Hugging Face's cache": "Ein Diffusers-Ordner (mit model_index.json) oder ein .safetensors-Checkpoint, "
+    "dessen Konfiguration in Hugging Faces Cache liegt",
     "A good object in some minutes": "Ein gutes Objekt in einigen Minuten",
+    "A server on another machine needs Allow Online Access, under System": "Ein Server auf einem anderen Rechner "
+    "braucht den Online-Zugriff, unter System",
     "Active Object": "Aktives Objekt",
     "Adam": "Adam",
     "Advanced": "Erweitert",
@@ -27,6 +30,9 @@ GERMAN = {
     "Asking the server": "Der Server wird gefragt",
     "Asking…": "Wird gefragt …",
     "Beside the .blend": "Neben der .blend-Datei",
+    "Block-outs: 24 objects, 10 colors, 6 landscapes": "Grobformen: 24 Objekte, 10 Farben, 6 Landschaften",
+    "Built in and small: simple shapes for blocking out and for trying things, no finished assets": "Eingebaut und "
+    "klein: einfache Formen zum Anlegen einer Szene und zum Probieren, keine fertigen Modelle",
     "Cancel": "Abbrechen",
     "Cancelled": "Abgebrochen",
     "Cannot keep files: {error}": "Dateien können nicht abgelegt werden: {error}",
@@ -38,6 +44,8 @@ GERMAN = {
     "Choose the model's folder first": "Zuerst den Ordner des Modells wählen",
     "ComfyUI": "ComfyUI",
     "ComfyUI Server": "ComfyUI-Server",
+    "ComfyUI {version} has Pullback's nodes and {count} checkpoints": "ComfyUI {version} hat Pullbacks Knoten und "
+    "{count} Checkpoints",
     "Continue this job where it stopped": "Diesen Auftrag dort fortsetzen, wo er anhielt",
     "Copy Log": "Protokoll kopieren",
     "Copy everything that was logged, for asking for help": "Das ganze Protokoll kopieren, um um Hilfe zu bitten",
@@ -47,6 +55,11 @@ GERMAN = {
     "Creating an environment needs Allow Online Access, under System": "Eine Umgebung anzulegen braucht „Online-Zugriff "
     "erlauben“, unter System",
     "Custom": "Eigene",
+    "Delete": "Löschen",
+    "Delete the results in Blender's user folder that no .blend file uses, older than a week. You are asked first": "Die "
+    "Ergebnisse in Blenders Benutzerordner löschen, die keine .blend-Datei verwendet und die älter als eine Woche "
+    "sind. Vorher wird gefragt",
+    "Delete unused results: {count}, {size:.1f} MB?": "Unbenutzte Ergebnisse löschen: {count}, {size:.1f} MB?",
     "Device": "Gerät",
     "Diffusers Folder": "Diffusers-Ordner",
     "Directions of a panorama that are looked at per step": "Richtungen eines Panoramas, die je Schritt angesehen werden",
@@ -101,6 +114,8 @@ GERMAN = {
     "Mesh and texture": "Mesh und Textur",
     "Missing: {names}": "Es fehlt: {names}",
     "Model": "Modell",
+    "Needs diffusers and, for minutes instead of hours, a graphics card: set Device to cuda and Guidance to 7": "Braucht "
+    "diffusers und, für Minuten statt Stunden, eine Grafikkarte: Gerät auf cuda und Führung auf 7 stellen",
     "Negative Prompt": "Negativer Text",
     "New Seed": "Neuer Startwert",
     "No Python in which Pullback is installed was found": "Es wurde kein Python gefunden, in dem Pullback installiert ist",
@@ -113,6 +128,8 @@ GERMAN = {
     "Normal": "Normal",
     "Nothing else has to be carried along": "Nichts weiter muss mitgenommen werden",
     "Object": "Objekt",
+    "Objects of .blend files never opened or saved here could not be re-meshed": "Objekte aus .blend-Dateien, die "
+    "hier nie geöffnet oder gespeichert wurden, könnten nicht neu vernetzt werden",
     "Only for diffusers folders, not here: {names}": "Nur für Diffusers-Ordner, hier nicht da: {names}",
     "Packed in the .blend": "In die .blend-Datei gepackt",
     "Panorama Views": "Ansichten (Panorama)",
@@ -127,6 +144,7 @@ GERMAN = {
     "installiert: mit seinem pip installieren, oder eine Umgebung anlegen",
     "Pullback {version}": "Pullback {version}",
     "Pullback's Preferences": "Pullbacks Einstellungen",
+    "Purge Unused Results": "Unbenutzte Ergebnisse löschen",
     "Python": "Python",
     "Python {version}": "Python {version}",
     "Quality": "Güte",
@@ -137,6 +155,8 @@ GERMAN = {
     "Ready: it is placed once you are in Object Mode": "Fertig: wird eingefügt, sobald du im Objektmodus bist",
     "Renewing pip": "pip wird erneuert",
     "Repeats": "Wiederholungen",
+    "Results that no .blend file uses: {count}, {size:.1f} MB": "Ergebnisse, die keine .blend-Datei verwendet: "
+    "{count}, {size:.1f} MB",
     "Resume": "Fortsetzen",
     "Resume continues the run where it stopped": "„Fortsetzen“ macht dort weiter, wo der Lauf anhielt",
     "Roll the dice for another seed": "Einen anderen Startwert würfeln",
@@ -151,6 +171,7 @@ GERMAN = {
     "wenige Schritte, ein leichtes Mesh, eine kleine Textur",
     "Seed": "Startwert",
     "Seeds": "Anzahl",
+    "Select an object that Pullback generated": "Ein Objekt auswählen, das Pullback erzeugt hat",
     "Several seeds": "Mehrere Startwerte",
     "Sides of an object that are looked at per step": "Seiten eines Objekts, die je Schritt angesehen werden",
     "Size": "Größe",
@@ -165,6 +186,9 @@ GERMAN = {
     "Test": "Prüfen",
     "Texture": "Textur",
     "Textures": "Texturen",
+    "The ComfyUI server {address} is on another machine: switch on Allow Online Access in the preferences, under "
+    "System": "Der ComfyUI-Server {address} ist auf einem anderen Rechner: Online-Zugriff in den Einstellungen "
+    "unter System erlauben",
     "The Python in which Pullback is installed. Empty: the environment made below, then the one on the PATH, then one "
     "beside the .blend file": "Das Python, in dem Pullback installiert ist. Leer: die unten angelegte Umgebung, dann die im "
     "PATH, dann eine neben der .blend-Datei",
@@ -183,14 +207,13 @@ GERMAN = {
     "The prompt is empty: say what to draw, for example: a red mushroom": "Der Text ist leer: sag, was zu zeichnen ist, zum "
     "Beispiel: a red mushroom",
     "The same seed gives the same result": "Derselbe Startwert gibt dasselbe Ergebnis",
-    "The small model that comes with Pullback: needs no download, knows some fifty words": "Das kleine Modell, das Pullback "
-    "mitbringt: braucht keinen Download, kennt gut fünfzig Wörter",
     "This build of the extension brings no Pullback to install: make an environment by hand": "Dieser Bau der "
     "Erweiterung bringt kein Pullback zum Installieren mit: eine Umgebung von Hand anlegen",
     "Toybox": "Toybox",
     "Triangles of the mesh, at most": "Dreiecke des Meshs, höchstens",
     "Try Again": "Neu versuchen",
     "Try again; if it happens again, the log says why": "Neu versuchen; geschieht es wieder, sagt das Protokoll, warum",
+    "Unused results deleted: {count}, {size:.1f} MB": "Unbenutzte Ergebnisse gelöscht: {count}, {size:.1f} MB",
     "Views": "Ansichten",
     "Wait, or cancel the job: it can be resumed later": "Warten, oder den Auftrag abbrechen: er kann später "
     "fortgesetzt werden",
@@ -208,20 +231,37 @@ GERMAN = {
     "World": "Welt",
     "Writing": "Wird geschrieben",
     "a red mushroom": "a red mushroom",
+    "a texture beside the .blend file needs the object's field file": "eine Textur neben der .blend-Datei braucht "
+    "die Felddatei des Objekts",
     "choose one in the preferences, or create an environment there": "wähle eines in den Einstellungen, oder lege dort eine "
     "Umgebung an",
     "it did not answer as a Python does": "es antwortete nicht wie ein Python",
     "it was stopped": "sie wurde abgebrochen",
     "its folder cannot be written: close other windows of Blender and try again": "in ihren Ordner kann nicht "
     "geschrieben werden: andere Fenster von Blender schließen und neu versuchen",
+    "look at ComfyUI's console, then try again": "ComfyUIs Konsole ansehen, dann neu versuchen",
+    "no ComfyUI answers at {address} ({reason}): start it, or correct the address": "kein ComfyUI antwortet an der "
+    "Adresse {address} ({reason}): es starten oder die Adresse berichtigen",
     "not this": "das nicht",
+    "somebody interrupted the job on the server": "jemand hat den Auftrag auf dem Server abgebrochen",
+    "the ComfyUI at {address} does not have Pullback's nodes: install them there and restart it": "das ComfyUI "
+    "{address} hat Pullbacks Knoten nicht: dort installieren und es neu starten",
+    "the ComfyUI server at {address} is gone: {reason}": "der ComfyUI-Server {address} ist nicht mehr da: {reason}",
+    "the ComfyUI server did not answer as expected: {reason}": "der ComfyUI-Server antwortete nicht wie erwartet: "
+    "{reason}",
+    "the ComfyUI server does not answer": "der ComfyUI-Server antwortet nicht",
     "the disk is full: 2 GB are needed, with CUDA 7 GB": "die Platte ist voll: es braucht 2 GB, mit CUDA 7 GB",
     "the index of packages cannot be reached: check the network and try again": "das Verzeichnis der Pakete ist nicht "
     "zu erreichen: das Netz prüfen und neu versuchen",
     "the index of packages has not all of them for Blender's Python: make an environment by hand with another one, "
     "from 3.10 to 3.13": "das Verzeichnis hat nicht alle Pakete für Blenders Python: von Hand eine Umgebung mit einem "
     "anderen anlegen, von 3.10 bis 3.13",
+    "the server refused the workflow: {reason}": "der Server wies den Ablauf zurück: {reason}",
+    "the server said that it was done, but its files are not there: are Pullback's nodes up to date?": "der Server "
+    "meldete sich fertig, aber seine Dateien sind nicht da: sind Pullbacks Knoten auf dem neuesten Stand?",
     "the worker cannot be started: {python}: {reason}": "der Worker kann nicht gestartet werden: {python}: {reason}",
+    "the worker cannot load what it needs: {python} has no module named {module}": "der Worker kann nicht laden, "
+    "was er braucht: {python} hat kein Modul namens {module}",
     "the worker ended by itself, with exit code {code}": "der Worker endete von selbst, mit dem Code {code}",
     "the worker has not answered for {seconds:.0f} seconds": "der Worker antwortet seit {seconds:.0f} Sekunden nicht",
     "the worker has not answered for {seconds:.0f} seconds and was stopped": "der Worker antwortete {seconds:.0f} "
@@ -237,8 +277,21 @@ GERMAN = {
     "dieses Blender verwendet das Python des Systems, dem venv fehlt: das Paket python3-venv installieren und neu "
     "versuchen",
     "torch {version}, on {devices}": "torch {version}, auf {devices}",
+    "wait, or cancel and look at its console": "warten, oder abbrechen und seine Konsole ansehen",
+    "{address!r} is no address of a server; it looks like http://127.0.0.1:8188": "{address!r} ist keine Adresse "
+    "eines Servers; eine sieht aus wie http://127.0.0.1:8188",
+    "{address} answered {code} {reason}: is it a ComfyUI?": "{address} antwortete {code} {reason}: ist es ein ComfyUI?",
+    "{address} does not answer as a ComfyUI does": "{address} antwortet nicht, wie ein ComfyUI es tut",
+    "{address} sent a file of more than {size} MB": "{address} schickte eine Datei von mehr als {size} MB",
+    "{command} cannot be started: {reason}": "{command} kann nicht gestartet werden: {reason}",
+    "{command} ended with code {code}": "{command} endete mit dem Code {code}",
     "{count} unfinished runs: {runs}": "{count} unfertige Läufe: {runs}",
     "{done}, {minutes}:{seconds:02} left": "{done}, noch {minutes}:{seconds:02}",
+    "{name} is no mesh object any more: convert it back, or generate it again": "{name} ist kein Netzobjekt mehr: "
+    "zurückwandeln oder neu erzeugen",
+    "{path} cannot be read: {reason}": "{path} kann nicht gelesen werden: {reason}",
+    "{path} is not a textured mesh as pullback writes it ({reason})": "{path} ist kein texturiertes Netz, wie "
+    "Pullback es schreibt ({reason})",
     "{prompt}, seed {seed}": "{prompt}, Startwert {seed}",
 }
 CONTEXTS = ("*", "Operator", "Pullback")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import os
 import queue
+import re
 import signal
 import subprocess
 import threading
@@ -30,6 +31,8 @@ PATIENCE = 1.0
 LONGEST = 1 << 20
 """Bytes of the longest line that is read."""
 TAIL = 12
+ABSENT = re.compile(r"No module named '?(\w+)")
+"""What a Python says of a module that it lacks."""
 
 ENDS = ("done", "error", "cancelled")
 Said = Callable[[str], str]
@@ -201,7 +204,7 @@ class _Process:
     """The process and the threads at its pipes. A process that is lost says so with a last message "lost"."""
 
     def __init__(self, python: str, said: Said) -> None:
-        self._said = said
+        self._said, self._python = said, python
         self.heard = time.monotonic()
         self.log: collections.deque[str] = collections.deque(maxlen=200)
         self._incoming: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -214,8 +217,14 @@ class _Process:
             text = said("the worker cannot be started: {python}: {reason}")
             self._lose(text.format(python=python, reason=reason), TEST)
             return
-        for work in (self._read, self._write, self._keep_log):
-            threading.Thread(target=work, args=(self._popen,), daemon=True, name=f"pullback{work.__name__}").start()
+        self._logger = self._thread(self._keep_log)
+        self._thread(self._read)
+        self._thread(self._write)
+
+    def _thread(self, work: Callable[[subprocess.Popen[bytes]], None]) -> threading.Thread:
+        made = threading.Thread(target=work, args=(self._popen,), daemon=True, name=f"pullback{work.__name__}")
+        made.start()
+        return made
 
     @property
     def code(self) -> int | None:
@@ -248,7 +257,7 @@ class _Process:
                     self._lose(self._said("the worker printed something that is {error}").format(error=error), TEST)
                     popen.wait()
                     return
-        self._lose(_ended(popen.wait(), self._said), AGAIN)
+        self._lose(*self._ended(popen.wait()))
 
     def _write(self, popen: subprocess.Popen[bytes]) -> None:
         assert popen.stdin is not None
@@ -266,6 +275,18 @@ class _Process:
             while line := popen.stderr.readline(LONGEST):
                 self.log.append(line.decode(errors="replace").rstrip()[:500])
 
+    def _ended(self, code: int) -> tuple[str, str]:
+        """Why the process is no more, and what to do."""
+        said = self._said
+        if code < 0:
+            return _killed(-code, said), AGAIN
+        self._logger.join(PATIENCE)  # what it said last tells the reason
+        absent = ABSENT.search(self.log[-1] if self.log else "")
+        if absent:
+            text = said("the worker cannot load what it needs: {python} has no module named {module}")
+            return text.format(python=self._python, module=absent[1]), TEST
+        return said("the worker ended by itself, with exit code {code}").format(code=code), AGAIN
+
 
 def _popen(python: str) -> subprocess.Popen[bytes]:
     hidden = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {}
@@ -279,13 +300,11 @@ def _popen(python: str) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
-def _ended(code: int, said: Said) -> str:
-    if code >= 0:
-        return said("the worker ended by itself, with exit code {code}").format(code=code)
-    if -code == getattr(signal, "SIGKILL", 0):
+def _killed(number: int, said: Said) -> str:
+    if number == getattr(signal, "SIGKILL", 0):
         return said("the worker was killed (SIGKILL): often the memory ran out")
     try:
-        name = signal.Signals(-code).name
+        name = signal.Signals(number).name
     except ValueError:
-        name = str(-code)
+        name = str(number)
     return said("the worker was killed ({name})").format(name=name)

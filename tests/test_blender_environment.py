@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
+import venv
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,23 @@ def test_the_newest_wheel_of_the_extension_is_taken(tmp_path, monkeypatch):
     for version in ("0.1.0", "0.2.0"):
         (tmp_path / f"pullback-{version}-py3-none-any.whl").touch()
     assert environment.wheel() == tmp_path / "pullback-0.2.0-py3-none-any.whl"
+
+
+def test_all_that_pullback_needs_is_asked_for():
+    """Each of its dependencies is looked for under the name by which it is imported."""
+    tomllib = pytest.importorskip("tomllib", reason="reads pyproject.toml")
+    names = {"pillow": "PIL", "scikit-image": "skimage", "pypng": "png"}
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    needed = [re.match(r"[\w-]+", one)[0] for one in listed]
+    assert {names.get(name, name.replace("-", "_")) for name in needed} == set(environment.NEEDED)
+
+
+def test_an_empty_python_says_what_it_lacks(tmp_path):
+    venv.create(tmp_path / "empty", symlinks=True)
+    probe = environment.Probe(tmp_path / "empty" / "bin" / "python")
+    _ended(probe)
+    report = probe.report
+    assert report is not None and report.pullback is None and report.missing == list(environment.NEEDED)
 
 
 def test_a_python_says_what_it_has():

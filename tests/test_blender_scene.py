@@ -204,6 +204,84 @@ def test_a_world_shows_every_direction_where_the_core_has_it(tmp_path):
         render.SIZE = before
 
 
+def _saved_and_opened(tmp_path):
+    """What remains of the file twice saved and opened, as a second saving drops what the first one hardly kept."""
+    for _ in range(2):
+        bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
+        bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
+
+
+def _users_image(material):
+    """An image that the user has painted, packed, as the base colour of a material of theirs."""
+    image = bpy.data.images.new("the user's painting", 4, 4)
+    image.pixels.foreach_set(np.tile(np.float32([1, 0, 0.2, 1]), 16))
+    image.pack()
+    tree = scene.tree_of(material)
+    node = tree.nodes.new("ShaderNodeTexImage")
+    node.image = image
+    tree.links.new(node.outputs["Color"], scene._principled(tree).inputs["Base Color"])
+    return image
+
+
+def test_the_users_world_and_image_are_whole_after_saving(tmp_path):
+    """The world with its nodes, the image with its pixels; and the new ones are in their places."""
+    Image.fromarray(_texture()).save(tmp_path / "i.png")
+    old = bpy.context.scene.world = bpy.data.worlds.new("the user's sky")
+    background = next(n for n in scene.tree_of(old).nodes if n.type == "BACKGROUND")
+    background.inputs["Color"].default_value = (0.1, 0.2, 0.3, 1)
+    thing = bpy.data.objects.new("thing", bpy.data.meshes.new("thing"))
+    bpy.context.scene.collection.objects.link(thing)
+    material = bpy.data.materials.new("the user's")
+    thing.data.materials.append(material)
+    _users_image(material)
+    scene.set_world(tmp_path / "i.png", name="new sky")
+    scene.add_image(tmp_path / "i.png", name="new", thing=thing)
+    _saved_and_opened(tmp_path)
+    thing = bpy.data.objects["thing"]
+    assert bpy.context.scene.world.name == "new sky" and _image(thing).name == "new"
+    assert thing.active_material.name == "the user's"
+    old = bpy.data.worlds["the user's sky"]
+    background = next(n for n in old.node_tree.nodes if n.type == "BACKGROUND")
+    assert np.allclose(background.inputs["Color"].default_value, (0.1, 0.2, 0.3, 1))
+    assert np.allclose(_pixels(bpy.data.images["the user's painting"])[0, 0], [1, 0, 0.2, 1], atol=3e-3)
+
+
+@pytest.mark.parametrize("whose", ["another image", "painted", "painted and saved", "baked"])
+def test_a_new_mesh_takes_no_image_of_the_users(egg, tmp_path, whose):
+    """Only a texture as it was baked goes with its mesh."""
+    thing = scene.add_object(glb.read(egg), name="an egg")
+    node = _principled(thing).inputs["Base Color"].links[0].from_node
+    if whose == "another image":
+        node.image = _users_image(bpy.data.materials.new("other"))
+        bpy.data.materials.remove(bpy.data.materials["other"])
+    elif whose.startswith("painted"):
+        node.image.pixels.foreach_set(np.tile(np.float32([1, 0, 0.2, 1]), 256))
+        node.image.name = "the user's painting"
+    if whose == "painted and saved":
+        node.image.pack()
+        _saved_and_opened(tmp_path)
+        thing = bpy.data.objects["an egg"]
+    scene.replace_mesh(thing, glb.read(egg))
+    if whose == "painted":
+        bpy.data.images["the user's painting"].pack()  # as Blender asks for before it saves
+    _saved_and_opened(tmp_path)
+    kept = [image for image in bpy.data.images if image.name == "the user's painting"]
+    assert len(kept) == (whose != "baked")
+    assert all(np.allclose(_pixels(image)[0, 0], [1, 0, 0.2, 1], atol=3e-3) for image in kept)
+    assert np.allclose(_pixels(_image(bpy.data.objects["an egg"]))[..., :3], _texture()[::-1] / 255, atol=2e-3)
+
+
+def test_a_new_object_leaves_the_selection_alone(egg):
+    """Also where 5.0 lists an object that is gone among the selected ones, as None."""
+    first = scene.add_object(glb.read(egg), name="first")
+    assert first.select_get() and bpy.context.view_layer.objects.active == first
+    second = scene.add_object(glb.read(egg), name="second")
+    assert not second.select_get() and bpy.context.view_layer.objects.active == first
+    bpy.data.objects.remove(first)
+    third = scene.add_object(glb.read(egg), name="third")
+    assert third.select_get() and bpy.context.view_layer.objects.active == third
+
+
 def test_nothing_that_is_replaced_is_lost_on_saving(tmp_path):
     Image.fromarray(_texture()).save(tmp_path / "i.png")
     old = bpy.context.scene.world = bpy.data.worlds.new("the user's sky")
@@ -224,6 +302,21 @@ def test_a_texture_beside_a_field_never_overwrites_another(tmp_path):
         assert not path.exists()
         path.write_bytes(b"someone's work")
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_textures_of_new_meshes_lie_beside_the_old_ones(egg, tmp_path):
+    """Each new mesh writes a file of its own; what the user has painted into an older one is still there after a reload."""
+    thing = scene.add_object(
+        glb.read(egg), name="an egg", field=str(tmp_path / "egg.glb.field.safetensors"), pack=False
+    )
+    first = Path(bpy.path.abspath(_image(thing).filepath))
+    first.write_bytes(first.read_bytes() + b"painted")
+    scene.replace_mesh(thing, glb.read(egg), pack=False)
+    scene.replace_mesh(thing, glb.read(egg), pack=False)
+    _saved_and_opened(tmp_path)
+    assert first.read_bytes().endswith(b"painted") and len(list(tmp_path.glob("*.texture*.png"))) == 3
+    shown = _image(bpy.data.objects["an egg"])
+    assert Path(bpy.path.abspath(shown.filepath)) not in (first,) and np.isfinite(_pixels(shown)).all()
 
 
 def test_an_image_goes_to_the_active_material(tmp_path):

@@ -248,3 +248,11 @@ def test_workflows_fit_the_nodes(kind, more, model):
         for value in node["inputs"].values():
             if isinstance(value, list):
                 assert value[0] in made
+
+
+def test_what_this_end_says_is_in_the_users_language(tmp_path):
+    client = server.Server("http://127.0.0.1:9", said=lambda text: f"translated: {text}")
+    client.submit(job(tmp_path / "x.glb"))
+    error = heard(client)[-1]
+    assert error["text"].startswith("translated: no ComfyUI answers at http://127.0.0.1:9 (")
+    assert error["hint"].startswith("translated: ")

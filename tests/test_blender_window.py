@@ -54,6 +54,7 @@ def tidy(blender, request):
         "    with bpy.context.temp_override(window=region()[0], area=region()[1]): bpy.ops.object.mode_set(mode='OBJECT')\n"
         "for o in list(bpy.data.objects):\n"
         f"    if o.name not in {SCENE}: bpy.data.objects.remove(o)\n"
+        "for o in bpy.data.objects: o.select_set(False)\n"
         "bpy.ops.ed.undo_push(message='tidy')\n"
         "s = bpy.context.scene.pullback\ns.quality = 'NORMAL'\ns.seed = 7\ns.prompt = ''"
     )
@@ -102,7 +103,7 @@ def photograph(blender: Desktop, name: str, crop: str = "") -> None:
         blender.picture(PICTURES / f"blender-{name}.png", crop)
 
 
-VIEW, SIDEBAR = "860x690+196+28", f"292x422+{WIDTH - 508}+84"
+VIEW, SIDEBAR = "860x690+196+28", f"292x462+{WIDTH - 508}+84"
 
 
 def workers(blender: Desktop) -> list[int]:
@@ -170,16 +171,16 @@ def test_a_killed_worker_is_said_and_resumed(blender):
 
 
 def test_dismiss_forgets_a_job_and_what_it_did(blender):
-    prompt(blender, "a waiting blue ball")
+    prompt(blender, "a waiting green ball")
     blender.click("generate_object")
     until(lambda: blender.ask(STATES)[0][1] >= 2, 30, "two moves")
     blender.key("Escape")  # the mouse is still over the panel
     until_state(blender, "CANCELLED", seconds=5)
     results = Path(blender.ask(f"from {NAME} import results; result = str(results.folder())"))
-    assert list(results.glob("a-waiting-blue-ball-7*"))
+    assert list(results.glob("a-waiting-green-ball-7*"))
     blender.click("dismiss")
     until(lambda: not blender.ask(STATES), 5, "an empty list")
-    assert not list(results.glob("a-waiting-blue-ball-7*")) and blender.ask(OBJECTS) == SCENE
+    assert not list(results.glob("a-waiting-green-ball-7*")) and blender.ask(OBJECTS) == SCENE
 
 
 def test_the_log_goes_to_the_clipboard(blender):
@@ -312,6 +313,33 @@ def test_the_window_is_never_held_up(blender):
     slow = blender.ask(JOBS + "jobs._advance = jobs.untimed; result = sorted(jobs.slow)[-3:]")
     assert max(slow) < 0.05, slow
     assert blender.ask("result = len(bpy.data.objects['a ball'].data.polygons)") == 20480
+
+
+def test_drawing_asks_neither_disk_nor_path_nor_network(blender):
+    """Every part of the tab is drawn with all ways to them barred, in Blender's own hands."""
+    drawn, failed = blender.ask(
+        f"from {NAME} import panel\nimport builtins, io, os, shutil, socket, subprocess\n"
+        "def refuse(*told, **_): raise AssertionError(f'drawing asks for {told}')\n"
+        "ways = [(os, 'stat'), (os, 'lstat'), (os, 'scandir'), (os, 'listdir'), (os, 'mkdir'), (builtins, 'open'),"
+        " (io, 'open'), (shutil, 'which'), (socket, 'socket'), (subprocess, 'Popen')]\n"
+        "kinds, drawn, failed = panel.CLASSES, [], []\nbefore = [kind.draw for kind in kinds]\n"
+        "def barred(kind, draw):\n"
+        "    def drawing(self, context):\n"
+        "        free = [getattr(*way) for way in ways]\n"
+        "        for way in ways: setattr(*way, refuse)\n"
+        "        try: draw(self, context); drawn.append(kind.__name__)\n"
+        "        except Exception as error: failed.append(str(error))\n"
+        "        finally:\n"
+        "            for way, was in zip(ways, free): setattr(*way, was)\n"
+        "    return drawing\n"
+        "for kind, draw in zip(kinds, before): kind.draw = barred(kind, draw)\n"
+        "region()[2].tag_redraw()\n"
+        "with bpy.context.temp_override(window=region()[0], area=region()[1]):\n"
+        "    bpy.ops.wm.redraw_timer(type='DRAW_WIN_SWAP', iterations=2)\n"
+        "for kind, draw in zip(kinds, before): kind.draw = draw\n"
+        "result = [drawn, failed]"
+    )
+    assert failed == [] and "PULLBACK_PT_main" in drawn
 
 
 def test_fifty_times_generate_and_undo_leave_nothing(blender):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import venv
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from blender_addon import protocol, worker  # noqa: E402
+from blender_addon import environment, protocol, worker  # noqa: E402
 
 
 @pytest.fixture
@@ -159,7 +160,29 @@ def test_an_interpreter_without_pullback(client, tmp_path, monkeypatch):
     (tmp_path / "pullback" / "__init__.py").write_text("")
     client.submit(_job(tmp_path, "a red ball"))
     error = _end(client)
-    assert "exit code 1" in error["text"] and any("pullback.worker" in line for line in error["log"])
+    assert error["text"] == f"the worker cannot load what it needs: {sys.executable} has no module named pullback"
+    assert "Test" in error["hint"] and any("pullback.worker" in line for line in error["log"])
+
+
+def test_an_interpreter_that_lacks_a_part_of_pullback(client, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "pullback").mkdir()
+    (tmp_path / "pullback" / "__init__.py").write_text("")
+    (tmp_path / "pullback" / "worker.py").write_text("import a_part_that_is_missing")
+    client.submit(_job(tmp_path, "a red ball"))
+    error = _end(client)
+    assert "cannot load what it needs" in error["text"] and "named a_part_that_is_missing" in error["text"]
+    assert "Test" in error["hint"]
+
+
+def test_an_empty_environment_has_no_pullback(client, tmp_path, monkeypatch):
+    """A Python of its own, made a moment ago, with nothing in it."""
+    monkeypatch.delenv("PYTHONPATH")
+    venv.create(tmp_path / "empty", symlinks=os.name == "posix")
+    client.python = str(tmp_path / "empty" / environment.BIN / f"python{environment.EXE}")
+    client.submit(_job(tmp_path, "a red ball"))
+    error = _end(client)
+    assert error["text"].startswith("the worker cannot load what it needs: ") and "named pullback" in error["text"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="asks the system about a process in the POSIX way")
