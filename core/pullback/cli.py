@@ -30,7 +30,7 @@ from .outputs import FIELD, MESH, PREVIEW, beside, claimed, sampling
 from .pictures import write_png
 from .pull import State
 from .representation import Flat, Representation, Setting
-from .representations import chosen, commands, of_command
+from .representations import chosen, commands, is_solid, of_command, suffixes
 from .settings import RUN, Settings
 from .storage import Field
 from .types import Cancelled, Model
@@ -78,7 +78,7 @@ def _sampling_command(command: str) -> Callable[..., None]:
         mine = {name: value for name in own if (value := given.pop(name)) is not None}
         _sample(kind, mine, **given)
 
-    suffix = outputs.suffixes(usual)[0]
+    suffix = suffixes(usual)[0]
     guidance, views = replace(RUN["guidance"], default=usual.guidance), replace(RUN["views"], default=usual.views)
     parameters = [
         _parameter("prompt", Annotated[str, typer.Argument(help=f'What to draw, for example "{usual.example}".')]),
@@ -100,7 +100,7 @@ def _sampling_command(command: str) -> Callable[..., None]:
 
 
 def _written(kind: type[Representation]) -> str:
-    return "a GLB, its field file and a turntable picture" if outputs.is_solid(kind) else "a picture and its field file"
+    return "a GLB, its field file and a turntable picture" if is_solid(kind) else "a picture and its field file"
 
 
 def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
@@ -138,14 +138,14 @@ def _sample(
     own = {
         each.name: each.check(own[each.name], f"--{_dashed(each.name)}") for each in kind.settings() if each.name in own
     }
-    with sampling(out, *outputs.suffixes(kind)) as path:
+    with sampling(out, *suffixes(kind)) as path:
         loaded = tasks.load_model(model, device)
         recipe = kind.suited(loaded, **own).recipe(loaded, settings.views, settings.seed, **own)
         if resume and not path.exists():
             console.print(f"no unfinished run at {path}: starting from the beginning")
         run_of = outputs.run(kind.task(), loaded, recipe, settings, path, resume, own=own)
         field = _sampled(run_of, path, resume, preview)
-        with console.status("mesh and texture" if outputs.is_solid(kind) else "writing"):
+        with console.status("mesh and texture" if is_solid(kind) else "writing"):
             files = outputs.write_sampled(out, field, loaded, options)
     others = ", ".join(Path(each).name for each in files.values() if each != str(out))
     console.print(f"{out}: also {others}")

@@ -15,7 +15,7 @@ from . import outputs, storage, tasks
 from .outputs import MESH, PICTURE, PREVIEW, Run, beside, claimed, sampling
 from .pull import State
 from .representation import Representation, Setting, values
-from .representations import chosen, commands, of_command
+from .representations import chosen, commands, is_solid, of_command, suffixes
 from .schema import built
 from .settings import RUN, Settings
 from .solvers import Adam
@@ -58,7 +58,7 @@ def perform(message: dict[str, Any], say: Say, tick: Callable[[], None] = lambda
             return _derived(job.kind, options, out, say, tick)
     asked = Asked.of(job)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with sampling(out, *outputs.suffixes(asked.kind)) as path:
+    with sampling(out, *suffixes(asked.kind)) as path:
         return _sampled(job, asked, out, path, say, tick)
 
 
@@ -99,7 +99,7 @@ def _sampled(job: Job, asked: Asked, out: Path, path: Path, say: Say, tick: Call
     recipe = asked.kind.suited(model, **asked.own).recipe(model, settings.views, settings.seed, **asked.own)
     run = outputs.run(asked.kind.task(), model, recipe, settings, path, job.resume, tick, asked.own)
     sampled = run(_Reporter(run, out, say, job.preview))
-    _finishing(say, "mesh and texture" if outputs.is_solid(asked.kind) else "writing", len(settings.walk))
+    _finishing(say, "mesh and texture" if is_solid(asked.kind) else "writing", len(settings.walk))
     return outputs.write_sampled(out, sampled, model, asked.options, tick)
 
 

@@ -26,6 +26,7 @@ from .mesh.glb import write_glb
 from .pictures import write_png
 from .pull import Pull, State
 from .representation import OwnFile, Recipe, Representation, Setting, Solid
+from .representations import is_solid
 from .settings import Settings
 from .storage import Field
 from .types import Model, Progress
@@ -50,17 +51,6 @@ MESH = (
 def made_of(kind: type[Representation]) -> tuple[Setting, ...]:
     """What users may set of what a representation's command writes."""
     return MESH if is_solid(kind) else (replace(PICTURE[0], name=kind.side, default=kind.pixels_wide),)
-
-
-def is_solid(kind: type[Representation]) -> bool:
-    """Whether a mesh is made of it; else a picture."""
-    return hasattr(kind, "through")
-
-
-def suffixes(kind: type[Representation]) -> tuple[str, ...]:
-    """What the files may end in that a representation's command writes, the usual one first."""
-    own = getattr(kind, "suffix", "")
-    return (".glb" if is_solid(kind) else ".png", *([own] if own else []))
 
 
 def beside(out: Path, end: str) -> Path:

@@ -212,6 +212,11 @@ class Flat(Protocol):
         """Signals (1, C, h, w) at any size, or a part of it; crops of a closed picture may reach over its edges."""
         ...
 
+
+@runtime_checkable
+class Placed(Protocol):
+    """What starts from a given picture, and keeps a part of it (`known.py`)."""
+
     def at(self, params: Params, places: Tensor) -> Tensor:
         """Values (..., C) at places (..., D) of its own kind."""
         ...

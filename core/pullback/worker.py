@@ -141,13 +141,14 @@ def _capabilities() -> dict[str, Any]:
     import torch
 
     from . import jobs  # noqa: F401  loads the rest, so that "ready" is true
+    from .representations import described
 
     devices = ["cpu"]
     if torch.cuda.is_available():
         devices.append("cuda")
     if torch.backends.mps.is_available():
         devices.append("mps")
-    return {"torch": torch.__version__, "devices": devices}
+    return {"torch": torch.__version__, "devices": devices, "representations": described()}
 
 
 def _own_pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -1,0 +1,156 @@
+"""A representation is one file: another package's works in every door, and no door names one of ours."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from pullback import outputs, representations, storage, tasks
+from pullback.diffreps.tile import SirenTile
+from pullback.generative.toybox.model import ToyboxModel
+from pullback.noise import Shift, TorusViews
+from pullback.representation import Flat, Setting, Solid, values
+from pullback.settings import RUN
+
+ROOT = Path(__file__).parents[1]
+CORE = ROOT / "core" / "pullback"
+SOMEONES = ROOT / "tests" / "someones"
+KINDS = {"SirenImage", "SirenCylinder", "SirenSphere", "SirenTile", "VoxelRadiance", "PixelGrid"}
+
+
+def run(*words: str, packages: bool = True) -> subprocess.CompletedProcess[str]:
+    """The command line, with or without the other package."""
+    path = os.pathsep.join([str(CORE.parent), *([str(SOMEONES)] if packages else [])])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "pullback", *words], capture_output=True, text=True, env=environment, check=False
+    )
+
+
+def test_another_package_s_representation_is_a_command_and_its_broken_one_is_named(tmp_path):
+    out = tmp_path / "c.png"
+    made = run("cosines", "a blue ball", "-o", str(out), "--steps", "2", "--size", "64", "--waves", "6")
+    assert made.returncode == 0, made.stderr
+    assert out.exists() and "broken of someones_field:Missing is left out" in made.stderr
+    field = tmp_path / "c.png.field.safetensors"
+    drawn = run("render", str(field), "-o", str(tmp_path / "r.png"), "--size", "32")
+    assert drawn.returncode == 0, drawn.stderr
+    without = run("render", str(field), "-o", str(tmp_path / "s.png"), packages=False)
+    assert without.returncode == 1 and "install the package 'someones_field'" in without.stderr
+    wrong = run("cosines", "a blue ball", "-o", str(out), "--waves", "65")
+    assert wrong.returncode == 1 and "--waves is 65; it must be between 1 and 64" in wrong.stderr
+
+
+def test_another_package_s_representation_is_a_job_that_resumes(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(SOMEONES))
+    monkeypatch.setattr(representations, "representations", representations.representations.__wrapped__)
+    from pullback import jobs
+    from pullback.types import Cancelled
+
+    with pytest.warns(UserWarning, match="broken"):
+        asked = jobs.Asked.of(jobs.checked({"kind": "cosines", "out": "/x.png", "settings": {"prompt": "ball"}}))
+    assert asked.kind.name == "cosines"
+    job = {"kind": "cosines", "settings": {"prompt": "a blue ball", "steps": 3}, "options": {"size": 32, "waves": 4}}
+
+    def stopping(type: str, **fields: object) -> None:
+        if fields.get("move") == 2:
+            raise Cancelled
+
+    with pytest.warns(UserWarning, match="broken"):
+        whole = jobs.perform({**job, "out": str(tmp_path / "a.png")}, lambda *_, **__: None)
+        with pytest.raises(Cancelled):
+            jobs.perform({**job, "out": str(tmp_path / "b.png")}, stopping)
+        again = jobs.perform({**job, "out": str(tmp_path / "b.png"), "resume": True}, lambda *_, **__: None)
+    assert Path(whole["picture"]).read_bytes() == Path(again["picture"]).read_bytes()
+
+
+def test_no_door_asks_for_a_class():
+    """isinstance stands on no representation outside its own file: what is wanted is asked for."""
+    for path in [*CORE.rglob("*.py"), *(ROOT / "comfy_nodes").glob("*.py"), *(ROOT / "blender_addon").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass"):
+                named = {each.id for each in ast.walk(node.args[1]) if isinstance(each, ast.Name)}
+                assert not named & KINDS, f"{path}: {ast.unparse(node)}"
+
+
+def test_every_representation_can_do_what_it_says():
+    model = ToyboxModel()
+    for kind in representations.BUILT_IN:
+        diffrep = kind.suited(model, **values(kind.settings(), {}))
+        assert isinstance(diffrep, Flat) != isinstance(diffrep, Solid), kind
+        recipe = diffrep.recipe(model, kind.views or 1, 0)
+        view = recipe.views.draw(storage.generator(0))
+        params = diffrep.init(storage.generator(0))
+        with torch.no_grad():
+            assert diffrep(params, view).shape[1:] == (4, 64, 64)
+            assert diffrep.canonical(params).shape[1] == 4
+        assert (
+            tasks.recipe(kind.command, model, tasks.Settings("x", views=kind.views or 1), kind.choice).diffrep
+            == diffrep
+        )
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [*RUN.values(), *outputs.MESH, *(each for kind in representations.BUILT_IN for each in kind.settings())],
+    ids=lambda each: each.name,
+)
+def test_every_range_is_kept(setting: Setting):
+    assert setting.check(setting.default) == setting.default
+    if setting.choices:
+        with pytest.raises(ValueError, match="must be one of"):
+            setting.check("nonsense")
+        return
+    kind = type(setting.default)
+    for wrong in (setting.low - 1, setting.high + 1):
+        with pytest.raises(ValueError, match=f"{setting.name} is .* between"):
+            setting.check(kind(wrong))
+    for wrong in (float("nan"), "7", None, True):
+        with pytest.raises(ValueError, match=setting.name):
+            setting.check(wrong)
+
+
+def test_a_tile_has_no_seam():
+    """Value and derivative at one edge are those at the other, to the last bit of what is computed there."""
+    tile = SirenTile(width=32)
+    params = tile.init(storage.generator(1))
+    params = {name: p.double() for name, p in params.items()} | {"out": torch.randn(4, 32, dtype=torch.float64)}
+    line = torch.linspace(0, 1, 33, dtype=torch.float64)
+    for axis in (0, 1):
+        ends = []
+        for edge in (0.0, 1.0):
+            places = torch.stack(
+                [torch.full_like(line, edge), line] if axis == 0 else [line, torch.full_like(line, edge)], -1
+            )
+            places.requires_grad_()
+            value = tile.at(params, places)
+            ends.append((value.detach(), torch.autograd.grad(value.sum(), places)[0]))
+        assert torch.equal(ends[0][0], ends[1][0]) and torch.equal(ends[0][1], ends[1][1])
+    twice = tile.picture(params, 16, 16, (0, 0, 32, 32))
+    assert torch.equal(twice[..., :16, :16], twice[..., 16:, 16:])
+
+
+def test_noise_on_a_torus_moves_with_the_view():
+    views = TorusViews(3, 8)
+    store = views.noise(storage.generator(0))
+    view = Shift(3, 5)
+    seen = views.gather(store, view, storage.generator(0))
+    assert torch.equal(seen[0, :, 0, 0], store[:, 3, 5]) and torch.equal(views.scatter(store, view, seen), store)
+    tile = SirenTile(channels=3, size=8, width=16)
+    params = tile.init(storage.generator(0)) | {"out": torch.randn(3, 16)}
+    moved = tile(params, view)[0]
+    assert torch.allclose(moved.roll((3, 5), (1, 2)), tile(params, Shift(0, 0))[0], atol=1e-5)
+
+
+def test_a_setting_s_words_are_json():
+    """What is declared can be told to a program that has no Python of ours."""
+    said = json.loads(json.dumps(representations.described()))
+    assert {each["name"] for each in said} >= {"siren-tile", "voxel-radiance"}
+    voxels = next(each for each in said if each["name"] == "voxel-radiance")
+    assert voxels["command"] == "generate" and voxels["noun"] == "object" and ".glb" in voxels["suffixes"]
