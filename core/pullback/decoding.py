@@ -41,16 +41,22 @@ def solid(field: Field, what: str = "sides", use: str = "is seen through cameras
     return field.diffrep
 
 
+def _at(model: Model, field: Field) -> Field:
+    """The field on the model's device."""
+    return field.to(getattr(model, "device", "cpu"))
+
+
 def views_of(
     field: Field, cameras: Cameras, size: int, model: Model, tick: Callable[[], None] = lambda: None
 ) -> Tensor:
     """Display pictures (B, 3 or 4, size, size) in [0, 1] of an object through cameras; RGBA is premultiplied."""
+    field = _at(model, field)
     diffrep = solid(field)
     # A decoder draws well only at the size that it was trained at.
     rendered = size if model.scale == 1 else max(model.size, -(-size // model.scale))
     draw = functools.partial(diffrep.through, field.params, height=rendered, width=rendered, tick=tick)
     with torch.no_grad():
-        pictures = [model.decode(draw(cameras[i : i + 1])) for i in range(len(cameras))]
+        pictures = [model.decode(draw(cameras[i : i + 1])).cpu() for i in range(len(cameras))]
     if pictures[0].shape[-1] != size:
         pictures = [interpolate(picture, (size, size), mode="area") for picture in pictures]
     return torch.cat(pictures)
@@ -77,6 +83,7 @@ def bands(
         exact: compute every pixel. Else large pictures of a model of pixels are interpolated (`resample.py`) with an
             error of a 512th of the display range at most.
     """
+    field = _at(model, field)
     diffrep = flat(field)
     draw = functools.partial(diffrep.picture, field.params)
     if not exact and tile is None and model.scale == 1 and height * width >= SMOOTH:
@@ -93,13 +100,14 @@ def _interpolated(
     near = interpolated(draw, TOLERANCE)
     for block in range(top // BLOCK, -(-(top + h) // BLOCK)):
         y, end = max(top, block * BLOCK), min(top + h, (block + 1) * BLOCK)
-        yield model.decode(near(height, width, (y, left, end - y, w)))[0]
+        yield model.decode(near(height, width, (y, left, end - y, w)))[0].cpu()
 
 
 def view_bands(
     field: Field, camera: Cameras, height: int, width: int, model: Model, crop: Crop | None = None
 ) -> Iterator[Tensor]:
     """The same for a radiance field through one camera. ValueError where the field has no cameras."""
+    field = _at(model, field)
     draw = functools.partial(solid(field).through, field.params, camera)
     return _decoded(draw, height, width, model, crop, (False, False))
 
@@ -125,7 +133,7 @@ def _decoded(
     if s == 1:
         tall = max(1, (TILE if side is None else side**2) // w)
         for y in range(top, top + h, tall):
-            yield model.decode(draw(height, width, (y, left, min(tall, top + h - y), w)))[0]
+            yield model.decode(draw(height, width, (y, left, min(tall, top + h - y), w)))[0].cpu()
         return
     if closed[0]:  # what lies beyond the upper and the lower edge is drawn with the picture, and cut off
         draw, height, top = _beyond(draw), height + 2 * MARGIN * s, top + MARGIN * s
@@ -139,7 +147,7 @@ def _decoded(
         faded = []
         for column in across.seen(left, left + w):
             c, d = across.span(column)
-            tile = model.decode(draw(rows, columns, (a, c, b - a, d - c)))[0]
+            tile = model.decode(draw(rows, columns, (a, c, b - a, d - c)))[0].cpu()
             faded.append((c * s - left, tile * across.weights(column).to(tile)))
         whole = faded[0][1].new_zeros(*faded[0][1].shape[:2], w)
         for place, tile in faded:

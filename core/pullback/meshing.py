@@ -47,7 +47,10 @@ def surface(
     """The surface of a radiance field, at the density `level`, as a mesh with UVs for a texture of that size."""
     diffrep, params = solid(field, "surface", "becomes a mesh"), field.params
     with torch.no_grad():
-        mesh = extract(lambda points: diffrep.density(params, points), resolution, level, faces, tick=tick)
+        device = next(iter(params.values())).device
+        mesh = extract(
+            lambda points: diffrep.density(params, points), resolution, level, faces, device=device, tick=tick
+        )
     return unwrap(mesh, texture, tick)
 
 
@@ -67,7 +70,7 @@ def baked(
     if pictures.shape[1] == 3:  # a model without alpha: the field itself knows where it is
         height, width = pictures.shape[-2:]
         with torch.no_grad():
-            opacity = diffrep.opacity(field.params, cameras, height, width, tick)
+            opacity = diffrep.opacity(field.params, cameras, height, width, tick).cpu()
         pictures = torch.cat([pictures * opacity, opacity], 1)
     return bake(mesh, cameras, pictures, texture, tick)
 

@@ -231,7 +231,7 @@ class WorldViews:
 
     def scatter(self, store: Tensor, view: View, values: Tensor) -> Tensor:
         total, count = torch.zeros_like(store), store.new_zeros(self.cells)
-        for pixel, value in zip(self.pixels(view), values.flatten(2), strict=True):
+        for pixel, value in zip(self.pixels(view).to(store.device), values.flatten(2), strict=True):
             cell = (pixel >= 0).nonzero()[:, 0]
             total[:, cell] += value[:, pixel[cell]]
             count[cell] += 1
@@ -239,7 +239,7 @@ class WorldViews:
 
     def _sums(self, store: Tensor, view: View) -> tuple[Tensor, Tensor]:
         """Per pixel the sum (B, C, H, W) of its cells, and their number (B, 1, H, W)."""
-        pixels = self.pixels(view)
+        pixels = self.pixels(view).to(store.device)
         b, _, h, w = len(pixels), *self.shape[1:]
         total, count = store.new_zeros(b, len(store), h * w), store.new_zeros(b, 1, h * w)
         for k, pixel in enumerate(pixels):

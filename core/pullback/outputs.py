@@ -50,7 +50,7 @@ MESH = (
 
 def made_of(kind: type[Representation]) -> tuple[Setting, ...]:
     """What users may set of what a representation's command writes."""
-    return MESH if is_solid(kind) else (replace(PICTURE[0], name=kind.side, default=kind.pixels_wide),)
+    return MESH if is_solid(kind) else (replace(PICTURE[0], name=kind.side, default=kind.pixels_wide, low=kind.least_wide),)
 
 
 def beside(out: Path, end: str) -> Path:
@@ -134,7 +134,8 @@ class Run:
     def __call__(self, progress: Progress | None = None) -> Field:
         """Sample to the end. `progress` may raise `Cancelled`: the run file stays."""
         save = lambda now: storage.save_run(self.path, now, self.agreed)
-        return self.field(tasks.sample(self.pull, self.settings.seed, self.state, progress, save))
+        device = getattr(self.model, "device", "cpu")
+        return self.field(tasks.sample(self.pull, self.settings.seed, self.state, progress, save, device))
 
     def field(self, state: State) -> Field:
         """The field in a state, finished or not."""

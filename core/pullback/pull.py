@@ -57,10 +57,21 @@ class State:
     passes: int = 0
     residual: float = 0.0
 
+    def to(self, device: str) -> State:
+        """The same state on another device; the generator's own stays where it is."""
+        moved = {name: p.to(device) for name, p in self.params.items()}
+        solver = {name: s if s.ndim == 0 else s.to(device) for name, s in self.solver.items()}
+        return replace(self, params=moved, solver=solver, noise=self.noise.to(device), carry=self.carry.to(device))
+
 
 def start(params: Params, views: Views, solver: Solver, generator: Generator, noise: Tensor | None = None) -> State:
-    """The state before the first move: fresh noise (or `noise`, a store) and nothing carried."""
+    """The state before the first move: fresh noise (or `noise`, a store) and nothing carried.
+
+    It lies on the device of the parameters, and the whole run with it. Random numbers are drawn on the processor and moved,
+    so that a seed means the same everywhere.
+    """
     noise = views.noise(generator) if noise is None else noise
+    noise = noise.to(next(iter(params.values())).device)
     return State(params, solver.init(params), noise, torch.zeros_like(noise), 0, generator.get_state())
 
 
@@ -133,7 +144,7 @@ class Pull:
             seen = self.render(state.params, view)
             if self.gamma > 0 and views.persistent:
                 seen = seen + self.gamma * views.carried(state.carry, view)
-            noisy = seen + sigma * views.gather(state.noise, view, generator)
+            noisy = seen + sigma * views.gather(state.noise, view, generator).to(seen.device)
             clean = _finite(self.denoise(noisy, torch.tensor(sigma, dtype=noisy.dtype), view), sigma)
             target = clean + (1 - rho**2) ** 0.5 * (sigma_next / sigma) * (seen - clean)
         fit = self.fit or whole_view(self.render)

@@ -139,7 +139,8 @@ class Representation:
         views: views that a step looks at, where there is a choice; else 0. looks: what they are.
         guidance: what suits it.
         example: a prompt.
-        side: what the command calls the width of the picture that it writes, of a flat one; pixels_wide: its default.
+        side: what the command calls the width of the picture that it writes, of a flat one; pixels_wide: its default;
+            least_wide: the least that it may be.
     """
 
     name: ClassVar[str]
@@ -156,6 +157,7 @@ class Representation:
     example: ClassVar[str] = "a red mushroom"
     side: ClassVar[str] = "width"
     pixels_wide: ClassVar[int] = 2048
+    least_wide: ClassVar[int] = 8
 
     @classmethod
     def task(cls) -> str:

@@ -52,7 +52,7 @@ class Adam:
 
     def init(self, params: Params) -> SolverState:
         moments = {f"{m}.{name}": torch.zeros_like(p) for name, p in params.items() for m in ("m", "v")}
-        return moments | {"count": torch.zeros((), dtype=torch.float64)}
+        return moments | {"count": torch.zeros((), dtype=torch.float64, device="cpu")}  # read at every pass
 
     @torch.enable_grad()  # sampling is often called where gradients are off
     def __call__(

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +47,10 @@ class Field:
     prompt: str = ""
     model: str = "toybox"
     seed: int = 0
+
+    def to(self, device: str) -> Field:
+        """The same field on another device."""
+        return replace(self, params={name: p.to(device) for name, p in self.params.items()})
 
     @property
     def kind(self) -> str:

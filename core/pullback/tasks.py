@@ -94,9 +94,10 @@ def sample(
     state: State | None = None,
     progress: Progress | None = None,
     save: Callable[[State], None] | None = None,
+    device: str = "cpu",
 ) -> State:
-    """Run a prepared sampler from its start, or on from `state`; `field_of` makes a field of the result."""
-    return pull(state or beginning(pull, seed=seed), generator(seed), progress, save)
+    """Run a prepared sampler from its start, or on from `state`, on a device; `field_of` makes a field of the result."""
+    return pull((state or beginning(pull, seed=seed)).to(device), generator(seed), progress, save)
 
 
 def beginning(pull: Pull, device: str = "cpu", seed: int = 0) -> State:

@@ -18,7 +18,7 @@ from ..representation import Crop, Recipe, Setting, noise_range
 from ..schema import Count, Depth, Positive, Seed, Size
 from ..solvers import Muon, Residual
 from ..types import Model, Params
-from .siren import SirenRepresentation, network, signal_size, view_size
+from .siren import SirenRepresentation, network, placed, signal_size, view_size
 from .subsets import random_pixels
 
 
@@ -82,6 +82,7 @@ class SirenImage(SirenRepresentation):
     guidance = 3.0
     example = "a blue fish"
     side = "size"
+    least_wide = 1
     closed = False, False
     opaque = False
 
@@ -120,7 +121,7 @@ class SirenImage(SirenRepresentation):
     def at(self, params: Params, places: Tensor) -> Tensor:
         """Values (..., C) at places (..., 2) as `pixel_centres` has them."""
         frequencies = gaussian_frequencies(self.embedding // 2, 2, self.bandwidth, self.seed)
-        return self.siren(params, math.sqrt(2) * fourier(places, frequencies))
+        return self.siren(params, math.sqrt(2) * fourier(*placed(params, places, frequencies)))
 
     def fit(
         self, params: Params, view: object, target: Tensor, generator: Generator, weights: Tensor | None = None

@@ -25,7 +25,7 @@ from ..schema import Count, Depth, Positive, Seed, Size
 from ..solvers import Muon, Residual
 from ..types import Model, Params
 from ..viewpoints import SPHERE_FOV, outward_views
-from .siren import SirenRepresentation, network, signal_size, view_size
+from .siren import SirenRepresentation, network, placed, signal_size, view_size
 from .subsets import random_pixels
 
 AROUND = 8
@@ -99,7 +99,7 @@ class SirenCylinder(Panorama):
     def at(self, params: Params, places: Tensor) -> Tensor:
         """Values (..., C) at places (..., 2): u, the part of the turn from the left edge, and y in [-1, 1] downwards."""
         coordinates = torch.stack([torch.remainder(places[..., 0], 1.0), places[..., 1]], -1)
-        return self.siren(params, math.sqrt(2) * fourier(coordinates, self.frequencies()))
+        return self.siren(params, math.sqrt(2) * fourier(*placed(params, coordinates, self.frequencies())))
 
     def __call__(self, params: Params, view: Crops) -> Tensor:
         """Crops (B, C, height, height) of the strip."""
@@ -180,7 +180,7 @@ class SirenSphere(Panorama):
     def at(self, params: Params, directions: Tensor) -> Tensor:
         """Values (..., C) in unit directions (..., 3)."""
         frequencies = gaussian_frequencies(self.embedding // 2, 3, self.bandwidth, self.seed)
-        return self.siren(params, math.sqrt(2) * fourier(directions, frequencies))
+        return self.siren(params, math.sqrt(2) * fourier(*placed(params, directions, frequencies)))
 
     def __call__(self, params: Params, view: Headings) -> Tensor:
         """Perspective views (B, C, size, size)."""

@@ -176,6 +176,7 @@ class VoxelRadiance(Object):
     ) -> Tensor:
         """Mean distance from the eye to what hides each pixel, (B, 1, height, width); infinite where less than half is hidden."""
         mask = self.occupancy(params)
+        cameras = cameras.to(mask.device)
         distance = lambda o, d: self._distance(params, o, *self._sampled(mask, o, d))
         return _by_chunks(distance, *rays(cameras, height, width), tick)
 
@@ -183,7 +184,7 @@ class VoxelRadiance(Object):
         """(R,) of rays from their samples, as in `_shade`."""
         ray, piece = full.nonzero(as_tuple=True)
         density = self.voxels.density(params, points[ray, piece])
-        w = weights(torch.zeros(full.shape, dtype=density.dtype).index_put((ray, piece), density * length[ray]))
+        w = weights(density.new_zeros(full.shape).index_put((ray, piece), density * length[ray]))
         far = (points - o[:, None]).norm(dim=-1)
         opacity = w.sum(-1)
         return torch.where(opacity > 0.5, (w * far).sum(-1) / opacity.clamp(min=0.5), torch.inf)
@@ -198,6 +199,7 @@ class VoxelRadiance(Object):
         tick: Callable[[], None],
     ) -> Tensor:
         mask = self.occupancy(params)
+        cameras = cameras.to(mask.device)
         shade = lambda o, d: torch.cat(self._shade(params, o, d, *self._sampled(mask, o, d)), -1)
         return _by_chunks(shade, *rays(cameras, height, width, crop), tick)
 
@@ -209,18 +211,18 @@ class VoxelRadiance(Object):
         Where the samples lie, and which of them are empty, is settled once for all passes. A view's rays are drawn as
         often as its share of the `weights` (B,).
         """
-        origins, directions = rays(cameras, *target.shape[-2:])
-        origins, directions = origins.reshape(-1, 3), directions.reshape(-1, 3)
-        jitter = torch.rand(len(origins), generator=generator)
+        origins, directions = (each.reshape(-1, 3).to(target.device) for each in rays(cameras, *target.shape[-2:]))
+        jitter = torch.rand(len(origins), generator=generator).to(target.device)
         points, length, full = self._sampled(self.occupancy(params), origins, directions, jitter)
         wanted = target.permute(0, 2, 3, 1).reshape(-1, self.channels)
-        useful = full.any(-1).nonzero()[:, 0] if self.kind == "rgba" else torch.arange(len(origins))
+        every = torch.arange(len(origins))
+        useful = full.any(-1).cpu().nonzero()[:, 0] if self.kind == "rgba" else every  # one wait a step
         if len(useful) == 0:
-            useful = torch.arange(len(origins))
+            useful = every
         chances = None if weights is None else _chances(useful // target[0, 0].numel(), weights)
 
         def residual(theta: Params) -> Tensor:
-            pick = useful[chosen(len(useful), self.rays, chances, generator)]
+            pick = useful[chosen(len(useful), self.rays, chances, generator)].to(target.device)
             signal, _ = self._shade(theta, origins[pick], directions[pick], points[pick], length[pick], full[pick])
             return signal - wanted[pick]
 
@@ -256,17 +258,34 @@ class VoxelRadiance(Object):
     ) -> tuple[Tensor, Tensor]:
         """Signals (R, C) and opacities (R, 1) of rays from their samples (R, N, 3).
 
-        Density is looked up where `full` (R, N), features only where they are seen.
+        Density is looked up where `full` (R, N), features only where they are seen. A processor packs these; another device
+        computes everything and lets it count for nothing, for it would have to wait to learn how many there are.
         """
+        if full.device.type != "cpu":
+            return self._shade_all(params, d, points, length, full)
         ray, piece = full.nonzero(as_tuple=True)
         density = self.voxels.density(params, points[ray, piece])
-        tau = torch.zeros(full.shape, dtype=density.dtype).index_put((ray, piece), density * length[ray])
+        tau = density.new_zeros(full.shape).index_put((ray, piece), density * length[ray])
         w = weights(tau)
         opacity = w.sum(-1, keepdim=True)
         ray, piece = (w.detach() > UNSEEN).nonzero(as_tuple=True)
         features = self.voxels.feature(params, points[ray, piece])
         emitted = torch.sigmoid(2 * features) if self.kind == "rgba" else features
-        colour = torch.zeros(len(o), features.shape[1]).index_add(0, ray, w[ray, piece][:, None] * emitted)
+        colour = features.new_zeros(len(o), features.shape[1]).index_add(0, ray, w[ray, piece][:, None] * emitted)
+        if self.kind == "rgba":
+            return 2 * torch.cat([colour, opacity], -1) - 1, opacity
+        return colour + (1 - opacity) * self._background(params, d), opacity
+
+    def _shade_all(
+        self, params: Params, d: Tensor, points: Tensor, length: Tensor, full: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What `_shade` computes, without packing."""
+        density = self.voxels.density(params, points.reshape(-1, 3)).view(full.shape) * full
+        w = weights(density * length[:, None])
+        opacity = w.sum(-1, keepdim=True)
+        features = self.voxels.feature(params, points.reshape(-1, 3)).view(*full.shape, -1)
+        emitted = torch.sigmoid(2 * features) if self.kind == "rgba" else features
+        colour = ((w * (w.detach() > UNSEEN))[..., None] * emitted).sum(1)
         if self.kind == "rgba":
             return 2 * torch.cat([colour, opacity], -1) - 1, opacity
         return colour + (1 - opacity) * self._background(params, d), opacity

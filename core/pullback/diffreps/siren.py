@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Generator
+from torch import Generator, Tensor
 
 from ..fields.siren import Siren
 from ..representation import Representation, Setting, of_field
@@ -47,6 +47,11 @@ class SirenRepresentation(Representation):
             of_field(cls, "bandwidth", detail, "detail", step=0.5),
             of_field(cls, "seed", "Seed of the network's random start.", "network_seed", node="seed"),
         )
+
+
+def placed(params: Params, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Tensors on the device of the parameters."""
+    return tuple(each.to(params["w0"].device) for each in tensors)
 
 
 FIELDS = {"neurons": "width", "depth": "depth", "detail": "bandwidth", "network_seed": "seed"}

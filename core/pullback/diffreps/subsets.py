@@ -37,10 +37,10 @@ def random_pixels(
         weights: (B,) of mean 1, how much a view counts: so much oftener its pixels are drawn.
     """
     chances = None if weights is None else weights.repeat_interleave(coordinates[0, ..., 0].numel())
-    places, wanted = coordinates.flatten(0, 2), target.permute(0, 2, 3, 1).flatten(0, 2)
+    places, wanted = coordinates.flatten(0, 2).to(target.device), target.permute(0, 2, 3, 1).flatten(0, 2)
 
     def residual(theta: Params) -> Tensor:
-        pick = chosen(len(places), min(count, len(places)), chances, generator)
+        pick = chosen(len(places), min(count, len(places)), chances, generator).to(target.device)
         return at(theta, places[pick]) - wanted[pick]
 
     return residual

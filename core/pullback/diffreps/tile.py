@@ -20,7 +20,7 @@ from ..representation import Crop, Recipe, Setting, noise_range
 from ..schema import Count, Depth, Positive, Seed, Size
 from ..solvers import Muon, Residual
 from ..types import Model, Params
-from .siren import SirenRepresentation, network, signal_size, view_size
+from .siren import SirenRepresentation, network, placed, signal_size, view_size
 from .subsets import random_pixels
 
 
@@ -47,6 +47,7 @@ class SirenTile(SirenRepresentation):
     noun = "tile"
     example = "clouds at noon"
     side = "size"
+    least_wide = 1
     aspect = 1.0
     closed = True, True
     opaque = True
@@ -71,7 +72,9 @@ class SirenTile(SirenRepresentation):
 
     def at(self, params: Params, places: Tensor) -> Tensor:
         """Values (..., C) at places (..., 2) in tiles: x to the right, y downwards, whole numbers are corners."""
-        return self.siren(params, math.sqrt(2) * fourier(torch.remainder(places, 1.0), self.frequencies()))
+        return self.siren(
+            params, math.sqrt(2) * fourier(*placed(params, torch.remainder(places, 1.0), self.frequencies()))
+        )
 
     def __call__(self, params: Params, view: Shift) -> Tensor:
         """The tile (1, C, size, size), moved."""
