@@ -50,7 +50,11 @@ MESH = (
 
 def made_of(kind: type[Representation]) -> tuple[Setting, ...]:
     """What users may set of what a representation's command writes."""
-    return MESH if is_solid(kind) else (replace(PICTURE[0], name=kind.side, default=kind.pixels_wide, low=kind.least_wide),)
+    return (
+        MESH
+        if is_solid(kind)
+        else (replace(PICTURE[0], name=kind.side, default=kind.pixels_wide, low=kind.least_wide),)
+    )
 
 
 def beside(out: Path, end: str) -> Path:

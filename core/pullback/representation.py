@@ -90,7 +90,7 @@ def of_field(kind: type, name: str, help: str, called: str = "", **more: Any) ->
         name: of the field.
         help: see `Setting`.
         called: the setting's name where it is not the field's.
-        **more: `step`, `unit`, `unset` or `node`, as of `Setting`.
+        **more: `step`, `unit`, `unset` or `node`, as of `Setting`; `low` where the field's bound itself is not allowed.
     """
     default = next(each.default for each in fields(kind) if each.name == name)
     assert default is not MISSING

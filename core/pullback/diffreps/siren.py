@@ -38,13 +38,11 @@ class SirenRepresentation(Representation):
     @classmethod
     def network_settings(cls) -> tuple[Setting, ...]:
         """What users may set of the network."""
-        detail = (
-            "The finest detail that is easy to draw, in radians per half picture; latents of 1024-pixel models want 20."
-        )
+        detail = "The finest detail that is easy to draw, in radians per half picture. Latents of 1024-pixel models want about 20."
         return (
             of_field(cls, "width", "Width of the network's layers.", "neurons", step=16),
             of_field(cls, "depth", "How many sine layers the network has."),
-            of_field(cls, "bandwidth", detail, "detail", step=0.5),
+            of_field(cls, "bandwidth", detail, "detail", low=0.5, step=0.5),
             of_field(cls, "seed", "Seed of the network's random start.", "network_seed", node="seed"),
         )
 

@@ -54,7 +54,7 @@ class SirenTile(SirenRepresentation):
 
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
-        return view_size("view_size", "Side in pixels of the tile as the model sees it."), *cls.network_settings()
+        return view_size("view_size", "Side in pixels of one view that the model sees."), *cls.network_settings()
 
     @classmethod
     def suited(cls, model: Model, **settings: Any) -> SirenTile:
