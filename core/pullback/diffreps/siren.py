@@ -38,7 +38,10 @@ class SirenRepresentation(Representation):
     @classmethod
     def network_settings(cls) -> tuple[Setting, ...]:
         """What users may set of the network."""
-        detail = "The finest detail that is easy to draw, in radians per half picture. Latents of 1024-pixel models want about 20."
+        detail = (
+            "The finest detail that is easy to draw, in radians per half picture. "
+            "Latents of 1024-pixel models want about 20."
+        )
         return (
             of_field(cls, "width", "Width of the network's layers.", "neurons", step=16),
             of_field(cls, "depth", "How many sine layers the network has."),
