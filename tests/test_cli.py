@@ -231,7 +231,7 @@ def test_no_words_at_all_print_the_help(here, monkeypatch, capsys):
         cli.main()
     said = capsys.readouterr()
     assert stop.value.code == 0 and said.err == "" and len(said.out.splitlines()) > 10
-    assert all(words in said.out for words in ("panorama  Sample a panorama", "any image diffusion\n  model"))
+    assert all(words in said.out for words in ("panorama  Sample a picture all around", "any image diffusion\n  model"))
 
 
 def test_the_version(here, monkeypatch, capsys):

@@ -93,7 +93,7 @@ def _sampling_command(command: str) -> Callable[..., None]:
         *([_choice(kinds)] if len(kinds) > 1 else []),
         *(_own(each) for each in own.values()),
     ]  # fmt: skip
-    run.__doc__ = f"{usual.sentence} Writes {_written(usual)}."
+    run.__doc__ = f"Sample {usual.sentence[0].lower()}{usual.sentence[1:]} Writes {_written(usual)}."
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
