@@ -12,7 +12,6 @@ import time
 
 import torch
 from pullback import tasks
-from pullback.diffreps.image import brief
 from pullback.generative.toybox.words import COLOURS, NOUNS
 from pullback.pull import Pull, start
 from pullback.samplers import ddim
@@ -48,7 +47,7 @@ def run(prompt: str, steps: int, name: str, gamma: float, guidance: float) -> tu
     model, settings = tasks.load_model(), Settings(prompt, steps=steps, guidance=guidance)
     recipe = tasks.recipe("image", model, settings)
     if name == BRIEF:
-        recipe = brief(recipe)
+        recipe = recipe.diffrep.brief(recipe)
     solver = SOLVERS[name][0] or recipe.solver
     sigmas = log_linear(steps, *recipe.sigma)
     denoise, random = model.denoiser(prompt, "", guidance), generator(0)

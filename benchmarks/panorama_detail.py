@@ -1,6 +1,6 @@
 """Is a panorama as detailed as the model's own pictures?
 
-`python benchmarks/panorama_detail.py ["mountains at sunset" ...]` prints, per prompt, the gradient energy (mean squared
+`python benchmarks/panorama_detail.py ["mountains at sunset" ...] [--rows cylinder sphere]` prints, per prompt, the gradient energy (mean squared
 difference of neighbouring pixels) of views of sampled panoramas, as parts of that of the model's image-space samples
 of the same steps and guidance: a cylinder, a sphere whose noise lives in the world, with and without its residual, and a
 sphere with new noise at every step.
@@ -8,9 +8,9 @@ sphere with new noise at every step.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import math
-import sys
 from dataclasses import replace
 
 import torch
@@ -66,16 +66,22 @@ def ways(model: Model, settings: Settings) -> dict[str, Recipe]:
     }
 
 
-def main(prompts: list[str]) -> None:
+def main(prompts: list[str], rows: list[str]) -> None:
     model = tasks.load_model()
     print("| prompt | panorama | gradient energy, of image space |\n| --- | --- | --- |")
     for prompt in prompts:
         settings = Settings(prompt, guidance=GUIDANCE, views=VIEWS, steps=STEPS)
         for name, recipe in ways(model, settings).items():
+            if rows and name not in rows:
+                continue
             view = Crops(torch.zeros(8)) if name == "cylinder" else level()
             own = energy(image_space(model, settings, view, log_linear(STEPS, *recipe.sigma)))
             print(f"| {prompt} | {name} | {energy(views_of(model, recipe, settings)) / own:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or list(PROMPTS))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("prompts", nargs="*", default=PROMPTS)
+    parser.add_argument("--rows", nargs="+", default=[])
+    arguments = parser.parse_args()
+    main(list(arguments.prompts), arguments.rows)
