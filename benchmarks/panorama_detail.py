@@ -1,9 +1,9 @@
 """Is a panorama as detailed as the model's own pictures?
 
-`python benchmarks/panorama_detail.py ["mountains at sunset" ...] [--rows cylinder sphere]` prints, per prompt, the gradient energy (mean squared
-difference of neighbouring pixels) of views of sampled panoramas, as parts of that of the model's image-space samples
-of the same steps and guidance: a cylinder, a sphere whose noise lives in the world, with and without its residual, and a
-sphere with new noise at every step.
+`python benchmarks/panorama_detail.py ["mountains at sunset" ...] [--rows cylinder sphere]` prints, per prompt, the gradient
+energy (mean squared difference of neighbouring pixels) of views of sampled panoramas, as parts of that of the model's
+image-space samples of the same steps and guidance: a cylinder, a sphere whose noise lives in the world, with and without its
+residual, and a sphere with new noise at every step.
 """
 
 from __future__ import annotations
