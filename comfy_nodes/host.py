@@ -211,7 +211,7 @@ class Climbing:
     def __call__(self, run: Run) -> dict[str, Tensor]:
         from ..core.pullback.baselines import ascend
 
-        own = run.recipe.solver.lr
+        own = getattr(run.recipe.solver, "lr", 1e-3)
         rates = {k: self.rate * (own if isinstance(own, float) else own[k]) for k in run.params}
         sigmas = run.ladder.sigmas[run.ladder.sigmas > 0]
         run.progress.begin([shape_of(run.recipe.views)[0]] * self.iterations)

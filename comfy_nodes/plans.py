@@ -62,7 +62,7 @@ class Fresh(Plan):
         from ..core.pullback.representations import representations
 
         known = {each.name: each for each in representations()[name].settings()}
-        mine = {key: known[key].check(value) for key, value in settings.items() if key in known}
+        mine = {key: known[key].check(value, known[key].node) for key, value in settings.items() if key in known}
         return cls(name, tuple(mine.items()), views, seed)
 
     def recipe(self, model: Any, views: int) -> Recipe:

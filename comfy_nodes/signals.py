@@ -61,7 +61,7 @@ class Signal:
 
     @property
     def elevations(self) -> tuple[float, float]:
-        """From where the model knows objects; the nodes say it themselves."""
+        """From where models know objects. The node's own elevations stand in saved workflows, for toybox too."""
         from ..core.pullback.viewpoints import ELEVATIONS
 
         return ELEVATIONS

@@ -121,7 +121,7 @@ def _own(setting: Setting) -> inspect.Parameter:
 
 
 def _choice(kinds: list[type[Representation]]) -> inspect.Parameter:
-    words = " or ".join(each.choice for each in kinds)
+    words = " or ".join(f"{each.choice} ({each.means})" if each.means else each.choice for each in kinds)
     return _parameter(
         kinds[0].option, Annotated[str, typer.Option(help=f"Which kind of field: {words}.")], kinds[0].choice
     )
@@ -135,9 +135,10 @@ def _sample(
     run = {name: numbers.pop(name) for name in RUN.keys() & numbers.keys()}
     settings = Settings(prompt, negative, repaint=_pair(repaint), **{"views": 1, **run})
     options = {each.name: each.check(numbers[each.name], f"--{_dashed(each.name)}") for each in outputs.made_of(kind)}
-    own = {
-        each.name: each.check(own[each.name], f"--{_dashed(each.name)}") for each in kind.settings() if each.name in own
-    }
+    known = {each.name: each for each in kind.settings()}
+    for name in own.keys() - known.keys():
+        raise ValueError(f"--{_dashed(name)} is no setting of {kind.option} {kind.choice}: leave it out")
+    own = {name: known[name].check(value, f"--{_dashed(name)}") for name, value in own.items()}
     with sampling(out, *suffixes(kind)) as path:
         loaded = tasks.load_model(model, device)
         recipe = kind.suited(loaded, **own).recipe(loaded, settings.views, settings.seed, **own)
@@ -147,8 +148,9 @@ def _sample(
         field = _sampled(run_of, path, resume, preview)
         with console.status("mesh and texture" if is_solid(kind) else "writing"):
             files = outputs.write_sampled(out, field, loaded, options)
-    others = ", ".join(Path(each).name for each in files.values() if each != str(out))
-    console.print(f"{out}: also {others}")
+    others = " and ".join(Path(each).name for each in files.values() if each != str(out))
+    made = f"{options[kind.side]} pixels wide; " if kind.side in options else ""
+    console.print(f"{out}: {made}also {others}")
 
 
 def _dashed(name: str) -> str:
@@ -278,7 +280,13 @@ def _size(text: str, field: Field) -> tuple[int, int]:
     if sides is None:
         raise ValueError(f"--size is {text!r}; it takes WIDTHxHEIGHT or one number")
     width = int(sides[1])
-    height = int(sides[2]) if sides[2] else height_of(field, width) if isinstance(field.diffrep, Flat) else width
+    if sides[2]:
+        height = int(sides[2])
+    elif isinstance(field.diffrep, Flat):
+        width = round(width * min(1.0, field.diffrep.aspect))  # one number is the longer side
+        height = height_of(field, width)
+    else:
+        height = width
     for side in (width, height):
         if not 1 <= side <= outputs.MAX_PIXELS:
             raise ValueError(f"--size is {side}; it must be between 1 and {outputs.MAX_PIXELS}")

@@ -230,7 +230,7 @@ class _Tiles:
 
 def height_of(field: Field, width: int) -> int:
     """The height of a field's whole picture at a width, in proportion."""
-    return max(1, int(width / flat(field).aspect))
+    return max(1, round(width / flat(field).aspect))
 
 
 def preview(field: Field, model: Model, size: int = 256) -> Tensor:

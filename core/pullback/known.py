@@ -17,13 +17,13 @@ from torch.nn.functional import grid_sample, pad
 
 from .diffreps.subsets import random_pixels
 from .pull import Pull, State
-from .solvers import Adam
+from .solvers import Adam, Solver
 from .types import Denoiser, Params
 
 STEPS = 150
-"""Of Adam, until a field draws a picture nearly enough: what it misses is carried."""
+"""Solver steps that fit a field to the picture; what they miss is carried."""
 PIXELS = 2048
-"""Random pixels of each of them."""
+"""Random pixels per step."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +39,28 @@ class Known:
 
     def __post_init__(self) -> None:
         if not hasattr(self.diffrep, "lookup"):
-            raise ValueError("an object has no picture of everything: only images and panoramas start from one")
+            raise ValueError("an object has no picture of everything: only images, tiles and panoramas start from one")
         height, width = self.picture.shape[1:]
         aspect = self.diffrep.aspect
-        own = tuple(getattr(self.diffrep, "shape", (0, 0))[-2:]) if self._exact else getattr(self.diffrep, "size", 0)
-        if isinstance(own, tuple) and (height, width) != tuple(own):
-            raise ValueError(f"the picture has {height} x {width} values and the field {own[0]} x {own[1]}")
-        if width != aspect * height:
+        own = tuple(self.diffrep.shape[-2:]) if self._exact else getattr(self.diffrep, "size", 0)
+        if isinstance(own, tuple):
+            if (height, width) != tuple(own):
+                raise ValueError(f"the picture has {height} x {width} values and the field {own[0]} x {own[1]}")
+        elif abs(width - aspect * height) >= 0.5:
             raise ValueError(f"the picture is {width / height:g} times as wide as high and the field {aspect:g}")
 
     @property
     def _exact(self) -> bool:
         """Whether the parameters are the picture."""
-        return getattr(self.diffrep, "linear", False)
+        return hasattr(self.diffrep, "shape")
 
     def seen(self, values: Tensor, view: Any) -> Tensor:
         """What a batch of views sees of values (K, h, w) over the picture: (B, K, H, W)."""
         at = self.diffrep.lookup(view)
-        return values[None] if at is None else _looked_up(values, *at.unbind(-1))
+        if at is None:
+            return values[None]
+        u, v = at.unbind(-1)
+        return _looked_up(values, u, v, self.diffrep.closed[0])
 
     def keeping(self, denoise: Denoiser) -> Denoiser:
         """A denoiser that knows the part that is kept."""
@@ -70,7 +74,7 @@ class Known:
 
         return knowing
 
-    def drawn(self, params: Params, adam: Adam, random: Generator, tick: Callable[[], None]) -> Params:
+    def drawn(self, params: Params, solver: Solver, random: Generator, tick: Callable[[], None]) -> Params:
         """Parameters that draw the picture as well as the field can, from others."""
         if self._exact:
             return {"pixels": self.picture[None]}
@@ -81,7 +85,8 @@ class Known:
             tick()
             return residual(theta)
 
-        return replace(adam, last_steps=STEPS)(ticking, params, adam.init(params), last=True)[0]
+        adam = replace(solver if isinstance(solver, Adam) else Adam(), last_steps=STEPS)
+        return adam(ticking, params, adam.init(params), last=True)[0]
 
     def carried(self, state: State, pull: Pull, random: Generator) -> State:
         """A state before the first move that carries what its field misses of the picture."""
@@ -93,9 +98,13 @@ class Known:
         return replace(state, carry=carry, random=random.get_state())
 
 
-def _looked_up(values: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """Values (K, h, w) at places u, v (B, H, W) in [0, 1], between pixel centres linearly: (B, K, H, W). u closes."""
+def _looked_up(values: Tensor, u: Tensor, v: Tensor, tile: bool) -> Tensor:
+    """Values (K, h, w) at places u, v (B, H, W) in [0, 1], between pixel centres linearly: (B, K, H, W).
+
+    u closes, and in a `tile` v does.
+    """
     height, width = values.shape[1:]
-    closed = pad(values[None], (1, 1, 0, 0), mode="circular").expand(len(u), -1, -1, -1)
-    at = torch.stack([(u * width + 0.5) / (width + 1), (v * height - 0.5) / max(1, height - 1)], -1)
+    closed = pad(values[None], (1, 1, tile, tile), mode="circular").expand(len(u), -1, -1, -1)
+    down = (v * height + 0.5) / (height + 1) if tile else (v * height - 0.5) / max(1, height - 1)
+    at = torch.stack([(u * width + 0.5) / (width + 1), down], -1)
     return grid_sample(closed, 2 * at - 1, padding_mode="border", align_corners=True)

@@ -186,6 +186,8 @@ def write_picture(out: Path, picture: Tensor) -> None:
 def write_whole(out: Path, field: Field, model: Model, width: int, tick: Callable[[], None] = lambda: None) -> int:
     """Write an image or a panorama, `width` pixels wide, in the memory of a tile; returns its height."""
     height = tasks.height_of(field, width)
+    if height > MAX_PIXELS:
+        raise ValueError(f"the picture would be {width} x {height} pixels; neither side may be above {MAX_PIXELS}")
 
     def ticking(bands: Iterator[Tensor]) -> Iterator[Tensor]:
         for band in bands:
@@ -210,15 +212,16 @@ def write_sampled(
     """
     storage.save_field(beside(out, FIELD), field)
     files = {"field": str(beside(out, FIELD))}
-    if not isinstance(field.diffrep, Solid):
-        write_whole(out, field, model, options[field.diffrep.side], tick)
-        return {"picture": str(out), **files}
-    write_picture(beside(out, TURNTABLE), tasks.turntable_picture(field, model))
-    files["picture"] = str(beside(out, TURNTABLE))
+    if isinstance(field.diffrep, Solid):
+        write_picture(beside(out, TURNTABLE), tasks.turntable_picture(field, model))
+        files["picture"] = str(beside(out, TURNTABLE))
     if isinstance(field.diffrep, OwnFile) and out.suffix.lower() == field.diffrep.suffix:
         with atomic(out) as part:
             field.diffrep.write(part, field.params, colours(model))
-        return {"points": str(out), **files}
+        return {"file": str(out), **files}
+    if not isinstance(field.diffrep, Solid):
+        write_whole(out, field, model, options[field.diffrep.side], tick)
+        return {"picture": str(out), **files}
     write_mesh(out, field, model, tick, **shape(options))
     return {"mesh": str(out), **files}
 
@@ -240,6 +243,6 @@ def colours(model: Model) -> Callable[[Tensor], Tensor]:
 
 
 def shape(options: Mapping[str, Any]) -> dict[str, int]:
-    """The options of a mesh as `tasks.textured_mesh` calls them."""
+    """The options of a mesh as `meshing.textured_mesh` calls them."""
     renamed = {"bake_views": "views", "bake_size": "view_size"}
     return {renamed.get(each.name, each.name): options[each.name] for each in MESH}

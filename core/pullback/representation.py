@@ -51,7 +51,7 @@ class Setting:
         step: what interfaces count in.
         unit: "" , "pixels" or "degrees".
         choices: the words that a text may be.
-        unset: what 0 means where it stands for "what suits the model"; "" where 0 is nothing special.
+        unset: what it is where it is left out, or 0 if that is the default; "" where that is the default itself.
         node: what ComfyUI's node calls it, where that is another name: released nodes keep theirs.
     """
 
@@ -78,8 +78,13 @@ class Setting:
             what = "a whole number" if isinstance(self.default, int) else "a number"
             raise ValueError(f"{title} is {value!r:.60}; it must be {what}")
         if not self.low <= value <= self.high:
-            raise ValueError(f"{title} is {value:g}; it must be between {self.low:g} and {self.high:g}")
+            raise ValueError(f"{title} is {plain(value)}; it must be between {plain(self.low)} and {plain(self.high)}")
         return type(self.default)(value)
+
+
+def plain(number: float) -> str:
+    """A number as people write it: whole ones with all their digits."""
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def of_field(kind: type, name: str, help: str, called: str = "", **more: Any) -> Setting:
@@ -90,7 +95,7 @@ def of_field(kind: type, name: str, help: str, called: str = "", **more: Any) ->
         name: of the field.
         help: see `Setting`.
         called: the setting's name where it is not the field's.
-        **more: `step`, `unit`, `unset` or `node`, as of `Setting`; `low` where the field's bound itself is not allowed.
+        **more: `step`, `unit`, `unset` or `node`, as of `Setting`; `low` and `high` where interfaces allow less than files.
     """
     default = next(each.default for each in fields(kind) if each.name == name)
     assert default is not MISSING
@@ -132,15 +137,15 @@ class Representation:
         title: in interfaces.
         sentence: what it is good for.
         command: the command that samples it.
-        noun: the kind of a worker's job, and the usual name of what is written; "" where these are the command's.
+        noun: kind of the worker's job and default name of the file; the command's name where it is empty.
         choice: its name among the representations of one command; "" where it is the only one.
-        option: what the command calls that choice; means: what this choice is, in a few words.
+        option: what the command calls that choice; means: one phrase that explains this one.
         task: what a run file calls a run; runs of another task are not continued.
         views: views that a step looks at, where there is a choice; else 0. looks: what they are.
         guidance: what suits it.
         example: a prompt.
-        side: what the command calls the width of the picture that it writes, of a flat one; pixels_wide: its default;
-            least_wide: the least that it may be.
+        side: for flat ones, the command's option for the width of the written picture; pixels_wide: its default;
+            least_wide: its minimum.
     """
 
     name: ClassVar[str]
@@ -273,12 +278,9 @@ class Solid(Protocol):
 
 @runtime_checkable
 class OwnFile(Protocol):
-    """What has a file format of its own beside meshes and pictures."""
+    """What has a file format of its own beside meshes and pictures. suffix: of the file, with its dot; a class variable."""
 
-    @property
-    def suffix(self) -> str:
-        """Of the file, with its dot."""
-        ...
+    suffix: ClassVar[str]
 
     def write(self, path: Path, params: Params, colours: Callable[[Tensor], Tensor]) -> None:
         """Write the file. colours: signals (N, C) to display RGB (N, 3) in [0, 1]."""

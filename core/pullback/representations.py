@@ -26,6 +26,16 @@ from .representation import Representation
 
 GROUP = "pullback.representations"
 DECLARED = ("name", "title", "sentence", "command", "settings", "suited", "recipe", "init", "__call__")
+TAKEN = frozenset({"render", "mesh", "words", "picture"})
+"""Commands and jobs that are no representation's."""
+RESERVED = frozenset(
+    (
+        *("prompt", "negative", "seed", "steps", "guidance", "eta", "repaint", "solver", "views"),
+        *("out", "model", "device", "resume", "preview", "field", "projection", "size", "width"),
+        *("faces", "texture", "resolution", "bake_views", "bake_size"),
+    )
+)
+"""Options that sampling commands have, and that no setting of a representation may be called."""
 BUILT_IN: tuple[type[Representation], ...] = (VoxelRadiance, SirenImage, SirenSphere, SirenCylinder, SirenTile)
 
 
@@ -50,6 +60,13 @@ def _loaded(entry: EntryPoint) -> type[Representation]:
         )
     if kind.name != entry.name:
         raise TypeError(f"it calls itself {kind.name!r}")
+    if not (is_solid(kind) or hasattr(kind, "picture")):
+        raise TypeError("it is neither Flat nor Solid: nothing can be made of it")
+    if kind.command in TAKEN or kind.noun in TAKEN:
+        raise TypeError(f"{kind.command!r} is a command of pullback's own")
+    clash = sorted(RESERVED & {each.name for each in kind.settings()})
+    if clash or not kind.sentence:
+        raise TypeError(f"its setting {clash[0]!r} is one of every run" if clash else "its sentence is empty")
     return kind
 
 
@@ -80,7 +97,7 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 
 def is_solid(kind: type[Representation]) -> bool:
     """Whether a mesh is made of it; else a picture."""
-    return hasattr(kind, "through")
+    return all(hasattr(kind, each) for each in ("through", "opacity", "depth", "density"))
 
 
 def suffixes(kind: type[Representation]) -> tuple[str, ...]:
@@ -106,5 +123,6 @@ def chosen(command: str, choice: str) -> type[Representation]:
         if choice in ("", each.choice):
             return each
     names = [each.choice for each in kinds]
-    words = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else "left out"
-    raise ValueError(f"the {kinds[0].option} is {choice!r:.60}; it must be {words}")
+    if len(names) == 1:
+        raise ValueError(f"{command} has one kind of field: leave out {kinds[0].option} {choice!r:.60}")
+    raise ValueError(f"the {kinds[0].option} is {choice!r:.60}; it must be {', '.join(names[:-1])} or {names[-1]}")

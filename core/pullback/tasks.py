@@ -29,7 +29,7 @@ from .representation import Crop, Recipe, values
 from .representations import chosen
 from .schedules import log_linear
 from .settings import SOLVERS, Settings
-from .solvers import Adam, GaussNewton, Solver, paper_adam
+from .solvers import GaussNewton, Solver, paper_adam
 from .storage import Field, generator
 from .types import Model, Progress
 
@@ -60,7 +60,7 @@ def solver_of(recipe: Recipe, settings: Settings) -> Solver:
     if getattr(recipe.diffrep, "linear", False):
         return GaussNewton()
     if settings.solver == "paper":
-        return paper_adam(cast(Adam, recipe.solver).lr)
+        return paper_adam(getattr(recipe.solver, "lr", 1e-3))
     if settings.solver == "gauss-newton":
         if recipe.fit is not None:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Viewpoints: where a step of a run looks from. Laws of cameras around an object and of views out of a sphere's middle."""
+"""Viewpoints: where a step of a run looks from: cameras around an object, and views from the centre of a sphere."""
 
 from __future__ import annotations
 

@@ -210,4 +210,4 @@ class SirenSphere(Panorama):
 
 
 def _solver(diffrep: Panorama) -> Muon:
-    return Muon(6, 80, hidden=diffrep.hidden)
+    return Muon(6, 80, 3e-3, hidden=diffrep.hidden)

@@ -116,7 +116,7 @@ class VoxelRadiance(Object):
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
         help = "Grid points along each side of the cube."
-        grid = of_field(Voxels, "resolution", help, "grid", step=8, node="resolution")
+        grid = of_field(Voxels, "resolution", help, "grid", low=16, high=160, step=8, node="resolution")
         return grid, view_size("view_size", "Side in pixels of one view that the model sees."), *cls.camera_settings()
 
     @classmethod
@@ -129,7 +129,9 @@ class VoxelRadiance(Object):
 
     def recipe(self, model: Model, views: int, seed: int, **settings: Any) -> Recipe:
         distance, fov = settings.get("distance", DISTANCE), math.radians(settings.get("fov", math.degrees(FOV)))
-        some, more = orbiting_views((self.channels, self.size), views, seed, self.elevations, distance, fov)
+        # A field of Pullback 0.1 does not know what it was seen from.
+        known = ELEVATIONS if self.elevations == (-90.0, 90.0) else self.elevations
+        some, more = orbiting_views((self.channels, self.size), views, seed, known, distance, fov)
         rates = {"density": 0.15, "features": 0.08, "background": 0.01}
         solver = Adam(20, 60, rates, betas=(0.9, 0.95), last_rate=0.25)
         return Recipe(self, some, solver, noise_range(model, 0.05), 1.0, self.fit, more)
@@ -258,8 +260,8 @@ class VoxelRadiance(Object):
     ) -> tuple[Tensor, Tensor]:
         """Signals (R, C) and opacities (R, 1) of rays from their samples (R, N, 3).
 
-        Density is looked up where `full` (R, N), features only where they are seen. A processor packs these; another device
-        computes everything and lets it count for nothing, for it would have to wait to learn how many there are.
+        Density is looked up where `full` (R, N), features only where they are seen. A processor packs these samples; another
+        device computes all of them and masks the empty ones, since it would have to wait to learn how many there are.
         """
         if full.device.type != "cpu":
             return self._shade_all(params, d, points, length, full)

@@ -43,9 +43,9 @@ class SirenRepresentation(Representation):
             "Latents of 1024-pixel models want about 20."
         )
         return (
-            of_field(cls, "width", "Width of the network's layers.", "neurons", step=16),
-            of_field(cls, "depth", "How many sine layers the network has."),
-            of_field(cls, "bandwidth", detail, "detail", low=0.5, step=0.5),
+            of_field(cls, "width", "Width of the network's layers.", "neurons", low=16, high=2048, step=16),
+            of_field(cls, "depth", "How many sine layers the network has.", high=8),
+            of_field(cls, "bandwidth", detail, "detail", low=1.0, high=200.0, step=0.5),
             of_field(cls, "seed", "Seed of the network's random start.", "network_seed", node="seed"),
         )
 

@@ -26,7 +26,7 @@ from .subsets import random_pixels
 
 @dataclass(frozen=True)
 class SirenTile(SirenRepresentation):
-    """A square picture (size x size for the model) whose opposite edges are one. Its views are `Shift`s.
+    """A square picture (size x size for the model) whose opposite edges join. Its views are `Shift`s.
 
     pixels: random pixels per field pass of a fit.
     """
@@ -42,7 +42,7 @@ class SirenTile(SirenRepresentation):
 
     name = "siren-tile"
     title = "SIREN Tile"
-    sentence = "A material that repeats without a seam, at any size: its edges are its opposite edges."
+    sentence = "A material that repeats without a seam, at any size: its opposite edges match."
     command = "tile"
     noun = "tile"
     example = "clouds at noon"
