@@ -6,7 +6,7 @@ app.registerExtension({
   name: "pullback.notes",
   setup() {
     api.addEventListener("pullback.note", ({ detail }) =>
-      app.extensionManager.toast.add({ severity: "warn", summary: "Pullback", detail: detail.text, life: 20000 }),
+      app.extensionManager.toast.add({ severity: "warn", summary: "Pullback", detail: detail.text, life: 120000 }),
     );
   },
 });
