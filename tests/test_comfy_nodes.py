@@ -439,7 +439,7 @@ def test_the_bar_moves_in_the_last_fit(call, toybox, watched):
     call("FieldSamplerSimple", **inputs, field=fresh)
     values, total = [value for value, *_ in watched], watched[-1][1]
     assert values == sorted(values) and values[-1] == total == 3 * 1 + 2 * 3 + 60  # views and passes
-    assert len({value for value in values if value > total - 60}) > 10  # of the last fit
+    assert len({value for value in values if value > total - 60}) > 1  # within the last fit
 
 
 def test_previews_are_shown_unless_somebody_said_none(monkeypatch):
