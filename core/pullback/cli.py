@@ -141,7 +141,7 @@ def _sample(
     own = {name: known[name].check(value, f"--{_dashed(name)}") for name, value in own.items()}
     with sampling(out, *suffixes(kind)) as path:
         loaded = tasks.load_model(model, device)
-        recipe = kind.suited(loaded, **own).recipe(loaded, settings.views, settings.seed, **own)
+        recipe = tasks.recipe_of(kind, loaded, settings, own)
         if resume and not path.exists():
             console.print(f"no unfinished run at {path}: starting from the beginning")
         run_of = outputs.run(kind.task(), loaded, recipe, settings, path, resume, own=own)

@@ -96,7 +96,7 @@ def _sampled(job: Job, asked: Asked, out: Path, path: Path, say: Say, tick: Call
     settings = asked.settings
     say("progress", stage="loading the model", move=0, total=len(settings.walk), seconds_left=None, residual=0.0)
     model = load_model(asked.model, asked.device)
-    recipe = asked.kind.suited(model, **asked.own).recipe(model, settings.views, settings.seed, **asked.own)
+    recipe = tasks.recipe_of(asked.kind, model, settings, asked.own)
     run = outputs.run(asked.kind.task(), model, recipe, settings, path, job.resume, tick, asked.own)
     sampled = run(_Reporter(run, out, say, job.preview))
     _finishing(say, "mesh and texture" if is_solid(asked.kind) else "writing", len(settings.walk))

@@ -5,7 +5,7 @@ A package adds one through the entry point `pullback.representations`, whose val
     [project.entry-points."pullback.representations"]
     my-field = "my_package:MyField"
 
-It is then in the command line, the worker, ComfyUI and Blender. One that cannot be loaded is left out with a warning that
+It is then in the command line, the worker and ComfyUI. One that cannot be loaded is left out with a warning that
 names its package, and breaks nothing else.
 """
 

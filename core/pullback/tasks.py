@@ -7,7 +7,7 @@ saving enter as callbacks (types.py, pull.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from .decoding import (
 from .meshing import bake_cameras, baked, surface, textured_mesh
 from .models import load_model
 from .pull import Pull, State, start
-from .representation import Crop, Recipe, values
+from .representation import Crop, Recipe, Representation, values
 from .representations import chosen
 from .schedules import log_linear
 from .settings import SOLVERS, Settings
@@ -35,7 +35,7 @@ from .types import Model, Progress
 
 __all__ = [
     "SOLVERS", "Crop", "Recipe", "Settings", "bake_cameras", "baked", "bands", "beginning", "field_of", "height_of",
-    "load_model", "on_white", "prepare", "preview", "recipe", "sample", "settings_of_run", "solver_of", "surface",
+    "load_model", "on_white", "prepare", "preview", "recipe", "recipe_of", "sample", "settings_of_run", "solver_of", "surface",
     "textured_mesh", "turntable_picture", "view_bands", "views_of",
 ]  # fmt: skip
 
@@ -52,6 +52,11 @@ def recipe(command: str, model: Model, settings: Settings, choice: str = "", **o
     """
     kind = chosen(command, choice)
     values(kind.settings(), own)  # says what is wrong with them
+    return recipe_of(kind, model, settings, own)
+
+
+def recipe_of(kind: type[Representation], model: Model, settings: Settings, own: Mapping[str, Any]) -> Recipe:
+    """The same of a representation, whose `own` settings have been looked at."""
     return kind.suited(model, **own).recipe(model, settings.views, settings.seed, **own)
 
 

@@ -16,7 +16,7 @@ import torch
 from msgspec import Meta
 from torch import Generator, Tensor
 
-from ..fields.siren import fourier, gaussian_frequencies
+from ..fields.siren import gaussian_frequencies
 from ..geometry.cameras import rays
 from ..geometry.sphere import Headings, equirectangular, headings
 from ..noise import CanvasViews, Crops
@@ -25,7 +25,7 @@ from ..schema import Count, Depth, Positive, Seed, Size
 from ..solvers import Muon, Residual
 from ..types import Model, Params
 from ..viewpoints import SPHERE_FOV, outward_views
-from .siren import SirenRepresentation, network, placed, signal_size, view_size
+from .siren import VIEW_SIZE, SirenRepresentation, network, signal_size
 from .subsets import random_pixels
 
 AROUND = 8
@@ -73,7 +73,7 @@ class SirenCylinder(Panorama):
 
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
-        return view_size("view_size", "Side in pixels of one view that the model sees."), *cls.network_settings()
+        return VIEW_SIZE, *cls.network_settings()
 
     @classmethod
     def suited(cls, model: Model, **settings: Any) -> SirenCylinder:
@@ -99,7 +99,7 @@ class SirenCylinder(Panorama):
     def at(self, params: Params, places: Tensor) -> Tensor:
         """Values (..., C) at places (..., 2): u, the part of the turn from the left edge, and y in [-1, 1] downwards."""
         coordinates = torch.stack([torch.remainder(places[..., 0], 1.0), places[..., 1]], -1)
-        return self.siren(params, math.sqrt(2) * fourier(*placed(params, coordinates, self.frequencies())))
+        return self.embedded(params, coordinates, self.frequencies())
 
     def __call__(self, params: Params, view: Crops) -> Tensor:
         """Crops (B, C, height, height) of the strip."""
@@ -123,10 +123,6 @@ class SirenCylinder(Panorama):
     ) -> Residual:
         """Compare with targets (B, C, height, height) in random pixels."""
         return random_pixels(self.at, self.towards(view), target, self.pixels, generator, weights)
-
-    def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
-        """(1, C, h, w) of the whole turn at any size, or a part of it."""
-        return self.at(params, self.places(height, width, crop)).permute(2, 0, 1)[None]
 
     def places(self, height: int, width: int, crop: Crop | None = None) -> Tensor:
         top, left, h, w = crop or (0, 0, height, width)
@@ -157,16 +153,9 @@ class SirenSphere(Panorama):
 
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
-        fov = Setting(
-            "fov",
-            math.degrees(SPHERE_FOV),
-            "Vertical angle of one view in degrees (sphere only).",
-            20.0,
-            120.0,
-            1.0,
-            "degrees",
-        )
-        return view_size("view_size", "Side in pixels of one view that the model sees."), fov, *cls.network_settings()
+        help = "Vertical angle of one view in degrees (sphere only)."
+        fov = Setting("fov", math.degrees(SPHERE_FOV), help, 20.0, 120.0, 1.0, "degrees")
+        return VIEW_SIZE, fov, *cls.network_settings()
 
     @classmethod
     def suited(cls, model: Model, **settings: Any) -> SirenSphere:
@@ -180,7 +169,7 @@ class SirenSphere(Panorama):
     def at(self, params: Params, directions: Tensor) -> Tensor:
         """Values (..., C) in unit directions (..., 3)."""
         frequencies = gaussian_frequencies(self.embedding // 2, 3, self.bandwidth, self.seed)
-        return self.siren(params, math.sqrt(2) * fourier(*placed(params, directions, frequencies)))
+        return self.embedded(params, directions, frequencies)
 
     def __call__(self, params: Params, view: Headings) -> Tensor:
         """Perspective views (B, C, size, size)."""
@@ -192,10 +181,6 @@ class SirenSphere(Panorama):
         """Compare with targets (B, C, size, size) in random pixels."""
         places = rays(view.cameras, *target.shape[-2:])[1]
         return random_pixels(self.at, places, target, self.pixels, generator, weights)
-
-    def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
-        """(1, C, h, w) of the equirectangular picture at any size, or a part of it."""
-        return self.at(params, self.places(height, width, crop)).permute(2, 0, 1)[None]
 
     def places(self, height: int, width: int, crop: Crop | None = None) -> Tensor:
         return equirectangular(height, width, crop)

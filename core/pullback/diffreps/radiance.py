@@ -26,7 +26,7 @@ from ..schema import Count, Size
 from ..solvers import Adam, Residual
 from ..types import Model, Params
 from ..viewpoints import ELEVATIONS, orbiting_views
-from .siren import signal_size, view_size
+from .siren import VIEW_SIZE, signal_size
 from .subsets import chosen
 
 KINDS = ("rgba", "rgb", "latent")
@@ -117,7 +117,7 @@ class VoxelRadiance(Object):
     def settings(cls) -> tuple[Setting, ...]:
         help = "Grid points along each side of the cube."
         grid = of_field(Voxels, "resolution", help, "grid", low=16, high=160, step=8, node="resolution")
-        return grid, view_size("view_size", "Side in pixels of one view that the model sees."), *cls.camera_settings()
+        return grid, VIEW_SIZE, *cls.camera_settings()
 
     @classmethod
     def suited(cls, model: Model, **settings: Any) -> VoxelRadiance:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Generator, Tensor
 
-from ..fields.siren import Siren
-from ..representation import Representation, Setting, of_field
+from ..fields.siren import Siren, fourier
+from ..representation import Crop, Representation, Setting, of_field
 from ..types import Model, Params
 
 
@@ -35,6 +36,23 @@ class SirenRepresentation(Representation):
         """Random layers with a zero read-out: a zero picture."""
         return self.siren.init(generator)
 
+    def embedded(self, params: Params, coordinates: Tensor, frequencies: Tensor) -> Tensor:
+        """Values (..., C) at coordinates (..., D) under frequencies (F, D), on the device of the parameters."""
+        device = params["w0"].device
+        return self.siren(params, math.sqrt(2) * fourier(coordinates.to(device), frequencies.to(device)))
+
+    def at(self, params: Params, places: Tensor) -> Tensor:
+        """Values (..., C) at places (..., D)."""
+        raise NotImplementedError
+
+    def places(self, height: int, width: int, crop: Crop | None = None) -> Tensor:
+        """The places (h, w, D) of the pixels of a whole picture, or of a part of it."""
+        raise NotImplementedError
+
+    def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
+        """(1, C, h, w) of the whole at any size, or a part of it: a part equals the same part of the whole."""
+        return self.at(params, self.places(height, width, crop)).permute(2, 0, 1)[None]
+
     @classmethod
     def network_settings(cls) -> tuple[Setting, ...]:
         """What users may set of the network."""
@@ -50,11 +68,6 @@ class SirenRepresentation(Representation):
         )
 
 
-def placed(params: Params, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Tensors on the device of the parameters."""
-    return tuple(each.to(params["w0"].device) for each in tensors)
-
-
 FIELDS = {"neurons": "width", "depth": "depth", "detail": "bandwidth", "network_seed": "seed"}
 """The dataclass's field of each of the network's settings."""
 
@@ -68,6 +81,10 @@ def view_size(name: str, what: str, node: str = "") -> Setting:
     """The setting of a view's side in picture pixels; see `Setting` for the node's name."""
     unset = "what suits the model (64 for toybox, 512 for SD 1.5, 1024 for larger ones)"
     return Setting(name, 0, what, 0, 8192, 8, "pixels", unset=unset, node=node)
+
+
+VIEW_SIZE = view_size("view_size", "Side in pixels of one view that the model sees.")
+"""That of square views."""
 
 
 def signal_size(model: Model, pixels: int) -> int:

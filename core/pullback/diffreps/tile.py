@@ -2,7 +2,7 @@
 
 The frequencies of the embedding are whole numbers of waves per tile, so that value and all derivatives at one edge are
 those at the other. A step sees the tile moved by a random part of itself, and the noise moves along, so that no seam is
-ever in the same place and the model draws none. Ours; the shifts are those of "tiled diffusion" in pixels.
+ever in the same place and the model draws none.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from ..fields.siren import fourier, gaussian_frequencies
+from ..fields.siren import gaussian_frequencies
 from ..noise import Shift, TorusViews
 from ..representation import Crop, Recipe, Setting, noise_range
 from ..schema import Count, Depth, Positive, Seed, Size
 from ..solvers import Muon, Residual
 from ..types import Model, Params
-from .siren import SirenRepresentation, network, placed, signal_size, view_size
+from .siren import VIEW_SIZE, SirenRepresentation, network, signal_size
 from .subsets import random_pixels
 
 
@@ -44,7 +44,6 @@ class SirenTile(SirenRepresentation):
     title = "SIREN Tile"
     sentence = "A material that repeats without a seam, at any size: its opposite edges match."
     command = "tile"
-    noun = "tile"
     example = "clouds at noon"
     side = "size"
     least_wide = 1
@@ -54,7 +53,7 @@ class SirenTile(SirenRepresentation):
 
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
-        return view_size("view_size", "Side in pixels of one view that the model sees."), *cls.network_settings()
+        return VIEW_SIZE, *cls.network_settings()
 
     @classmethod
     def suited(cls, model: Model, **settings: Any) -> SirenTile:
@@ -72,9 +71,7 @@ class SirenTile(SirenRepresentation):
 
     def at(self, params: Params, places: Tensor) -> Tensor:
         """Values (..., C) at places (..., 2) in tiles: x to the right, y downwards, whole numbers are corners."""
-        return self.siren(
-            params, math.sqrt(2) * fourier(*placed(params, torch.remainder(places, 1.0), self.frequencies()))
-        )
+        return self.embedded(params, torch.remainder(places, 1.0), self.frequencies())
 
     def __call__(self, params: Params, view: Shift) -> Tensor:
         """The tile (1, C, size, size), moved."""
@@ -86,19 +83,14 @@ class SirenTile(SirenRepresentation):
         """Compare with a target (1, C, size, size) in random pixels."""
         return random_pixels(self.at, self.lookup(view), target, self.pixels, generator, weights)
 
-    def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
-        """(1, C, h, w) of one tile at any size, or of a part of the plane that it fills."""
-        return self.at(params, self.places(height, width, crop)).permute(2, 0, 1)[None]
-
     def places(self, height: int, width: int, crop: Crop | None = None) -> Tensor:
         top, left, h, w = crop or (0, 0, height, width)
         y, x = (torch.arange(top, top + h) + 0.5) / height, (torch.arange(left, left + w) + 0.5) / width
         return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)
 
     def lookup(self, view: Shift) -> Tensor:
-        return torch.remainder(self.places(self.size, self.size, (view.rows, view.columns, self.size, self.size)), 1)[
-            None
-        ]
+        moved = self.places(self.size, self.size, (view.rows, view.columns, self.size, self.size))
+        return torch.remainder(moved, 1.0)[None]
 
     def canonical(self, params: Params) -> Tensor:
         return self.picture(params, self.size, self.size)
