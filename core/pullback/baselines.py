@@ -1,13 +1,13 @@
-"""Baselines: SJC and SDS, which climb the pulled-back score instead of following its flow.
+"""Baselines: SJC and SDS, which ascend the pulled-back score instead of following its flow.
 
-Both render, add noise, denoise and push a direction through J^T into an optimiser; there is no (J^T J)^-1 and no
-trajectory, so they seek a mode. They share denoiser, field and views with `Pull`; the update alone differs.
+Both render, add noise, denoise and pass a direction through J^T to an optimiser. Without (J^T J)^-1 and without a
+trajectory they seek a mode. They share the denoiser, the field and the views with `Pull`; only the update differs.
 
-- SJC (Wang et al. 2022), as its code has it by default: ascent direction (D(f + sigma n) - f) / sigma, sigma uniform over
-  a table, Adamax. Its emptiness and depth losses are left out.
-- SDS (Poole et al. 2022): gradient w (eps_hat - n), with threestudio's w = 1 - abar = sigma^2 / (1 + sigma^2). Note that
-  eps_hat - n = (f - D) / sigma: up to the weight it is the same direction. Drawing sigma from SJC's table and stepping
-  by Adam are our choices, so that the two can be compared; the paper has its own range of times and optimiser.
+- SJC (Wang et al. 2022), with the defaults of its code: direction (D(f + sigma n) - f) / sigma, sigma uniform over a
+  table, Adamax. Its emptiness and depth losses are left out.
+- SDS (Poole et al. 2022): gradient w (eps_hat - n), with threestudio's w = 1 - abar = sigma^2 / (1 + sigma^2). Since
+  eps_hat - n = (f - D) / sigma, this is the same direction up to the weight. To make the two comparable we draw sigma from
+  SJC's table and use Adam; the paper has its own range of times and its own optimiser.
 """
 
 from __future__ import annotations
@@ -23,12 +23,18 @@ from .types import Denoiser, Params, Progress, Render
 
 
 def sjc_gradient(seen: Tensor, clean: Tensor, sigma: float) -> Tensor:
-    """The gradient on a rendered view, (B, C, H, W), that SJC descends."""
+    """Return the gradient on rendered views that SJC descends.
+
+    Args:
+        seen: Rendered views, (B, C, H, W).
+        clean: The denoiser's estimates, (B, C, H, W).
+        sigma: The noise level.
+    """
     return (seen - clean) / sigma
 
 
 def sds_gradient(seen: Tensor, clean: Tensor, sigma: float) -> Tensor:
-    """The gradient on a rendered view that SDS descends."""
+    """Return the gradient on rendered views that SDS descends. The arguments are those of `sjc_gradient`."""
     return sigma**2 / (1 + sigma**2) * (seen - clean) / sigma
 
 
@@ -51,9 +57,26 @@ def ascend(
     progress: Progress | None = None,
     tick: Callable[[], Any] = lambda: None,
 ) -> Params:
-    """`iterations` updates by "sjc" or "sds", each with a sigma drawn uniformly from `sigmas` (none of them 0).
+    """Optimise a field by SJC or SDS, with one denoiser and one field evaluation per iteration.
 
-    One denoiser evaluation and one field pass per iteration, on new views with new noise.
+    Args:
+        rule: "sjc" or "sds".
+        render: The renderer f(theta, view) -> (B, C, H, W).
+        denoise: The model.
+        views: Draws the views of each iteration; their noise is always fresh.
+        params: The parameters to start from.
+        sigmas: The noise levels to draw from uniformly, all above 0.
+        iterations: The number of updates.
+        lr: The learning rate, one for all parameters or one for each name.
+        generator: Draws sigmas, views and noise.
+        progress: Called after every iteration.
+        tick: Called before every iteration. Both may raise `Cancelled`.
+
+    Returns:
+        The optimised parameters.
+
+    Raises:
+        ValueError: If the rule is unknown.
     """
     if rule not in RULES:
         raise ValueError(f"the baseline is {rule!r}; it must be one of {', '.join(RULES)}")

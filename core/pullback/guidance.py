@@ -1,8 +1,7 @@
-"""Guidance: classifier-free guidance as a denoiser made of two denoisers.
+"""Classifier-free guidance, as a denoiser made of two denoisers.
 
-The convention: scale 0 is unconditional, 1 is conditional, above 1 extrapolates
-(Ho & Salimans 2022 with scale = 1 + w). Note that `diffusers` calls the same number `guidance_scale`
-but skips the unconditional call, and so samples conditionally, for every value up to 1.
+Scale 0 is unconditional, 1 is conditional, and larger values extrapolate (Ho & Salimans 2022 with scale = 1 + w). diffusers
+calls the same number `guidance_scale`, but samples conditionally for every value up to 1.
 """
 
 from __future__ import annotations
@@ -15,7 +14,18 @@ from .types import Denoiser
 
 
 def guided(conditional: Denoiser, unconditional: Denoiser, scale: float) -> Denoiser:
-    """D_u + scale (D_c - D_u). One network evaluation at scale 0 and 1, two elsewhere."""
+    """Return the denoiser D_u + scale (D_c - D_u).
+
+    Args:
+        conditional: The denoiser D_c, told the prompt.
+        unconditional: The denoiser D_u, told nothing or a negative prompt.
+        scale: The guidance. At 0 and 1 only one of the two is evaluated.
+
+    Example:
+        >>> denoise = guided(lambda x, sigma, cond: x + 1, lambda x, sigma, cond: x, 3.0)
+        >>> denoise(10.0, 1.0, None)
+        13.0
+    """
     if scale == 0:
         return unconditional
     if scale == 1:

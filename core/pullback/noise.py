@@ -1,10 +1,10 @@
-"""Noise: the unit-normal eps of every view, kept apart from the field, and which views a step looks at.
+"""Views and their noise: which views a step renders, and the unit-normal noise eps that each of them sees.
 
-The state of a pulled-back sample is x_v = f(theta; v) + sigma eps_v. A `Views` object says which views v there
-are, draws some for a step, and owns the layout of one store of signals over all views that come back. The same layout
-holds the noise eps and the carried residual e. Noise that is looked up stays white: a lookup takes values or normalised
-sums of values that no other pixel of the view takes, and never interpolates. Views that see the same place share what
-the store holds there. Stores are float tensors; views are opaque to the sampler.
+The noisy signal of a view v is x_v = f(theta; v) + sigma eps_v. A `Views` object draws the views of a step and defines
+the layout of the *store*, a float tensor that holds one signal for all views that return in later steps. The noise eps
+and the carried residual e are both kept in such a store. Noise that a view reads from the store is white: each pixel
+takes a value, or a normalised sum of values, that no other pixel of the view takes, and nothing is interpolated. Views
+that overlap share what the store holds where they overlap.
 """
 
 from __future__ import annotations
@@ -21,45 +21,52 @@ from .types import View
 
 
 class Views(Protocol):
-    """A set of views, and the layout of a store of signals over those of them that come back."""
+    """A set of views, and the layout of a store for those that return in later steps."""
 
     def draw(self, generator: Generator) -> View:
-        """The B views of one step. Draws nothing from the generator where there is no choice."""
+        """Return the B views of one step. Draws no random numbers if there is no choice."""
         ...
 
     @property
     def persistent(self) -> bool:
-        """Whether any view comes back, so that the store outlives the step."""
+        """Whether any view returns, so that the store outlives the step."""
         ...
 
     def kept(self, view: View) -> View:
-        """Those of a step's views that come back, where any does: its first ones."""
+        """Return those views of a step that will return. They are always its first ones."""
         ...
 
     def weights(self, sigma: float) -> Tensor | None:
-        """How much each view counts in the fit of a step from noise level sigma, (B,) of mean 1; None: all alike."""
+        """Return the weight of each view in the fit from noise level sigma, (B,) with mean 1. None weighs all equally."""
         ...
 
     def noise(self, generator: Generator) -> Tensor:
-        """A store of unit-normal noise."""
+        """Return a store of unit-normal noise."""
         ...
 
     def gather(self, store: Tensor, view: View, generator: Generator) -> Tensor:
-        """The noise of these views, (B, C, H, W): the store's, and fresh where a view does not come back."""
+        """Return the noise of views, (B, C, H, W): from the store for those that return, fresh for the others."""
         ...
 
     def carried(self, store: Tensor, view: View) -> Tensor:
-        """The residual that these views take over from earlier steps, (B, C, H, W) or 0 where none does."""
+        """Return the residual that views carry from earlier steps, (B, C, H, W), or a scalar 0 if none do."""
         ...
 
     def scatter(self, store: Tensor, view: View, values: Tensor) -> Tensor:
-        """A new store that holds `values` (K, C, H, W) for the views that are kept; where these overlap, their mean."""
+        """Return a new store with `values` (K, C, H, W) for the K kept views; their mean where they overlap."""
         ...
 
 
 @dataclass(frozen=True)
 class FixedViews:
-    """The same batch of views at every step: one image, or a fixed camera bank. The store is (B, C, H, W)."""
+    """The same views at every step: an image, or a fixed set of cameras. The store is (B, C, H, W).
+
+    Args:
+        view: The views.
+        shape: The shape of their signals, (B, C, H, W).
+        dtype: The type of the noise.
+        persistent: Leave it True.
+    """
 
     view: View
     shape: tuple[int, int, int, int]
@@ -68,7 +75,7 @@ class FixedViews:
 
     @property
     def picture(self) -> tuple[int, ...]:
-        """The shape of the store, where it is one picture of noise that a host may give."""
+        """The shape of the store, for hosts that supply the noise themselves."""
         return self.shape
 
     def draw(self, generator: Generator) -> View:
@@ -95,9 +102,14 @@ class FixedViews:
 
 @dataclass(frozen=True)
 class FreshViews:
-    """New views at every step, each with new noise, from a continuous distribution. The store is empty.
+    """New random views at every step, each with fresh noise. The store is empty.
 
-    The samples that this makes are narrower than the model's (docs/mathematics.md, section 5).
+    The resulting samples vary less than the model's (docs/mathematics.md, section 5).
+
+    Args:
+        sample: Draws the views of a step.
+        shape: The shape of their signals, (B, C, H, W).
+        persistent: Leave it False.
     """
 
     sample: Callable[[Generator], View]
@@ -128,18 +140,19 @@ class FreshViews:
 
 @dataclass(frozen=True)
 class AnchoredViews:
-    """Anchors, which keep their noise and their residual to the end, beside views that are new at every step.
+    """Anchor views, which keep their noise and residual for the whole run, plus fresh views at every step.
 
-    With gamma = 1 an anchor follows the image-space trajectory of its view exactly, whatever the field can show: it is
-    a sample of the model. The fresh views only have to agree with it (docs/mathematics.md, section 5). The store is
-    (anchors, C, H, W).
+    With gamma = 1 an anchor follows the image-space trajectory of its view exactly, whatever the field can represent, so
+    it is a sample of the model. The fresh views only have to agree with it (docs/mathematics.md, section 5). The store
+    is (anchors, C, H, W).
 
     Args:
-        sample: the B views of a step, the anchors first.
-        shape: (B, C, H, W) of a step's signals.
-        anchor: the anchors' views alone.
-        share: sigma to the anchors' part of the fit, in (0, 1).
-        anchors: their number.
+        sample: Draws the B views of a step, anchors first.
+        shape: The shape of a step's signals, (B, C, H, W).
+        anchor: The anchors alone.
+        share: Maps sigma to the anchors' share of the fit, in (0, 1).
+        anchors: The number of anchors.
+        persistent: Leave it True.
     """
 
     sample: Callable[[Generator], View]
@@ -176,11 +189,20 @@ class AnchoredViews:
 
 
 def leading(views: int, sigma: float, high: float = 0.9, chosen: float = 8.0) -> float:
-    """The share of a fit that an anchor has beside `views` - 1 fresh views: it leads while the sample is being chosen.
+    """Return the share of the fit that one anchor has beside `views` - 1 fresh views.
 
-    Which of a model's pictures a sample becomes is decided at noise levels about a quarter of their distance. Until
-    `chosen` the anchor has `high`; from there its share falls along log sigma, and from a quarter of it on the anchor is
-    one view of many.
+    Which of the model's pictures a sample becomes is decided at noise levels of about a quarter of their distance. The
+    anchor dominates until then.
+
+    Args:
+        views: The number of views of a step, the anchor included.
+        sigma: The noise level of the step.
+        high: The anchor's share while sigma is at least `chosen`.
+        chosen: The noise level from which its share falls, linearly in log sigma, to 1 / views at `chosen` / 4.
+
+    Example:
+        >>> leading(4, 80.0), leading(4, 1.0)
+        (0.9, 0.25)
     """
     part = (math.log(sigma) - math.log(chosen / 4)) / math.log(4)
     return 1 / views + (high - 1 / views) * min(1.0, max(0.0, part))
@@ -188,18 +210,19 @@ def leading(views: int, sigma: float, high: float = 0.9, chosen: float = 8.0) ->
 
 @dataclass(frozen=True)
 class WorldViews:
-    """Views into a world of many small cells that hold the noise: turn the view, and the noise stays where it was.
+    """Views of a world whose noise is fixed in space, in many small cells: when a view turns, the noise stays put.
 
-    A pixel's noise is the sum of the cells that it covers, over the root of their number. A cell belongs to one pixel
-    of a view, so the noise of a view is white; views that overlap share what they share. Needs directions or places
-    that do not move, such as those of a sphere. The store is (C, cells).
+    The noise of a pixel is the sum of the cells that it covers, divided by the square root of their number. Each cell
+    belongs to at most one pixel of a view, so the noise of a view is white. Views that overlap share their common cells.
+    The cells must not move, as on a sphere. The store is (C, cells).
 
     Args:
-        sample: the B views of a step.
-        shape: (B, C, H, W) of a step's signals.
-        pixels: views to (B, cells) long, the flat index in [0, H W) of the pixel that covers each cell, -1 where none
-            does.
-        cells: their number; several to a pixel.
+        sample: Draws the B views of a step.
+        shape: The shape of a step's signals, (B, C, H, W).
+        pixels: Maps views to a long tensor (B, cells): the flat index in [0, H W) of the pixel that covers each cell, or
+            -1 if none does.
+        cells: The number of cells, several per pixel.
+        persistent: Leave it True.
     """
 
     sample: Callable[[Generator], View]
@@ -222,7 +245,7 @@ class WorldViews:
 
     def gather(self, store: Tensor, view: View, generator: Generator) -> Tensor:
         total, count = self._sums(store, view)
-        fresh = torch.randn(total.shape, generator=generator).to(store)  # where a pixel is smaller than every cell
+        fresh = torch.randn(total.shape, generator=generator).to(store)  # for pixels that cover no cell
         return torch.where(count > 0, total / count.clamp(min=1).sqrt(), fresh)
 
     def carried(self, store: Tensor, view: View) -> Tensor:
@@ -238,7 +261,7 @@ class WorldViews:
         return torch.where(count > 0, total / count.clamp(min=1), store)
 
     def _sums(self, store: Tensor, view: View) -> tuple[Tensor, Tensor]:
-        """Per pixel the sum (B, C, H, W) of its cells, and their number (B, 1, H, W)."""
+        """Sum of the cells of each pixel, (B, C, H, W), and their number, (B, 1, H, W)."""
         pixels = self.pixels(view).to(store.device)
         b, _, h, w = len(pixels), *self.shape[1:]
         total, count = store.new_zeros(b, len(store), h * w), store.new_zeros(b, 1, h * w)
@@ -251,7 +274,11 @@ class WorldViews:
 
 @dataclass(frozen=True)
 class Crops:
-    """Views of a cylinder: `column` (B,) is the leftmost canvas column of each crop, a whole number."""
+    """Square crops of a cylinder's canvas.
+
+    Args:
+        column: The leftmost canvas column of each crop, (B,) long.
+    """
 
     column: Tensor
 
@@ -261,10 +288,20 @@ class Crops:
 
 @dataclass(frozen=True)
 class CanvasViews:
-    """Crops of a wrap-around canvas (C, height, width): `count` square crops, evenly spaced from a random column.
+    """Square crops of a canvas that wraps around, evenly spaced from a random column. The store is the canvas.
 
-    The offset snaps to the canvas pitch, so that crops look up noise exactly. Raises ValueError where the crops do not
-    cover the canvas: what no crop sees at a step misses a noise level, and comes out too wide.
+    Crops start at whole columns, so that they read the noise exactly. Together they must cover the canvas: a place that no
+    crop sees misses a noise level, and its samples come out too wide.
+
+    Args:
+        channels: Channels of the canvas.
+        height: Rows of the canvas, and side of a crop.
+        width: Columns of the canvas.
+        count: Crops per step.
+        persistent: Leave it True.
+
+    Raises:
+        ValueError: If the crops do not cover the canvas.
     """
 
     channels: int
@@ -282,7 +319,7 @@ class CanvasViews:
 
     @property
     def picture(self) -> tuple[int, ...]:
-        """As in `FixedViews`."""
+        """The shape of the store, for hosts that supply the noise themselves."""
         return self.channels, self.height, self.width
 
     def draw(self, generator: Generator) -> Crops:
@@ -297,7 +334,7 @@ class CanvasViews:
         return None
 
     def columns(self, view: Crops) -> Tensor:
-        """(B, height) canvas columns that each crop covers."""
+        """Return the canvas columns that each crop covers, (B, height)."""
         return (view.column[:, None] + torch.arange(self.height)) % self.width
 
     def noise(self, generator: Generator) -> Tensor:
@@ -319,7 +356,7 @@ class CanvasViews:
 
 @dataclass(frozen=True)
 class Shift:
-    """A view of a picture that repeats: all of it, from another pixel on."""
+    """A view of a whole picture that repeats in both directions, starting `rows` down and `columns` to the right."""
 
     rows: int
     columns: int
@@ -327,7 +364,15 @@ class Shift:
 
 @dataclass(frozen=True)
 class TorusViews:
-    """A square canvas (C, size, size) whose opposite edges are one, seen whole from a random pixel on at every step."""
+    """The whole of a square canvas whose opposite edges join, shifted by a random offset at every step.
+
+    The store is the canvas, (channels, size, size).
+
+    Args:
+        channels: Channels of the canvas.
+        size: Side of the canvas in pixels.
+        persistent: Leave it True.
+    """
 
     channels: int
     size: int
@@ -335,12 +380,12 @@ class TorusViews:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(B, C, H, W) of a step's signals."""
+        """The shape of a step's signals, (1, C, size, size)."""
         return 1, self.channels, self.size, self.size
 
     @property
     def picture(self) -> tuple[int, ...]:
-        """As in `FixedViews`."""
+        """The shape of the store, for hosts that supply the noise themselves."""
         return self.channels, self.size, self.size
 
     def draw(self, generator: Generator) -> Shift:
@@ -367,7 +412,13 @@ class TorusViews:
 
 
 def mix(noise: Tensor, rho: float, generator: Generator) -> Tensor:
-    """sqrt(1 - rho^2) noise + rho z with fresh z: noise that stays unit normal. Draws nothing where rho is 0."""
+    """Replace a part of unit-normal noise by fresh noise: sqrt(1 - rho^2) noise + rho z.
+
+    Args:
+        noise: Unit-normal noise of any shape.
+        rho: The part that is replaced, in [0, 1]. At 0 nothing is drawn.
+        generator: Draws z.
+    """
     if rho == 0 or noise.numel() == 0:
         return noise
     z = torch.randn(noise.shape, generator=generator, dtype=noise.dtype).to(noise.device)
@@ -375,9 +426,14 @@ def mix(noise: Tensor, rho: float, generator: Generator) -> Tensor:
 
 
 def refresh(sigma: float, sigma_next: float, eta: float) -> float:
-    """rho = eta sqrt(1 - sigma_next^2 / sigma^2), the part of the noise that a step sigma -> sigma_next renews.
+    """Return rho = eta sqrt(1 - sigma_next^2 / sigma^2), the part of the noise that a step replaces.
 
-    DDIM's stochasticity (Song et al. 2021, eq. 16) in noise-to-signal units: sigma_up = rho sigma_next. The RePaint
-    step back from sigma_next to sigma renews the same part (docs/mathematics.md, section 3).
+    This is DDIM's stochasticity (Song et al. 2021, eq. 16) in noise-to-signal units: sigma_up = rho sigma_next. The
+    RePaint step back from sigma_next to sigma replaces the same part (docs/mathematics.md, section 3).
+
+    Args:
+        sigma: The noise level before the step, above 0.
+        sigma_next: The lower noise level after it.
+        eta: DDIM's eta in [0, 1].
     """
     return eta * max(0.0, 1 - (sigma_next / sigma) ** 2) ** 0.5

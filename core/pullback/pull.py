@@ -1,18 +1,18 @@
-"""Pull: the reverse diffusion of a pretrained image model, pulled back to the parameters of a field.
+"""The pulled-back sampler: reverse diffusion of a pretrained image model in the parameters of a field.
 
-theta renders a noiseless signal f(theta; v) for a view v; the noise eps_v is kept apart (`noise.py`), and the
-state that the model sees is x_v = f(theta; v) + sigma eps_v. One reverse step sigma -> sigma' with DDIM noise eta
-(DDRep, eqs. 5 and 8):
+A field theta renders a noiseless signal f(theta; v) for a view v. Its noise eps_v is stored separately (`noise.py`), and
+the noisy signal that the model sees is x_v = f(theta; v) + sigma eps_v. One reverse step sigma -> sigma' with DDIM
+noise eta (DDRep, eqs. 5 and 8):
 
     rho    = eta sqrt(1 - sigma'^2 / sigma^2)
     x0_v   = D(x_v, sigma, v)
     y_v    = x0_v + sqrt(1 - rho^2) (sigma' / sigma) (f(theta; v) - x0_v)     the target
-    eps_v <- sqrt(1 - rho^2) eps_v + rho z_v                                  z_v fresh
+    eps_v <- sqrt(1 - rho^2) eps_v + rho z_v                                  z_v is fresh noise
     theta <- argmin E_v ||f(theta; v) - y_v||^2                               the inner solve (`solvers.py`)
 
-and one RePaint step back leaves theta alone and mixes eps_v in the same way. Our addition is residual carrying:
-what a finite inner solve missed, e_v = y_v - f(theta; v), is kept, and the next step sees f + gamma e in place of
-f, so that with gamma = 1 an unfinished fit does not bend the trajectory (docs/mathematics.md, section 4).
+A RePaint step back leaves theta unchanged and mixes eps_v in the same way. We add residual carrying: the part of the
+target that a finite inner solve misses, e_v = y_v - f(theta; v), is stored, and the next step uses f + gamma e in place
+of f. With gamma = 1 an unfinished fit does not bend the trajectory (docs/mathematics.md, section 4).
 """
 
 from __future__ import annotations
@@ -30,9 +30,17 @@ from .types import Denoiser, Params, Progress, Render, View
 
 
 class Fit(Protocol):
-    """How a diffrep compares itself with the targets (B, C, H, W) of B views: a residual of theta.
+    """How a diffrep is compared with the targets of a step.
 
-    weights (B,), of mean 1, say how much the views count in the mean square of the residual; None: all alike.
+    Args:
+        params: The parameters theta before the fit.
+        view: The B views of the step.
+        target: The targets, (B, C, H, W).
+        generator: Draws random subsets, if the comparison uses any.
+        weights: The weight of each view in the mean square, (B,) with mean 1. None weighs all views equally.
+
+    Returns:
+        The function theta -> f(theta) - target that the solver minimises, on all pixels or on a random subset.
     """
 
     def __call__(
@@ -42,10 +50,17 @@ class Fit(Protocol):
 
 @dataclass(frozen=True)
 class State:
-    """Everything that a run needs to go on: save it after any move, and continue to the same bytes.
+    """Everything a run needs to continue. Saved after any move, it continues to the same bytes.
 
-    noise, carry: stores in the layout of the run's `Views`. move: how many moves of the walk are done.
-    random: the generator's state. passes: field passes so far, those with a derivative.
+    Attributes:
+        params: The parameters theta.
+        solver: The state of the inner solver.
+        noise: The noise eps, in the layout of the run's `Views`.
+        carry: The carried residual e = y - f(theta), in the same layout.
+        move: How many moves of the walk are done.
+        random: The state of the random generator.
+        passes: Field evaluations with a derivative so far.
+        residual: Root mean square of what the last fit missed.
     """
 
     params: Params
@@ -58,17 +73,24 @@ class State:
     residual: float = 0.0
 
     def to(self, device: str) -> State:
-        """The same state on another device; the generator's own stays where it is."""
+        """Return the same state on another device. Scalars of the solver and the generator's state stay on the CPU."""
         moved = {name: p.to(device) for name, p in self.params.items()}
         solver = {name: s if s.ndim == 0 else s.to(device) for name, s in self.solver.items()}
         return replace(self, params=moved, solver=solver, noise=self.noise.to(device), carry=self.carry.to(device))
 
 
 def start(params: Params, views: Views, solver: Solver, generator: Generator, noise: Tensor | None = None) -> State:
-    """The state before the first move: fresh noise (or `noise`, a store) and nothing carried.
+    """Return the state before the first move, with fresh noise and nothing carried.
 
-    It lies on the device of the parameters, and the whole run with it. Random numbers are drawn on the processor and moved,
-    so that a seed means the same everywhere.
+    The state lies on the device of the parameters, and so does the whole run. Random numbers are drawn on the CPU and
+    then moved, so that a seed means the same on every device.
+
+    Args:
+        params: The parameters to start from.
+        views: The views of the run.
+        solver: The inner solver.
+        generator: Draws the noise. The run continues from where it stands afterwards.
+        noise: Noise to use instead, in the layout of `views`.
     """
     noise = views.noise(generator) if noise is None else noise
     noise = noise.to(next(iter(params.values())).device)
@@ -76,7 +98,7 @@ def start(params: Params, views: Views, solver: Solver, generator: Generator, no
 
 
 def whole_view(render: Render) -> Fit:
-    """The plain comparison: every pixel of every view of the step."""
+    """Return the default `Fit`, which compares every pixel of every view of a step."""
 
     def fit(
         params: Params, view: View, target: Tensor, generator: Generator, weights: Tensor | None = None
@@ -89,13 +111,41 @@ def whole_view(render: Render) -> Fit:
 
 @dataclass(frozen=True)
 class Pull:
-    """A pulled-back sampler: what to sample (render, views), from what (denoise), and how.
+    """A pulled-back sampler: what to sample, from which model, and how.
 
-    render: f(theta, view) -> (B, C, H, W). fit: defaults to comparing whole views. sigmas: a grid (`schedules.py`).
-    walk: moves between grid indices, see `schedules.repaint`. eta: DDIM's stochasticity in [0, 1]; RePaint needs
-    it above 0. gamma: the part of the residual that is carried, in [0, 1], by the views that come back.
-    last_views: what the final fit sees instead of `views`, where a step's views do not cover the field; its stores must
-    have the same layout. tick: called before every field pass of the inner solve; it may raise `Cancelled`.
+    Args:
+        render: The renderer f(theta, view) -> (B, C, H, W), differentiable in theta.
+        denoise: The model, as a denoiser D(x, sigma, view).
+        views: The views of each step, and the layout of their noise.
+        solver: The inner solver.
+        sigmas: The noise levels, (N + 1,), strictly falling; only the last may be 0 (`schedules.py`).
+        walk: The moves (from, to) between indices of `sigmas`, in order (`schedules.repaint`).
+        eta: DDIM's stochasticity in [0, 1]. RePaint needs it above 0.
+        gamma: The part of the residual that is carried to the next step, in [0, 1].
+        fit: How renderings are compared with targets. By default, whole views are.
+        last_views: The views of the final fit, if those of a step do not cover the field. Their noise must have the
+            same layout.
+        tick: Called before every field evaluation of the inner solve. It may raise `Cancelled`.
+
+    Raises:
+        ValueError: If eta or gamma is outside [0, 1], the sigmas do not fall, the walk leaves them, or it walks back
+            although eta is 0.
+
+    Example:
+        Sample a picture of 2 x 2 values from a model whose data are all 0.5:
+
+        >>> import torch
+        >>> from pullback.noise import FixedViews
+        >>> from pullback.schedules import log_linear, repaint
+        >>> from pullback.solvers import GaussNewton
+        >>> views, solver = FixedViews(None, (1, 1, 2, 2)), GaussNewton()
+        >>> pull = Pull(
+        ...     lambda theta, view: theta["x"], lambda x, sigma, view: torch.full_like(x, 0.5),
+        ...     views, solver, log_linear(4, 0.1, 10.0), repaint(4),
+        ... )
+        >>> state = start({"x": torch.zeros(1, 1, 2, 2)}, views, solver, torch.Generator().manual_seed(0))
+        >>> pull(state).params["x"].mean()
+        tensor(0.5000)
     """
 
     render: Render
@@ -110,32 +160,57 @@ class Pull:
     last_views: Views | None = None
     tick: Callable[[], None] = lambda: None
 
+    def __post_init__(self) -> None:
+        for name, value in (("eta", self.eta), ("gamma", self.gamma)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; it must be between 0 and 1")
+        sigmas = self.sigmas
+        if sigmas.ndim != 1 or len(sigmas) < 2 or not (sigmas.diff() < 0).all() or sigmas[-1] < 0:
+            raise ValueError("sigmas must be at least two noise levels that fall with every step and end at 0 or above")
+        if not all(0 <= index < len(sigmas) for move in self.walk for index in move):
+            raise ValueError(f"the walk must stay within the {len(sigmas)} noise levels: make both for the same steps")
+        if self.eta == 0 and any(to < here for here, to in self.walk):
+            raise ValueError("a walk with RePaint steps needs an eta above 0: without fresh noise they change nothing")
+
     def __call__(
         self,
         state: State,
-        generator: Generator,
+        generator: Generator | None = None,
         progress: Progress | None = None,
         save: Callable[[State], None] | None = None,
     ) -> State:
-        """Walk from `state` to the end. `save` is called after every move; `progress` may raise `Cancelled`."""
-        generator.set_state(state.random)
-        for start, to in self.walk[state.move :]:
-            state = (
-                self._forward(state, start, to, generator) if to < start else self._reverse(state, start, to, generator)
-            )
-            state = replace(state, move=state.move + 1, random=generator.get_state())
+        """Walk from `state` to the end.
+
+        Args:
+            state: Where to start: that of `start`, or a saved one.
+            generator: Its device is that on which random numbers are drawn, the CPU by default. The numbers continue
+                from `state.random`; the generator itself is neither read nor advanced.
+            progress: Called after every move. It may raise `Cancelled`.
+            save: Called with the state after every move, before `progress`.
+
+        Raises:
+            ValueError: If the model returns values that are not finite.
+        """
+        random = Generator(generator.device if generator is not None else "cpu")
+        random.set_state(state.random)
+        for here, to in self.walk[state.move :]:
+            step = self._forward if to < here else self._reverse
+            state = step(state, here, to, random)
+            state = replace(state, move=state.move + 1, random=random.get_state())
             if save is not None:
                 save(state)
             if progress is not None:
                 progress(state.move, len(self.walk), state)
         return state
 
-    def _forward(self, state: State, start: int, to: int, generator: Generator) -> State:
-        rho = refresh(float(self.sigmas[to]), float(self.sigmas[start]), self.eta)
+    def _forward(self, state: State, here: int, to: int, generator: Generator) -> State:
+        """One RePaint step back to a higher noise level."""
+        rho = refresh(float(self.sigmas[to]), float(self.sigmas[here]), self.eta)
         return replace(state, noise=mix(state.noise, rho, generator))
 
-    def _reverse(self, state: State, start: int, to: int, generator: Generator) -> State:
-        sigma, sigma_next = float(self.sigmas[start]), float(self.sigmas[to])
+    def _reverse(self, state: State, here: int, to: int, generator: Generator) -> State:
+        """One reverse step to a lower noise level."""
+        sigma, sigma_next = float(self.sigmas[here]), float(self.sigmas[to])
         rho = refresh(sigma, sigma_next, self.eta)
         last = to == len(self.sigmas) - 1
         views = self.last_views if last and self.last_views is not None else self.views
@@ -148,30 +223,30 @@ class Pull:
             clean = _finite(self.denoise(noisy, torch.tensor(sigma, dtype=noisy.dtype), view), sigma)
             target = clean + (1 - rho**2) ** 0.5 * (sigma_next / sigma) * (seen - clean)
         fit = self.fit or whole_view(self.render)
-        residual = fit(state.params, view, target, generator, views.weights(sigma))
+        compare = fit(state.params, view, target, generator, views.weights(sigma))
 
-        def ticking(theta: Params) -> Tensor:
+        def compare_with_tick(theta: Params) -> Tensor:
             self.tick()
-            return residual(theta)
+            return compare(theta)
 
-        params, solver, passes = self.solver(ticking, state.params, state.solver, last)
+        params, solver, passes = self.solver(compare_with_tick, state.params, state.solver, last)
         with torch.no_grad():
-            missed = _first(target, self.render(params, views.kept(view))) if views.persistent else residual(params)
+            if views.persistent:
+                rendered = self.render(params, views.kept(view))
+                missed = target[: len(rendered)] - rendered  # the views that come back are the first ones
+                # Contiguous, as it comes back from a file: sums over another memory order round differently.
+                carry = views.scatter(state.carry, view, missed).contiguous()
+            else:
+                missed, carry = -compare(params), state.carry
         return replace(
             state,
             params=params,
             solver=solver,
             noise=mix(state.noise, rho, generator),
-            # Plain in memory, as it comes back from a file: sums over another order of the same values round differently.
-            carry=views.scatter(state.carry, view, missed).contiguous() if views.persistent else state.carry,
+            carry=carry,
             passes=state.passes + passes,
             residual=float(missed.square().mean().sqrt()),
         )
-
-
-def _first(target: Tensor, rendered: Tensor) -> Tensor:
-    """What is missing of the first targets, as many as were rendered."""
-    return target[: len(rendered)] - rendered
 
 
 def _finite(x: Tensor, sigma: float) -> Tensor:

@@ -1,12 +1,11 @@
-"""Resample: large pictures of smooth fields, from few exact values and the interpolation between them.
+"""Large pictures of smooth fields, interpolated between few exact values.
 
-A field that was sampled through pictures of 64 pixels is smooth on the scale of a 4096-pixel picture. A picture is cut
-into blocks whose places do not depend on what part of it is wanted. Each is drawn from the pixel centres of a picture
-that is 2, 4, 8, ... times smaller, by polynomials through six values along rows and columns (Lagrange). The spacing is the
-widest whose error is shown to be small enough, in two ways: by the sixth differences of the values, of which the error of
-such a polynomial in the middle of its interval is 5/1024, and by comparison with exact values along a part of the block's
-middle row and column, which also finds what is too fine for the spacing to see. Where no spacing is good enough, every
-pixel is computed.
+A field that was sampled through pictures of 64 pixels is smooth at the scale of a 4096-pixel picture. The picture is cut
+into blocks at fixed places, whatever part of it is wanted. Each block is interpolated from the pixel centres of a picture
+2, 4, 8, ... times smaller, by Lagrange polynomials through six values along rows and columns. The spacing is the widest
+that passes two checks: the sixth differences of the values, of which the polynomial's error in the middle of its interval
+is 5/1024, and a comparison with exact values along part of the block's middle row and column, which also finds detail too
+fine for the spacing. If no spacing passes, every pixel is computed.
 """
 
 from __future__ import annotations
@@ -21,26 +20,24 @@ from torch import Tensor
 Crop = tuple[int, int, int, int]
 """A part of a picture in pixels: top, left, height, width."""
 Draw = Callable[[int, int, Crop], Tensor]
-"""(height, width, crop) -> (1, C, h, w): part of a picture of any size. Crops may reach over its edges."""
+"""(height, width, crop) -> (1, C, h, w): part of a picture of any size. Crops may extend beyond its edges."""
 
 BLOCK = 256
-"""Side of a block in pixels."""
+"""Side of a block, in pixels."""
 CHECKED = 64
-"""Pixels of its middle row and column at which a block is compared with exact values."""
+"""Length of the part of the middle row and column that is compared with exact values, in pixels."""
 WIDEST = 64
-"""Pixels between two values, at most."""
+"""The widest spacing between exact values, in pixels."""
 REACH = 2
-"""Values beyond the interval on either side that a polynomial needs."""
+"""Exact values that a polynomial needs on either side of its interval."""
 
 
 def interpolated(draw: Draw, tolerance: float) -> Draw:
-    """`draw` within `tolerance`, at a small part of its cost where what it draws is smooth.
-
-    A part of a picture equals the same part of the whole, as it does for `draw`.
+    """Return a fast approximation of `draw`. A part of a picture still equals the same part of the whole.
 
     Args:
-        draw: the exact picture.
-        tolerance: the greatest error of a value, in the units of `draw`.
+        draw: The exact picture.
+        tolerance: The largest error of a value, in the units of `draw`.
     """
 
     def drawn(height: int, width: int, crop: Crop) -> Tensor:
@@ -58,7 +55,7 @@ def interpolated(draw: Draw, tolerance: float) -> Draw:
 
 
 def _part(block: Tensor, crop: Crop, y: int, x: int) -> Tensor:
-    """What a crop wants of the block (y, x)."""
+    """The part of block (y, x) that lies within a crop."""
     top, left, h, w = crop
     a, b = max(0, top - y * BLOCK), min(BLOCK, top + h - y * BLOCK)
     c, d = max(0, left - x * BLOCK), min(BLOCK, left + w - x * BLOCK)
@@ -66,7 +63,7 @@ def _part(block: Tensor, crop: Crop, y: int, x: int) -> Tensor:
 
 
 def _block(draw: Draw, tolerance: float, height: int, width: int, y: int, x: int) -> Tensor:
-    """(1, C, BLOCK, BLOCK) of the picture, from pixel (y, x) BLOCK on."""
+    """Block (y, x) of the picture, (1, C, BLOCK, BLOCK); smaller at the lower and right edges if it is exact."""
     top, left = y * BLOCK, x * BLOCK
     spacing = math.gcd(height, width, WIDEST)
     while spacing > 1:
@@ -80,7 +77,7 @@ def _block(draw: Draw, tolerance: float, height: int, width: int, y: int, x: int
 
 
 def _error(draw: Draw, block: Tensor, height: int, width: int, top: int, left: int) -> float:
-    """The greatest error of a block in the middle of its middle row and column."""
+    """The largest error of a block in the middle of its middle row and column."""
     middle, part = BLOCK // 2, slice((BLOCK - CHECKED) // 2, (BLOCK + CHECKED) // 2)
     row = draw(height, width, (top + middle, left + part.start, 1, CHECKED))
     column = draw(height, width, (top + part.start, left + middle, CHECKED, 1))
@@ -89,30 +86,31 @@ def _error(draw: Draw, block: Tensor, height: int, width: int, top: int, left: i
 
 
 def _nodes(top: int, left: int, spacing: int) -> Crop:
-    """The part of the smaller picture that a block is drawn from."""
+    """The part of the smaller picture that a block is interpolated from."""
     side = BLOCK // spacing + 2 * REACH + 2
     return top // spacing - REACH - 1, left // spacing - REACH - 1, side, side
 
 
 def _differences(values: Tensor) -> float:
-    """The error of polynomials through six values, estimated by their sixth differences, rows and columns together.
+    """The error of polynomials through six values, estimated by sixth differences along rows and columns.
 
-    Interpolating a second time along the columns enlarges what was missed along the rows by 1.5 at most.
+    Interpolating along the columns amplifies the error along the rows by at most 1.5.
     """
     along = [values.diff(n=6, dim=axis).abs().max().item() for axis in (-1, -2)]
     return 1.5 * 5 / 1024 * sum(along)
 
 
 def _between(values: Tensor, spacing: int) -> Tensor:
+    """A block (1, C, BLOCK, BLOCK), interpolated between exact values."""
     weights = _weights(spacing).to(values)
     return weights @ values @ weights.T
 
 
 @functools.lru_cache(maxsize=8)
 def _weights(spacing: int) -> Tensor:
-    """(BLOCK, nodes) Lagrange weights of the six values around each pixel centre of a block."""
+    """Lagrange weights of the six values around each pixel centre of a block, (BLOCK, values)."""
     side = BLOCK // spacing + 2 * REACH + 2
-    place = (torch.arange(BLOCK, dtype=torch.float64) + 0.5) / spacing - 0.5 + REACH + 1  # in values from the first
+    place = (torch.arange(BLOCK, dtype=torch.float64) + 0.5) / spacing - 0.5 + REACH + 1  # in values, from the first
     first = place.floor().long() - REACH
     weights = torch.zeros(BLOCK, side, dtype=torch.float64)
     for i in range(6):

@@ -1,7 +1,7 @@
-"""Samplers: reverse diffusion in image space, the reference of everything that is pulled back.
+"""Samplers in image space: the reference that pulled-back sampling is compared with.
 
-A sampler is a step (x, sigma, sigma_next) -> x. The state x = x0 + sigma eps is (B, C, H, W); a grid of sigmas
-falls to 0 (`schedules.py`). Deterministic steps draw nothing from the generator.
+The state x = x0 + sigma eps is (B, C, H, W), and the sigmas fall to 0 (`schedules.py`). Deterministic steps draw no random
+numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ from .types import Denoiser
 def ddim_step(
     denoise: Denoiser, x: Tensor, sigma: float, sigma_next: float, cond: Any, eta: float, z: Tensor | None
 ) -> Tensor:
-    """One DDIM step with stochasticity eta in [0, 1] (Song et al. 2021, eq. 12); `z` is fresh noise, needed if eta > 0."""
+    """Take one DDIM step (Song et al. 2021, eq. 12).
+
+    Args:
+        denoise: The model.
+        x: The state, (B, C, H, W).
+        sigma: Its noise level.
+        sigma_next: The lower noise level after the step.
+        cond: Passed to the model.
+        eta: Stochasticity in [0, 1].
+        z: Fresh unit-normal noise of the shape of x; None only if eta is 0 or sigma_next is 0.
+    """
     rho = refresh(sigma, sigma_next, eta)
     x0 = denoise(x, torch.tensor(sigma, dtype=x.dtype), cond)
     x = x0 + (1 - rho**2) ** 0.5 * sigma_next / sigma * (x - x0)
@@ -26,7 +36,15 @@ def ddim_step(
 
 
 def heun_step(denoise: Denoiser, x: Tensor, sigma: float, sigma_next: float, cond: Any) -> Tensor:
-    """One second-order step on the PF-ODE dx/dsigma = (x - D) / sigma (Karras et al. 2022, algorithm 1)."""
+    """Take one second-order step on the probability flow ODE dx/dsigma = (x - D) / sigma (Karras et al. 2022, algorithm 1).
+
+    Args:
+        denoise: The model.
+        x: The state, (B, C, H, W).
+        sigma: Its noise level.
+        sigma_next: The lower noise level after the step.
+        cond: Passed to the model.
+    """
     slope = (x - denoise(x, torch.tensor(sigma, dtype=x.dtype), cond)) / sigma
     end = x + (sigma_next - sigma) * slope
     if sigma_next == 0:
@@ -43,9 +61,18 @@ def ddim(
     eta: float = 0.0,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Sample from x = sigma_0 `noise` (unit normal, (B, C, H, W)) down the grid. eta = 0 is Euler's method on the PF-ODE.
+    """Sample by DDIM. With eta = 0 this is Euler's method on the probability flow ODE.
 
-    Starting from a zero image like the pulled-back sampler, so both see the same first state.
+    Args:
+        denoise: The model.
+        noise: Unit-normal noise (B, C, H, W). Sampling starts at sigma_0 times it, as the pulled-back sampler does.
+        sigmas: The noise levels, (N + 1,), falling.
+        cond: Passed to the model.
+        eta: Stochasticity in [0, 1].
+        generator: Draws the fresh noise if eta is above 0.
+
+    Returns:
+        Samples (B, C, H, W).
     """
     x = float(sigmas[0]) * noise
     for sigma, sigma_next in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
@@ -56,7 +83,12 @@ def ddim(
 
 
 def heun(denoise: Denoiser, noise: Tensor, sigmas: Tensor, cond: Any = None) -> Tensor:
-    """The same by Heun's method; 2 N - 1 evaluations for N steps."""
+    """Sample by Heun's method, with 2 N - 1 evaluations for N steps. The arguments are those of `ddim`.
+
+    Example:
+        >>> heun(lambda x, sigma, cond: torch.ones_like(x), torch.zeros(1, 1, 1, 2), torch.tensor([4.0, 1.0, 0.0]))
+        tensor([[[[1., 1.]]]])
+    """
     x = float(sigmas[0]) * noise
     for sigma, sigma_next in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
         x = heun_step(denoise, x, sigma, sigma_next, cond)

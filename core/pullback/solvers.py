@@ -1,16 +1,13 @@
-"""Solvers: the inner least-squares problem, theta <- argmin ||residual(theta)||^2, warm-started.
+"""Solvers for the inner least-squares problem, theta <- argmin ||r(theta)||^2, started from the current theta.
 
-This is where (J^T J)^-1 J^T of the pulled-back flow is applied, without forming J. A solver is a small frozen
-object with `init(params) -> state` and `__call__(residual, params, state, last) -> (params, state, passes)`;
-its state is tensors only, so that a run can be saved at any step. `residual(params)` is a tensor of any shape
-and may be a new random part of the problem at each call. `last` marks the final fit, which nothing after it corrects.
-`passes` counts evaluations of the residual with a derivative, the unit of cost.
+This is where (J^T J)^-1 J^T of the pulled-back flow is applied, without forming J. A solver is a small frozen object
+whose state is a dict of tensors, so that a run can be saved after any step (`Solver`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,26 +18,56 @@ from torch.func import jvp, vjp
 from .types import Params
 
 Residual = Callable[[Params], Tensor]
+"""The function r(theta) = f(theta) - target to be minimised: a tensor of any shape. It may evaluate a new random subset
+of the problem at each call."""
 SolverState = dict[str, Tensor]
+
+RMS = 0.2
+"""Root mean square of an orthogonalised step, relative to the learning rate: about that of Adam's steps."""
 
 
 class Solver(Protocol):
-    """The interface of every inner solver; see the module's docstring."""
+    """The interface of every inner solver."""
 
-    def init(self, params: Params) -> SolverState: ...
+    def init(self, params: Params) -> SolverState:
+        """Return the state before the first call."""
+        ...
 
     def __call__(
         self, residual: Residual, params: Params, state: SolverState, last: bool
-    ) -> tuple[Params, SolverState, int]: ...
+    ) -> tuple[Params, SolverState, int]:
+        """Fit the parameters.
+
+        Args:
+            residual: The function to minimise.
+            params: The parameters to start from.
+            state: The solver's state.
+            last: Whether this is the final fit, which no later one corrects.
+
+        Returns:
+            The new parameters, the new state, and the number of evaluations of the residual with a derivative.
+        """
+        ...
 
 
 @dataclass(frozen=True)
 class Adam:
-    """`steps` Adam steps on the mean squared residual (Kingma & Ba 2015), `last_steps` at the final fit.
+    """Adam on the mean squared residual (Kingma & Ba 2015).
 
-    keep: carry the moments from one diffusion step to the next. lr: one for all parameters, or one per name.
-    The final fit's rate falls from `last_rate` of the others' to zero along a half cosine, so that it ends on the answer
-    and not around it.
+    Args:
+        steps: Steps per fit.
+        last_steps: Steps of the final fit. Its learning rate falls to zero along a half cosine, so that it ends at the
+            minimum instead of around it.
+        lr: The learning rate, one for all parameters or one for each name.
+        betas: The decay of the two moments.
+        keep: Whether to keep the moments from one diffusion step to the next.
+        last_rate: Factor on the learning rate at the beginning of the final fit.
+
+    Example:
+        >>> solver, params = Adam(steps=200, lr=0.1), {"x": torch.zeros(2)}
+        >>> params, state, passes = solver(lambda p: p["x"] - 3, params, solver.init(params), False)
+        >>> params["x"].round(decimals=2), passes
+        (tensor([3., 3.]), 200)
     """
 
     steps: int = 10
@@ -52,7 +79,7 @@ class Adam:
 
     def init(self, params: Params) -> SolverState:
         moments = {f"{m}.{name}": torch.zeros_like(p) for name, p in params.items() for m in ("m", "v")}
-        return moments | {"count": torch.zeros((), dtype=torch.float64, device="cpu")}  # read at every pass
+        return moments | {"count": torch.zeros((), dtype=torch.float64, device="cpu")}  # read at every step
 
     @torch.enable_grad()  # sampling is often called where gradients are off
     def __call__(
@@ -71,29 +98,37 @@ class Adam:
 
     @torch.no_grad()
     def _update(self, params: Params, gradients: tuple[Tensor, ...], state: SolverState, decay: float) -> None:
+        """Take one step, in place. decay: factor on the learning rate."""
         b1, b2 = self.betas
         state["count"] += 1
         count = float(state["count"])
         for (name, p), g in zip(params.items(), gradients, strict=True):
             lr = self.lr if isinstance(self.lr, (int, float)) else self.lr[name]
-            m, v = state[f"m.{name}"].lerp_(g, 1 - b1), state[f"v.{name}"].mul_(b2).addcmul_(g, g, value=1 - b2)
+            m = state[f"m.{name}"].lerp_(g, 1 - b1)
+            v = state[f"v.{name}"].mul_(b2).addcmul_(g, g, value=1 - b2)
             p.addcdiv_(m, (v / (1 - b2**count)).sqrt_().add_(1e-12), value=-decay * lr / (1 - b1**count))
 
 
 def paper_adam(lr: float | Mapping[str, float] = 1e-3) -> Adam:
-    """DDRep's 200 Adam steps per diffusion step. The fresh state and the rate are ours: the paper gives neither."""
+    """Return DDRep's inner solver: 200 Adam steps per diffusion step, each time with fresh moments.
+
+    The paper states neither the fresh moments nor the learning rate; both are our choice.
+    """
     return Adam(steps=200, last_steps=200, lr=lr, betas=(0.9, 0.999), keep=False)
 
 
 @dataclass(frozen=True)
 class Muon(Adam):
-    """Adam, but for the weights of hidden layers, which follow their momentum made orthogonal (Jordan et al. 2024).
+    """Muon for the weights of hidden layers (Jordan et al. 2024), Adam for all other parameters.
 
-    A SIREN gets closer in 4 passes than by Adam in 13 (docs/benchmarks.md). The orthogonal step moves all directions of a
-    layer alike, where a gradient is mostly a few of them; its size is `hidden_lr` of the root mean square that Adam's would
-    have.
+    A gradient of a SIREN lies mostly in a few directions of a layer. An orthogonalised step moves all directions equally,
+    and a SIREN gets closer in 4 passes than with Adam in 13 (docs/benchmarks.md).
 
-    hidden: the names of those weights, matrices. momentum: of their gradients.
+    Args:
+        steps, last_steps, lr, betas, keep, last_rate: As in `Adam`.
+        hidden: The names of the weights that Muon updates; each is a matrix.
+        hidden_lr: Their learning rate.
+        momentum: The decay of their momentum.
     """
 
     steps: int = 3
@@ -109,27 +144,52 @@ class Muon(Adam):
     @torch.no_grad()
     def _update(self, params: Params, gradients: tuple[Tensor, ...], state: SolverState, decay: float) -> None:
         by_name = dict(zip(params, gradients, strict=True))
-        for names in _alike({name: params[name] for name in self.hidden}):
-            momenta = [state[f"m.{name}"].lerp_(by_name[name], 1 - self.momentum) for name in names]
-            ahead = torch.stack([by_name[n].lerp(m, self.momentum) for n, m in zip(names, momenta, strict=True)])
-            for name, step in zip(names, orthogonalise(ahead), strict=True):
-                params[name].add_(step, alpha=-decay * self.hidden_lr * 0.2 * max(step.shape) ** 0.5)
+        for names in _by_shape({name: params[name] for name in self.hidden}):
+            momenta = [state[f"m.{name}"] for name in names]
+            steps = orthogonal_steps([by_name[name] for name in names], momenta, self.momentum)
+            for name, step in zip(names, steps, strict=True):
+                params[name].add_(step, alpha=-decay * self.hidden_lr * RMS * max(step.shape) ** 0.5)
         rest = {name: p for name, p in params.items() if name not in self.hidden}
         super()._update(rest, tuple(by_name[name] for name in rest), state, decay)
 
 
-def _alike(matrices: Params) -> list[list[str]]:
-    """Names of matrices of one shape together."""
+def _by_shape(matrices: Params) -> list[list[str]]:
+    """Names of matrices, grouped by shape."""
     groups: dict[tuple[int, ...], list[str]] = {}
     for name, matrix in matrices.items():
         groups.setdefault(tuple(matrix.shape), []).append(name)
     return list(groups.values())
 
 
-def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Push the singular values of matrices (..., m, n) towards 1 by a quintic Newton-Schulz iteration.
+def orthogonal_steps(gradients: Sequence[Tensor], momenta: Sequence[Tensor], momentum: float) -> Tensor:
+    """Update the momenta of K matrices of one shape and return their orthogonalised Nesterov steps.
 
-    Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; in the matrices' own precision.
+    Args:
+        gradients: K gradients (m, n).
+        momenta: Their K running means (m, n), updated in place.
+        momentum: The decay of the running means, in [0, 1).
+
+    Returns:
+        The steps (K, m, n), with singular values near 1.
+    """
+    for mean, gradient in zip(momenta, gradients, strict=True):
+        mean.lerp_(gradient, 1 - momentum)
+    ahead = [gradient.lerp(mean, momentum) for mean, gradient in zip(momenta, gradients, strict=True)]
+    return orthogonalise(torch.stack(ahead))
+
+
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Push the singular values of matrices towards 1 by a quintic Newton-Schulz iteration, in their own precision.
+
+    Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon.
+
+    Args:
+        matrices: Matrices (..., m, n).
+        steps: Iterations.
+
+    Example:
+        >>> torch.linalg.svdvals(orthogonalise(torch.diag(torch.tensor([5.0, 1.0])))).round()
+        tensor([1., 1.])
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrices.shape[-2] > matrices.shape[-1]
@@ -143,11 +203,16 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 
 @dataclass(frozen=True)
 class GaussNewton:
-    """Damped Gauss-Newton: `iterations` of (J^T J + damping I) d = -J^T r, each by `cg_steps` conjugate gradients.
+    """Damped Gauss-Newton, matrix-free by torch.func; exact in one iteration where f is linear.
 
-    Matrix-free by torch.func; the damping is relative to the curvature of J^T J along the gradient. Exact for linear f.
-    The final fit takes `last_iterations`. The residual must be the same function at each call (no random rays).
-    `passes` counts the products with J or J^T that were made.
+    Each iteration solves (J^T J + damping I) d = -J^T r by conjugate gradients. The residual must be the same function
+    at every call, so random subsets do not work. The passes that it returns count the products with J or J^T.
+
+    Args:
+        iterations: Iterations per fit.
+        cg_steps: Steps of conjugate gradients per iteration.
+        damping: Relative to the curvature of J^T J along the gradient.
+        last_iterations: Iterations of the final fit, at least.
     """
 
     iterations: int = 1
@@ -163,15 +228,15 @@ class GaussNewton:
     ) -> tuple[Params, SolverState, int]:
         passes = 0
         for _ in range(max(self.iterations, self.last_iterations) if last else self.iterations):
-            params, made = self._iterate(residual, params)
-            passes += made
+            params, products = self._iterate(residual, params)
+            passes += products
         return params, state, passes
 
     def _iterate(self, residual: Residual, params: Params) -> tuple[Params, int]:
-        names = sorted(params)  # one order, whatever file the parameters came from: sums must not change
-        params = {k: params[k].detach() for k in names}  # and jvp wants primals and tangents in the same one
+        names = sorted(params)  # always one order, whatever file the parameters came from: sums must not change
+        params = {k: params[k].detach() for k in names}  # and jvp wants primals and tangents in the same order
         shapes, sizes = [params[k].shape for k in names], [params[k].numel() for k in names]
-        made = 2
+        products = 2
 
         def pack(tree: Params) -> Tensor:
             return torch.cat([tree[k].reshape(-1) for k in names])
@@ -179,26 +244,38 @@ class GaussNewton:
         def unpack(flat: Tensor) -> Params:
             return {k: part.view(s) for k, part, s in zip(names, flat.split(sizes), shapes, strict=True)}
 
-        r, pull = vjp(residual, params)  # type: ignore[misc]
+        r, transposed = vjp(residual, params)  # type: ignore[misc]
 
         def gram(d: Tensor) -> Tensor:
-            nonlocal made
-            made += 2
-            return pack(pull(jvp(residual, (params,), (unpack(d),))[1])[0])
+            """J^T J d."""
+            nonlocal products
+            products += 2
+            return pack(transposed(jvp(residual, (params,), (unpack(d),))[1])[0])
 
-        gradient = pack(pull(r)[0])
-        probe = gradient / gradient.norm().clamp(min=torch.finfo(gradient.dtype).tiny)
-        scale = self.damping * (probe @ gram(probe))
-        step = conjugate_gradients(lambda d: gram(d) + scale * d, -gradient, self.cg_steps)
-        return unpack(pack(params) + step), made
+        gradient = pack(transposed(r)[0])
+        direction = gradient / gradient.norm().clamp(min=torch.finfo(gradient.dtype).tiny)
+        damping = self.damping * (direction @ gram(direction))
+        step = conjugate_gradients(lambda d: gram(d) + damping * d, -gradient, self.cg_steps)
+        return unpack(pack(params) + step), products
 
 
 def conjugate_gradients(
     operator: Callable[[Tensor], Tensor], b: Tensor, steps: int, tolerance: float = 1e-28
 ) -> Tensor:
-    """Solve operator(x) = b, symmetric positive semi-definite, b (n,), from x = 0 (Hestenes & Stiefel 1952).
+    """Solve operator(x) = b for a symmetric positive semi-definite operator (Hestenes & Stiefel 1952).
 
-    Started at zero it stays in the range of the operator: the least-norm solution where there are many.
+    Args:
+        operator: The linear operator on vectors (n,).
+        b: The right-hand side, (n,).
+        steps: Steps, at most.
+        tolerance: Stop when ||operator(x) - b||^2 falls below this part of ||b||^2.
+
+    Returns:
+        The solution, (n,): the one of least norm if there are several, since the iteration starts at zero.
+
+    Example:
+        >>> conjugate_gradients(lambda x: 4 * x, torch.tensor([2.0, 8.0]), steps=3)
+        tensor([0.5000, 2.0000])
     """
     x, r, p = torch.zeros_like(b), b.clone(), b.clone()
     power = r @ r
