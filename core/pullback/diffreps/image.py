@@ -1,6 +1,6 @@
-"""Images: diffreps with one view. A grid of pixels (the identity), and a SIREN over the plane.
+"""Images, which have a single view: a grid of pixels (the identity), and a SIREN over the plane.
 
-The short side of the picture spans [-1, 1]; pixel centres are half-integer. Signals are (1, C, H, W).
+The short side of the picture spans [-1, 1], and pixel centres are half-integers. Signals are (1, C, H, W).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from ..fields.siren import gaussian_frequencies
 from ..noise import FixedViews
 from ..representation import Crop, Recipe, Setting, noise_range
 from ..schema import Count, Depth, Positive, Seed, Size
@@ -23,33 +22,48 @@ from .subsets import random_pixels
 
 @dataclass(frozen=True)
 class PixelGrid:
-    """The identity: theta is the picture, so the pulled-back sampler is the image-space sampler."""
+    """The identity: theta is the picture, so that pulled-back sampling is image-space sampling.
+
+    Args:
+        shape: The shape of the picture, (1, C, H, W).
+    """
 
     shape: tuple[int, int, int, int]
     linear: ClassVar[bool] = True
 
     def init(self, generator: Generator) -> Params:
-        """Zeros."""
+        """Return zeros."""
         return {"pixels": torch.zeros(self.shape)}
 
     def __call__(self, params: Params, view: object = None) -> Tensor:
         return params["pixels"]
 
     def canonical(self, params: Params) -> Tensor:
-        """The pixels."""
+        """Return the pixels."""
         return params["pixels"]
 
     def lookup(self, view: object) -> None:
-        """Its one view is the whole picture."""
+        """Return None: the one view is the whole picture."""
 
     @property
     def aspect(self) -> float:
-        """Width over height."""
+        """Width divided by height."""
         return self.shape[3] / self.shape[2]
 
 
 def pixel_centres(height: int, width: int, crop: Crop | None = None) -> Tensor:
-    """(h, w, 2) coordinates (x right, y down) of the pixel centres of a picture or of its part."""
+    """Return the coordinates (x right, y down) of the pixel centres of a picture, or of its part, (h, w, 2).
+
+    Args:
+        height: Of the whole picture.
+        width: Of the whole picture.
+        crop: The part (top, left, h, w) in pixels; it may extend beyond the picture. None is all of it.
+
+    Example:
+        >>> pixel_centres(1, 2)
+        tensor([[[-1.,  0.],
+                 [ 1.,  0.]]])
+    """
     top, left, h, w = crop or (0, 0, height, width)
     half = min(height, width) / 2
     y = (torch.arange(top, top + h) + 0.5 - height / 2) / half
@@ -59,10 +73,14 @@ def pixel_centres(height: int, width: int, crop: Crop | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class SirenImage(SirenRepresentation):
-    """A SIREN over the plane: an image without a resolution. Its sizes are those of DDRep, section 4.1.
+    """A SIREN over the plane: an image without a resolution. The default sizes are those of DDRep, section 4.1.
 
-    size: (height, width) of the view that is sampled. embedding: values of the sinusoidal embedding, an even number;
-    bandwidth: deviation of its frequencies in radians per unit, the finest detail that is easy to draw.
+    Args:
+        channels, width, depth, embedding, bandwidth, seed: As in `SirenRepresentation`.
+        size: Height and width of the view that is sampled.
+
+    Attributes:
+        pixels: Random pixels per pass, where a fit does not use all of them.
     """
 
     channels: Count = 4
@@ -101,7 +119,7 @@ class SirenImage(SirenRepresentation):
         return Recipe(self, only, Muon(hidden=self.hidden), noise_range(model, 0.03), 1.0)
 
     def brief(self, recipe: Recipe) -> Recipe:
-        """In random pixels, however large the model's latents are."""
+        """Return a recipe that fits random pixels, so that a pass costs the same for latents of any size."""
         return replace(recipe, solver=Muon(last_steps=60, hidden=self.hidden), fit=self.fit)
 
     @property
@@ -115,19 +133,18 @@ class SirenImage(SirenRepresentation):
         return pixel_centres(height, width, crop)
 
     def lookup(self, view: object) -> None:
-        """Its one view is the whole picture."""
+        """Return None: the one view is the whole picture."""
 
     def at(self, params: Params, places: Tensor) -> Tensor:
-        """Values (..., C) at places (..., 2) as `pixel_centres` has them."""
-        frequencies = gaussian_frequencies(self.embedding // 2, 2, self.bandwidth, self.seed)
-        return self.embedded(params, places, frequencies)
+        """Return values (..., C) at places (..., 2), in the coordinates of `pixel_centres`."""
+        return self.embedded(params, places)
 
     def fit(
         self, params: Params, view: object, target: Tensor, generator: Generator, weights: Tensor | None = None
     ) -> Residual:
-        """Compare with a target (1, C, *size) in `pixels` random pixels a pass: quicker and less exact."""
+        """Compare with a target (1, C, *size) in random pixels, which is faster and less exact than in all of them."""
         return random_pixels(self.at, pixel_centres(*self.size)[None], target, self.pixels, generator, weights)
 
     def __call__(self, params: Params, view: object = None) -> Tensor:
-        """The one view, (1, C, *size)."""
+        """Return the one view, (1, C, *size)."""
         return self.picture(params, *self.size)

@@ -1,9 +1,9 @@
-"""Panoramas: SIRENs around the horizon (a cylinder) and over the whole sphere, that close by construction.
+"""Panoramas: SIRENs around the horizon (a cylinder) or over the whole sphere, which wrap around without a seam.
 
-The cylinder (the panorama of DDRep, section 4.2) is a strip of `height` pixels and `turn` columns for 360 degrees; its
-views are square crops. The embedding's frequencies around the turn are whole numbers (our way to close it), so values
-and all derivatives agree at the two edges. The sphere, which is ours, is a function of the direction as a unit vector,
-so it has no edge; its views are perspective pictures from the centre.
+The cylinder (the panorama of DDRep, section 4.2) is a strip of `height` pixels and `turn` columns for 360 degrees, seen in
+square crops. We make it wrap around by embedding frequencies that are whole numbers of waves per turn: values and all
+derivatives agree at the two edges. The sphere, which is ours, is a function of the direction as a unit vector and has no
+edge; it is seen in perspective views from the centre.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from .siren import VIEW_SIZE, SirenRepresentation, network, signal_size
 from .subsets import random_pixels
 
 AROUND = 8
-"""Views of a cylinder's turn, side by side."""
+"""Views that a cylinder's turn is wide."""
 
 
 class Panorama(SirenRepresentation):
-    """Base of the two: what the command `panorama` samples."""
+    """Base of the representations that the command `panorama` samples."""
 
     command = "panorama"
     option = "projection"
@@ -46,9 +46,16 @@ class Panorama(SirenRepresentation):
 
 @dataclass(frozen=True)
 class SirenCylinder(Panorama):
-    """A strip of 360 degrees: (turn / height) : 1. Its views are `Crops` of `height` columns.
+    """A strip of 360 degrees around the horizon. Its views are `Crops`.
 
-    pixels: random pixels per field pass of a fit.
+    Args:
+        channels, width, depth, embedding, bandwidth, seed: As in `SirenRepresentation`.
+        height: Pixel rows, and side of a view.
+        turn: Pixel columns of 360 degrees, at least `height`.
+        pixels: Random pixels per pass of a fit.
+
+    Raises:
+        ValueError: If the turn is narrower than one view.
     """
 
     channels: Count = 4
@@ -81,7 +88,7 @@ class SirenCylinder(Panorama):
         return cls(model.channels, size, AROUND * size, **network(settings))
 
     def recipe(self, model: Model, views: int, seed: int, **settings: Any) -> Recipe:
-        # Every step sees all of the canvas: what no view sees misses a noise level.
+        # Every step must see the whole canvas, or what it does not see misses a noise level.
         enough = max(-(-self.turn // self.height), views)
         canvas = CanvasViews(self.channels, self.height, self.turn, enough)
         return Recipe(self, canvas, _solver(self), noise_range(model, 0.05), 0.5, self.fit)
@@ -91,18 +98,18 @@ class SirenCylinder(Panorama):
         return self.turn // self.height
 
     def frequencies(self) -> Tensor:
-        """(embedding / 2, 2): whole numbers of waves per turn, times 2 pi, and radians per unit of height [-1, 1]."""
-        waves = gaussian_frequencies(self.embedding // 2, 2, self.bandwidth, self.seed)
+        """Return frequencies (embedding / 2, 2): whole numbers of waves per turn, times 2 pi, and radians per unit of y."""
+        waves = super().frequencies()
         around = torch.round(waves[:, 0] * (self.turn / self.height) / math.pi)
         return torch.stack([2 * math.pi * around, waves[:, 1]], -1)
 
     def at(self, params: Params, places: Tensor) -> Tensor:
-        """Values (..., C) at places (..., 2): u, the part of the turn from the left edge, and y in [-1, 1] downwards."""
+        """Return values (..., C) at places (..., 2): the part u of the turn from the left edge, and y in [-1, 1] down."""
         coordinates = torch.stack([torch.remainder(places[..., 0], 1.0), places[..., 1]], -1)
-        return self.embedded(params, coordinates, self.frequencies())
+        return self.embedded(params, coordinates)
 
     def __call__(self, params: Params, view: Crops) -> Tensor:
-        """Crops (B, C, height, height) of the strip."""
+        """Return crops (B, C, height, height) of the strip."""
         return self.at(params, self.towards(view)).permute(0, 3, 1, 2)
 
     def canonical(self, params: Params) -> Tensor:
@@ -112,7 +119,7 @@ class SirenCylinder(Panorama):
         return self.towards(view) * torch.tensor((1.0, 0.5)) + torch.tensor((0.0, 0.5))
 
     def towards(self, view: Crops) -> Tensor:
-        """(B, height, height, 2) places of the crops' pixels."""
+        """Return the places of the crops' pixels, (B, height, height, 2), as in `at`."""
         columns = (view.column[:, None] + torch.arange(self.height)) % self.turn
         u = ((columns + 0.5) / self.turn)[:, None, :].expand(-1, self.height, -1)
         y = ((2 * torch.arange(self.height) + 1) / self.height - 1)[None, :, None].expand_as(u)
@@ -121,7 +128,7 @@ class SirenCylinder(Panorama):
     def fit(
         self, params: Params, view: Crops, target: Tensor, generator: Generator, weights: Tensor | None = None
     ) -> Residual:
-        """Compare with targets (B, C, height, height) in random pixels."""
+        """Compare with targets (B, C, height, height) in random pixels. See `Fit`."""
         return random_pixels(self.at, self.towards(view), target, self.pixels, generator, weights)
 
     def places(self, height: int, width: int, crop: Crop | None = None) -> Tensor:
@@ -133,7 +140,13 @@ class SirenCylinder(Panorama):
 
 @dataclass(frozen=True)
 class SirenSphere(Panorama):
-    """A picture in all directions. Its views are `Headings`, size x size. pixels: as in `SirenCylinder`."""
+    """A picture in all directions. Its views are `Headings`.
+
+    Args:
+        channels, width, depth, embedding, bandwidth, seed: As in `SirenRepresentation`.
+        size: Side of a view in pixels.
+        pixels: Random pixels per pass of a fit.
+    """
 
     channels: Count = 4
     size: Size = 64
@@ -166,19 +179,22 @@ class SirenSphere(Panorama):
         some, everywhere = outward_views((self.channels, self.size), views, fov)
         return Recipe(self, some, _solver(self), noise_range(model, 0.05), 0.5, self.fit, everywhere)
 
+    def frequencies(self) -> Tensor:
+        """Return random frequencies (embedding / 2, 3)."""
+        return gaussian_frequencies(self.embedding // 2, 3, self.bandwidth, self.seed)
+
     def at(self, params: Params, directions: Tensor) -> Tensor:
-        """Values (..., C) in unit directions (..., 3)."""
-        frequencies = gaussian_frequencies(self.embedding // 2, 3, self.bandwidth, self.seed)
-        return self.embedded(params, directions, frequencies)
+        """Return values (..., C) in unit directions (..., 3)."""
+        return self.embedded(params, directions)
 
     def __call__(self, params: Params, view: Headings) -> Tensor:
-        """Perspective views (B, C, size, size)."""
+        """Return perspective views (B, C, size, size)."""
         return self.at(params, rays(view.cameras, self.size, self.size)[1]).permute(0, 3, 1, 2)
 
     def fit(
         self, params: Params, view: Headings, target: Tensor, generator: Generator, weights: Tensor | None = None
     ) -> Residual:
-        """Compare with targets (B, C, size, size) in random pixels."""
+        """Compare with targets (B, C, size, size) in random pixels. See `Fit`."""
         places = rays(view.cameras, *target.shape[-2:])[1]
         return random_pixels(self.at, places, target, self.pixels, generator, weights)
 

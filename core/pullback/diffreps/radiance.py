@@ -1,8 +1,8 @@
-"""Radiance: a voxel field seen through cameras, a diffrep theta, cameras -> pictures (B, C, H, W).
+"""Radiance fields: voxels seen through cameras.
 
-Three kinds of signal: "rgba" (premultiplied colour and opacity, what toybox sees), "rgb" (colour over a learned
-background) and "latent" (raw features over a learned background, for latent diffusion). Values are in the
-model's range [-1, 1], or the latents' own.
+There are three kinds of signal: "rgba" (premultiplied colour and opacity, for toybox), "rgb" (colour over a learned
+background) and "latent" (raw features over a learned background, for latent diffusion). Values are in the model's range
+[-1, 1], or in that of the latents.
 """
 
 from __future__ import annotations
@@ -31,18 +31,20 @@ from .subsets import chosen
 
 KINDS = ("rgba", "rgb", "latent")
 CHUNK = 8192
-"""Rays rendered at a time: bounds memory where there is no gradient."""
+"""Rays that are rendered at a time without gradients; bounds the memory."""
 SATURATED = 15.0
-"""Density at which a surface cannot get any denser: half of the light is lost within a voxel."""
+"""Density, per unit of length, at which grid values are cut before a surface is extracted. It is 1.5 times the level of that
+surface (`mesh.surface.LEVEL`), so it does not depend on the grid's resolution."""
 UNSEEN = 1e-3
-"""Weight below which a sample's colour is not looked up (SJC uses 1e-4)."""
+"""Weight below which the colour of a sample is not looked up (SJC uses 1e-4)."""
 
 
 Elevation = Annotated[float, Meta(ge=-90, le=90)]
+"""Degrees above the horizon."""
 
 
 class Object(Representation):
-    """Base of what the command `generate` samples: things seen through cameras all around."""
+    """Base of the representations that the command `generate` samples: objects seen through cameras all around."""
 
     command = "generate"
     noun = "object"
@@ -51,7 +53,7 @@ class Object(Representation):
 
     @classmethod
     def camera_settings(cls) -> tuple[Setting, ...]:
-        """Where the cameras of a run are."""
+        """Return the settings of the cameras."""
         (low, high), known = ELEVATIONS, "what the model knows objects from"
         return (
             Setting("lowest", low, "Lowest elevation of the cameras in degrees.", -89.0, 89.0, 1.0, "degrees", unset=known),
@@ -63,7 +65,11 @@ class Object(Representation):
 
     @staticmethod
     def elevations_of(model: Model, settings: dict[str, Any]) -> tuple[float, float]:
-        """Lowest and highest elevation of the cameras: the settings', or those from which the model knows objects."""
+        """Return the lowest and highest elevation of the cameras in degrees: as set, or as the model knows objects.
+
+        Raises:
+            ValueError: If the lowest is not below the highest.
+        """
         low, high = getattr(model, "elevations", ELEVATIONS)
         low, high = settings.get("lowest", low), settings.get("highest", high)
         if low >= high:
@@ -75,12 +81,24 @@ class Object(Representation):
 class VoxelRadiance(Object):
     """A voxel radiance field and how it is rendered.
 
-    size: pixels of a training view. steps: pieces per ray. rays: random rays per field pass of a fit.
-    lost: the part of its light, at most, that a ray loses in space that is skipped as empty.
-    elevations: of the cameras that it was sampled through, lowest and highest, in degrees. From elsewhere it was never
-    seen, and what it shows there is chance.
-    threshold: None, or the opacity of one piece of a ray below which space counts as empty. Fields of Pullback 0.1 were
-    fitted so, and look right only when they are rendered so.
+    Its parameters are those of `Voxels` (raw grids "density" and "features") and, unless the kind is "rgba", a
+    "background" (1, C, 4, 4).
+
+    Args:
+        kind: The kind of signal: "rgba", "rgb" or "latent".
+        channels: Values per pixel.
+        size: Side of a view that the model sees, in pixels.
+        steps: Samples per ray.
+        rays: Random rays per pass of a fit.
+        threshold: None, or the opacity of one sample below which space counts as empty. Fields of Pullback 0.1 were
+            fitted with it and look right only when rendered with it.
+        voxels: The grid.
+        lost: The largest part of its light that a ray may lose in space that is skipped as empty.
+        elevations: Lowest and highest elevation of the cameras that it was sampled through, in degrees. What it shows
+            from elsewhere is arbitrary.
+
+    Raises:
+        ValueError: If the fields do not fit together.
     """
 
     kind: str = "rgba"
@@ -111,7 +129,7 @@ class VoxelRadiance(Object):
 
     @classmethod
     def task(cls) -> str:
-        return cls.command  # as runs of the only representation of objects were called
+        return cls.command  # run files date from when this was the only representation of objects
 
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
@@ -122,29 +140,29 @@ class VoxelRadiance(Object):
     @classmethod
     def suited(cls, model: Model, **settings: Any) -> VoxelRadiance:
         kind = signal_kind(model)
-        own = {"resolution": settings["grid"]} if "grid" in settings else {}
-        voxels = Voxels(features=model.channels - (kind == "rgba"), **own)
+        resolution = {"resolution": settings["grid"]} if "grid" in settings else {}
+        voxels = Voxels(features=model.channels - (kind == "rgba"), **resolution)
         size = signal_size(model, settings.get("view_size", 0))
         return cls(kind, model.channels, size, voxels=voxels, elevations=cls.elevations_of(model, settings))
 
     def recipe(self, model: Model, views: int, seed: int, **settings: Any) -> Recipe:
         distance, fov = settings.get("distance", DISTANCE), math.radians(settings.get("fov", math.degrees(FOV)))
-        # A field of Pullback 0.1 does not know what it was seen from.
-        known = ELEVATIONS if self.elevations == (-90.0, 90.0) else self.elevations
-        some, more = orbiting_views((self.channels, self.size), views, seed, known, distance, fov)
+        # A field of Pullback 0.1 does not record which elevations it was seen from.
+        elevations = ELEVATIONS if self.elevations == (-90.0, 90.0) else self.elevations
+        step_views, last_views = orbiting_views((self.channels, self.size), views, seed, elevations, distance, fov)
         rates = {"density": 0.15, "features": 0.08, "background": 0.01}
         solver = Adam(20, 60, rates, betas=(0.9, 0.95), last_rate=0.25)
-        return Recipe(self, some, solver, noise_range(model, 0.05), 1.0, self.fit, more)
+        return Recipe(self, step_views, solver, noise_range(model, 0.05), 1.0, self.fit, last_views)
 
     def init(self, generator: Generator) -> Params:
-        """The field's start; a background of zeros where the kind has one."""
+        """Return the start of the voxels, and a background of zeros if the kind has one."""
         params = self.voxels.init(generator)
         if self.kind != "rgba":
             params["background"] = torch.zeros(1, self.channels, 4, 4)
         return params
 
     def __call__(self, params: Params, cameras: Cameras) -> Tensor:
-        """Views (B, C, size, size) of the whole field, differentiable in params."""
+        """Return views (B, C, size, size) through B cameras. Differentiable in params."""
         return self.through(params, cameras, self.size, self.size)
 
     def canonical(self, params: Params) -> Tensor:
@@ -160,30 +178,45 @@ class VoxelRadiance(Object):
         crop: Crop | None = None,
         tick: Callable[[], None] = lambda: None,
     ) -> Tensor:
-        """Pictures (B, C, h, w) of any size, or of a part (top, left, h, w) of it; bounded memory without gradient.
+        """Render signals through cameras, at any size.
 
-        Here and below, `tick` is called often and may raise, to stop.
+        Args:
+            params: The parameters.
+            cameras: B cameras.
+            height: Height of the whole picture in pixels.
+            width: Width of the whole picture.
+            crop: The part (top, left, h, w) that is wanted, or None for all of it.
+            tick: Called for every chunk of rays; it may raise to stop.
+
+        Returns:
+            Signals (B, C, h, w). Without gradients the memory is that of a chunk of rays.
         """
         return self._marched(params, cameras, height, width, crop, tick)[:, : self.channels]
 
     def opacity(
         self, params: Params, cameras: Cameras, height: int, width: int, tick: Callable[[], None] = lambda: None
     ) -> Tensor:
-        """How much of each pixel the field hides, (B, 1, height, width) in [0, 1], whatever the kind."""
+        """Return the opacity of each pixel, (B, 1, height, width) in [0, 1], for every kind of signal."""
         return self._marched(params, cameras, height, width, None, tick)[:, self.channels :]
 
     @torch.no_grad()
     def depth(
         self, params: Params, cameras: Cameras, height: int, width: int, tick: Callable[[], None] = lambda: None
     ) -> Tensor:
-        """Mean distance from the eye to what hides each pixel, (B, 1, height, width); infinite where less than half is hidden."""
+        """Return the mean distance from the camera to the surface in each pixel, (B, 1, height, width).
+
+        It is infinite where the opacity is at most one half.
+        """
         mask = self.occupancy(params)
         cameras = cameras.to(mask.device)
-        distance = lambda o, d: self._distance(params, o, *self._sampled(mask, o, d))
+
+        def distance(origins: Tensor, directions: Tensor) -> Tensor:
+            return self._distance(params, origins, *self._samples(mask, origins, directions))
+
         return _by_chunks(distance, *rays(cameras, height, width), tick)
 
     def _distance(self, params: Params, o: Tensor, points: Tensor, length: Tensor, full: Tensor) -> Tensor:
-        """(R,) of rays from their samples, as in `_shade`."""
+        """The distance along R rays, (R,), from their samples as in `_shade`."""
         ray, piece = full.nonzero(as_tuple=True)
         density = self.voxels.density(params, points[ray, piece])
         w = weights(density.new_zeros(full.shape).index_put((ray, piece), density * length[ray]))
@@ -200,25 +233,31 @@ class VoxelRadiance(Object):
         crop: tuple[int, int, int, int] | None,
         tick: Callable[[], None],
     ) -> Tensor:
+        """Signals and opacity, (B, C + 1, h, w)."""
         mask = self.occupancy(params)
         cameras = cameras.to(mask.device)
-        shade = lambda o, d: torch.cat(self._shade(params, o, d, *self._sampled(mask, o, d)), -1)
+
+        def shade(origins: Tensor, directions: Tensor) -> Tensor:
+            shaded = self._shade(params, origins, directions, *self._samples(mask, origins, directions))
+            return torch.cat(shaded, -1)
+
         return _by_chunks(shade, *rays(cameras, height, width, crop), tick)
 
     def fit(
         self, params: Params, cameras: Cameras, target: Tensor, generator: Generator, weights: Tensor | None = None
     ) -> Residual:
-        """Compare with targets (B, C, H, W) through `rays` new random rays per pass, among those that can meet the field.
+        """Compare with targets (B, C, H, W) along new random rays at every pass, among those that can hit the field.
 
-        Where the samples lie, and which of them are empty, is settled once for all passes. A view's rays are drawn as
-        often as its share of the `weights` (B,).
+        The samples of all rays, and which of them are empty, are computed once for all passes. See `Fit`.
         """
         origins, directions = (each.reshape(-1, 3).to(target.device) for each in rays(cameras, *target.shape[-2:]))
         jitter = torch.rand(len(origins), generator=generator).to(target.device)
-        points, length, full = self._sampled(self.occupancy(params), origins, directions, jitter)
+        points, length, full = self._samples(self.occupancy(params), origins, directions, jitter)
         wanted = target.permute(0, 2, 3, 1).reshape(-1, self.channels)
         every = torch.arange(len(origins))
-        useful = full.any(-1).cpu().nonzero()[:, 0] if self.kind == "rgba" else every  # one wait a step
+        useful = (
+            full.any(-1).cpu().nonzero()[:, 0] if self.kind == "rgba" else every
+        )  # waits for the device once per step
         if len(useful) == 0:
             useful = every
         chances = None if weights is None else _chances(useful // target[0, 0].numel(), weights)
@@ -232,36 +271,38 @@ class VoxelRadiance(Object):
 
     @torch.no_grad()
     def occupancy(self, params: Params) -> Tensor:
-        """(R, R, R) bool, where the field is not empty: nothing else can cost a ray more than `lost` of its light."""
+        """Return where the field is not empty, (R, R, R) bool. All other space costs a ray at most `lost` of its light."""
         if self.threshold is not None:
             least = -math.log1p(-self.threshold) * self.steps / 2
-        else:  # of a density that fills the longest chord
+        else:  # the density that loses this much along the longest chord
             least = -math.log1p(-self.lost) / (2 * BOUND)
         return occupied(self.voxels.activate(params["density"][0, 0]), least)
 
     def density(self, params: Params, points: Tensor) -> Tensor:
-        """Density (N,) at points (N, 3): what a surface is extracted from. Zero outside the ball.
+        """Return the density (N,) at points (N, 3) from which a surface is extracted; zero outside the ball.
 
-        Smoothed over a voxel: views say what light crosses on its way, hardly which voxel took it, and single ones stick
-        out of a sampled surface. Cut at `SATURATED` before that, or the darkest would grow into their neighbours.
+        Unlike the density that is rendered, it is smoothed over a voxel: views show how much light a ray loses, but hardly
+        in which voxel, so single voxels stick out of a sampled surface. Before that it is cut at `SATURATED`, or the
+        densest voxels would grow into their neighbours.
         """
         grid = self.voxels.activate(params["density"]).clamp(max=SATURATED)
         smooth = F.avg_pool3d(F.avg_pool3d(grid, 2, 1, padding=1), 2, 1)
         return trilinear(smooth, points)[:, 0] * (points.norm(dim=-1) <= 1)
 
-    def _sampled(
+    def _samples(
         self, mask: Tensor, o: Tensor, d: Tensor, jitter: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Points (R, N, 3) on rays, the length (R,) that each stands for, and which of them are not empty, (R, N)."""
         points, length = samples(o, d, self.steps, jitter)
         return points, length, inside(mask, points) & (length > 0)[:, None]
 
     def _shade(
         self, params: Params, o: Tensor, d: Tensor, points: Tensor, length: Tensor, full: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Signals (R, C) and opacities (R, 1) of rays from their samples (R, N, 3).
+        """Signals (R, C) and opacities (R, 1) of R rays, from their samples.
 
-        Density is looked up where `full` (R, N), features only where they are seen. A processor packs these samples; another
-        device computes all of them and masks the empty ones, since it would have to wait to learn how many there are.
+        The density is looked up only where `full`, the features only where they are seen. The CPU packs these samples. A GPU
+        computes all of them and masks the empty ones, because it would have to wait to learn their number.
         """
         if full.device.type != "cpu":
             return self._shade_all(params, d, points, length, full)
@@ -281,7 +322,7 @@ class VoxelRadiance(Object):
     def _shade_all(
         self, params: Params, d: Tensor, points: Tensor, length: Tensor, full: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What `_shade` computes, without packing."""
+        """The same as `_shade`, without packing."""
         density = self.voxels.density(params, points.reshape(-1, 3)).view(full.shape) * full
         w = weights(density * length[:, None])
         opacity = w.sum(-1, keepdim=True)
@@ -293,6 +334,7 @@ class VoxelRadiance(Object):
         return colour + (1 - opacity) * self._background(params, d), opacity
 
     def _background(self, params: Params, d: Tensor) -> Tensor:
+        """The background (R, C) in unit directions (R, 3)."""
         u = torch.atan2(d[:, :2].norm(dim=-1), d[:, 2]) / torch.pi
         v = torch.atan2(d[:, 1], d[:, 0]) / (2 * torch.pi) + 0.5
         at = (2 * torch.stack([u, v], -1) - 1).view(1, 1, -1, 2)
@@ -300,12 +342,12 @@ class VoxelRadiance(Object):
 
 
 def signal_kind(model: Model) -> str:
-    """Which of KINDS a model's signals are."""
+    """Return which of KINDS the signals of a model are."""
     return "rgba" if model.scale == 1 and model.channels == 4 else "rgb" if model.scale == 1 else "latent"
 
 
 def _chances(view: Tensor, weights: Tensor) -> Tensor:
-    """(N,) chances of rays that belong to `view` (N,), so that all rays of a view together have its weight (B,)."""
+    """Probabilities (N,) of rays that belong to `view` (N,), so that the rays of a view sum to its weight, (B,)."""
     count = torch.bincount(view, minlength=len(weights))
     return (weights / count.clamp(min=1))[view]
 
@@ -313,7 +355,7 @@ def _chances(view: Tensor, weights: Tensor) -> Tensor:
 def _by_chunks(
     draw: Callable[[Tensor, Tensor], Tensor], origins: Tensor, directions: Tensor, tick: Callable[[], None]
 ) -> Tensor:
-    """(B, C, H, W) of rays (B, H, W, 3), from what `draw` makes of some of them (R, 3): (R, C) or (R,)."""
+    """Render rays (B, H, W, 3) to (B, C, H, W), where `draw` maps some of them, (R, 3), to (R, C) or (R,)."""
     parts = []
     for o, d in zip(origins.reshape(-1, 3).split(CHUNK), directions.reshape(-1, 3).split(CHUNK), strict=True):
         tick()

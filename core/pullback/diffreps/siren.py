@@ -1,19 +1,30 @@
-"""What the representations share that are one SIREN over some coordinates: its sizes, its start, and its settings."""
+"""The base of all representations that are one SIREN: its network, its embedding and its settings."""
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
+import torch
 from torch import Generator, Tensor
 
-from ..fields.siren import Siren, fourier
+from ..fields.siren import Siren, fourier, gaussian_frequencies
 from ..representation import Crop, Representation, Setting, of_field
 from ..types import Model, Params
 
 
 class SirenRepresentation(Representation):
-    """Base of the SIREN representations; their dataclasses give the sizes."""
+    """Base of the SIREN representations, whose dataclasses give the sizes.
+
+    Attributes:
+        channels: Signal values per point.
+        width: Width of the sine layers.
+        depth: The number of sine layers.
+        embedding: Values of the sinusoidal embedding, an even number.
+        bandwidth: Standard deviation of its frequencies in radians per unit: the finest detail that is easy to draw.
+        seed: The seed of its frequencies.
+    """
 
     channels: int
     width: int
@@ -24,38 +35,43 @@ class SirenRepresentation(Representation):
 
     @property
     def siren(self) -> Siren:
-        """The network that the sizes describe."""
+        """The network."""
         return Siren(self.embedding, self.channels, self.width, self.depth)
 
     @property
     def hidden(self) -> tuple[str, ...]:
-        """The names of the hidden layers' weights, whose steps a solver may orthogonalise."""
+        """The names of the sine layers' weights, for solvers that orthogonalise their steps."""
         return tuple(f"w{layer}" for layer in range(self.depth))
 
     def init(self, generator: Generator) -> Params:
-        """Random layers with a zero read-out: a zero picture."""
+        """Return random layers with a zero read-out: the picture is zero."""
         return self.siren.init(generator)
 
-    def embedded(self, params: Params, coordinates: Tensor, frequencies: Tensor) -> Tensor:
-        """Values (..., C) at coordinates (..., D) under frequencies (F, D), on the device of the parameters."""
+    def frequencies(self) -> Tensor:
+        """Return the frequencies of the embedding, (embedding / 2, D). They depend on the dataclass's fields only."""
+        return gaussian_frequencies(self.embedding // 2, 2, self.bandwidth, self.seed)
+
+    def embedded(self, params: Params, coordinates: Tensor) -> Tensor:
+        """Return values (..., C) at coordinates (..., D), on the device of the parameters."""
         device = params["w0"].device
-        return self.siren(params, math.sqrt(2) * fourier(coordinates.to(device), frequencies.to(device)))
+        frequencies = _frequencies_on(self, device)
+        return self.siren(params, math.sqrt(2) * fourier(coordinates.to(device), frequencies))
 
     def at(self, params: Params, places: Tensor) -> Tensor:
-        """Values (..., C) at places (..., D)."""
+        """Return values (..., C) at places (..., D)."""
         raise NotImplementedError
 
     def places(self, height: int, width: int, crop: Crop | None = None) -> Tensor:
-        """The places (h, w, D) of the pixels of a whole picture, or of a part of it."""
+        """Return the places of the pixels of a picture, or of its part `crop`, (h, w, D)."""
         raise NotImplementedError
 
     def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
-        """(1, C, h, w) of the whole at any size, or a part of it: a part equals the same part of the whole."""
+        """Return the picture at any size, or its part `crop`, (1, C, h, w). A part equals that part of the whole."""
         return self.at(params, self.places(height, width, crop)).permute(2, 0, 1)[None]
 
     @classmethod
     def network_settings(cls) -> tuple[Setting, ...]:
-        """What users may set of the network."""
+        """Return the settings of the network."""
         detail = (
             "The finest detail that is easy to draw, in radians per half picture. "
             "Latents of 1024-pixel models want about 20."
@@ -68,27 +84,47 @@ class SirenRepresentation(Representation):
         )
 
 
+@functools.lru_cache(maxsize=16)
+def _frequencies_on(diffrep: SirenRepresentation, device: torch.device) -> Tensor:
+    """The frequencies of a representation on a device, drawn once: every pass needs them.
+
+    They are made on the CPU and outside inference mode, whatever the first caller's mode, since later callers differentiate.
+    """
+    with torch.inference_mode(False), torch.device("cpu"):
+        return diffrep.frequencies().to(device)
+
+
 FIELDS = {"neurons": "width", "depth": "depth", "detail": "bandwidth", "network_seed": "seed"}
-"""The dataclass's field of each of the network's settings."""
+"""The settings of the network, and the dataclass's fields that they set."""
 
 
 def network(settings: dict[str, Any]) -> dict[str, Any]:
-    """The network's sizes among the settings, as the dataclass calls them."""
+    """Return those settings that belong to the network, under the names of the dataclass's fields."""
     return {FIELDS[name]: value for name, value in settings.items() if name in FIELDS}
 
 
 def view_size(name: str, what: str, node: str = "") -> Setting:
-    """The setting of a view's side in picture pixels; see `Setting` for the node's name."""
+    """Return a setting for the side of a view in picture pixels.
+
+    Args:
+        name: The name of the setting.
+        what: Its help.
+        node: Its name in ComfyUI, if that is another.
+    """
     unset = "what suits the model (64 for toybox, 512 for SD 1.5, 1024 for larger ones)"
     return Setting(name, 0, what, 0, 8192, 8, "pixels", unset=unset, node=node)
 
 
 VIEW_SIZE = view_size("view_size", "Side in pixels of one view that the model sees.")
-"""That of square views."""
+"""The setting of square views."""
 
 
 def signal_size(model: Model, pixels: int) -> int:
-    """Picture pixels to signal pixels; 0 is the model's own size. ValueError where they do not divide."""
+    """Convert picture pixels to signal pixels, where 0 stands for the model's own size.
+
+    Raises:
+        ValueError: If the pixels are not a multiple of the model's pixels per latent.
+    """
     if pixels % model.scale:
         raise ValueError(
             f"a size of {pixels} is not a multiple of {model.scale}, this model's pixels per latent: round it"

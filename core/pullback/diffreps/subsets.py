@@ -1,4 +1,4 @@
-"""Subsets: the random part of a fitting problem that one field pass looks at, so that a pass costs the same at any size."""
+"""Random subsets of a fitting problem, so that a pass costs the same for pictures of any size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from ..types import Params
 
 
 def chosen(total: int, count: int, chances: Tensor | None, generator: Generator) -> Tensor:
-    """`count` random indices below `total`, with replacement; `chances` (total,) are how likely each is, None: equally."""
+    """Draw random indices with replacement.
+
+    Args:
+        total: Indices lie below it.
+        count: How many to draw.
+        chances: The relative probability of each index, (total,). None makes all equally likely.
+        generator: Draws them, on the CPU.
+    """
     if chances is None:
         return torch.randint(total, (count,), generator=generator)
     return torch.multinomial(chances, count, replacement=True, generator=generator)
@@ -29,12 +36,15 @@ def random_pixels(
     """Compare a field with targets in new random pixels at every pass.
 
     Args:
-        at: (theta, coordinates (..., D)) to values (..., C).
-        coordinates: (B, H, W, D) of the targets' pixels.
-        target: (B, C, H, W).
-        count: pixels per pass, at most as many as there are.
-        generator: draws the pixels.
-        weights: (B,) of mean 1, how much a view counts: so much oftener its pixels are drawn.
+        at: Maps (theta, coordinates (..., D)) to values (..., C).
+        coordinates: The coordinates of the targets' pixels, (B, H, W, D).
+        target: The targets, (B, C, H, W).
+        count: Pixels per pass; all of them if there are fewer.
+        generator: Draws the pixels.
+        weights: The weight of each view, (B,) with mean 1: its pixels are drawn that much more often.
+
+    Returns:
+        The function theta -> at(theta, pixels) - target, (count, C).
     """
     chances = None if weights is None else weights.repeat_interleave(coordinates[0, ..., 0].numel())
     places, wanted = coordinates.flatten(0, 2).to(target.device), target.permute(0, 2, 3, 1).flatten(0, 2)

@@ -1,8 +1,8 @@
-"""Tiles: a SIREN on the torus, a picture that repeats without a seam in both directions.
+"""Tiles: a SIREN on the torus, whose picture repeats seamlessly in both directions.
 
-The frequencies of the embedding are whole numbers of waves per tile, so that value and all derivatives at one edge are
-those at the other. A step sees the tile moved by a random part of itself, and the noise moves along, so that no seam is
-ever in the same place and the model draws none.
+The frequencies of the embedding are whole numbers of waves per tile, so that values and all derivatives agree at opposite
+edges. Every step sees the tile with a random offset, and the noise moves along. The edges of the view are never in the same
+place twice, so the model draws no seam.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from ..fields.siren import gaussian_frequencies
 from ..noise import Shift, TorusViews
 from ..representation import Crop, Recipe, Setting, noise_range
 from ..schema import Count, Depth, Positive, Seed, Size
@@ -26,9 +25,12 @@ from .subsets import random_pixels
 
 @dataclass(frozen=True)
 class SirenTile(SirenRepresentation):
-    """A square picture (size x size for the model) whose opposite edges join. Its views are `Shift`s.
+    """A square picture whose opposite edges join. Its views are `Shift`s.
 
-    pixels: random pixels per field pass of a fit.
+    Args:
+        channels, width, depth, embedding, bandwidth, seed: As in `SirenRepresentation`.
+        size: Side of the view that is sampled.
+        pixels: Random pixels per pass of a fit.
     """
 
     channels: Count = 4
@@ -65,22 +67,21 @@ class SirenTile(SirenRepresentation):
         return Recipe(self, torus, solver, noise_range(model, 0.03), 0.5, self.fit)
 
     def frequencies(self) -> Tensor:
-        """(embedding / 2, 2): whole numbers of waves per tile, times 2 pi."""
-        waves = gaussian_frequencies(self.embedding // 2, 2, self.bandwidth, self.seed)
-        return 2 * math.pi * torch.round(waves / math.pi)
+        """Return whole numbers of waves per tile, times 2 pi, (embedding / 2, 2)."""
+        return 2 * math.pi * torch.round(super().frequencies() / math.pi)
 
     def at(self, params: Params, places: Tensor) -> Tensor:
-        """Values (..., C) at places (..., 2) in tiles: x to the right, y downwards, whole numbers are corners."""
-        return self.embedded(params, torch.remainder(places, 1.0), self.frequencies())
+        """Return values (..., C) at places (..., 2): x to the right and y down, in tiles."""
+        return self.embedded(params, torch.remainder(places, 1.0))
 
     def __call__(self, params: Params, view: Shift) -> Tensor:
-        """The tile (1, C, size, size), moved."""
+        """Return the shifted tile, (1, C, size, size)."""
         return self.at(params, self.lookup(view)).permute(0, 3, 1, 2)
 
     def fit(
         self, params: Params, view: Shift, target: Tensor, generator: Generator, weights: Tensor | None = None
     ) -> Residual:
-        """Compare with a target (1, C, size, size) in random pixels."""
+        """Compare with a target (1, C, size, size) in random pixels. See `Fit`."""
         return random_pixels(self.at, self.lookup(view), target, self.pixels, generator, weights)
 
     def places(self, height: int, width: int, crop: Crop | None = None) -> Tensor:

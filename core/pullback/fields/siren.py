@@ -1,8 +1,7 @@
 """SIREN: a small network with sine activations, from coordinates to signal values (Sitzmann et al. 2020).
 
-Parameters are a dict of tensors: `w0, b0, ...` of `depth` layers of `width`, and a linear read-out. The
-coordinates first pass through a sinusoidal embedding, whose frequencies are fixed numbers and not parameters; it takes
-the place of that paper's factor of 30 in the sines.
+Coordinates first pass through a sinusoidal embedding. Its frequencies are fixed numbers, not parameters; they take the
+place of the factor of 30 in that paper's sines.
 """
 
 from __future__ import annotations
@@ -18,7 +17,14 @@ from ..types import Params
 
 @dataclass(frozen=True)
 class Siren:
-    """Sizes of the network: `inputs` embedded values to `channels` values, `depth` sine layers of `width`."""
+    """The network: sine layers and a linear read-out. Its parameters are `w0`, `b0`, ..., `out` and `bias`.
+
+    Args:
+        inputs: Embedded values per point.
+        channels: Signal values per point.
+        width: Width of the sine layers.
+        depth: The number of sine layers.
+    """
 
     inputs: int
     channels: int
@@ -26,7 +32,7 @@ class Siren:
     depth: int = 3
 
     def init(self, generator: Generator) -> Params:
-        """Uniform weights of variance 2 / fan-in, which keep the sines' inputs of unit size; the read-out starts at 0."""
+        """Return uniform weights of variance 2 / fan-in, which keep the sines' inputs near unit size, and a zero read-out."""
         params: Params = {}
         fan = self.inputs
         for layer in range(self.depth):
@@ -38,7 +44,7 @@ class Siren:
         return params
 
     def __call__(self, params: Params, embedded: Tensor) -> Tensor:
-        """Values (..., channels) at embedded coordinates (..., inputs). Differentiable in both."""
+        """Return values (..., channels) at embedded coordinates (..., inputs). Differentiable in both."""
         h = embedded
         for layer in range(self.depth):
             h = torch.sin(torch.nn.functional.linear(h, params[f"w{layer}"], params[f"b{layer}"]))
@@ -46,11 +52,29 @@ class Siren:
 
 
 def fourier(coordinates: Tensor, frequencies: Tensor) -> Tensor:
-    """Sinusoidal embedding: coordinates (..., D), frequencies (F, D) in radians per unit -> (..., 2 F), in [-1, 1]."""
+    """Return the sinusoidal embedding of coordinates.
+
+    Args:
+        coordinates: Points (..., D).
+        frequencies: Frequencies (F, D), in radians per unit of the coordinates.
+
+    Returns:
+        Sines and cosines, (..., 2 F).
+    """
     phase = coordinates @ frequencies.T
     return torch.cat([torch.sin(phase), torch.cos(phase)], dim=-1)
 
 
 def gaussian_frequencies(count: int, dimensions: int, scale: float, seed: int) -> Tensor:
-    """(count, dimensions) random frequencies of deviation `scale` (Tancik et al. 2020); a pure function of its seed."""
+    """Return random frequencies for `fourier` (Tancik et al. 2020), always the same for a seed.
+
+    Args:
+        count: The number of frequencies F.
+        dimensions: The number of coordinates D.
+        scale: Their standard deviation, in radians per unit.
+        seed: The seed of the random numbers.
+
+    Returns:
+        Frequencies (F, D) on the current default device.
+    """
     return scale * torch.randn(count, dimensions, generator=Generator().manual_seed(seed))

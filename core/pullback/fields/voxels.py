@@ -1,8 +1,8 @@
-"""Voxels: a density and a feature at every point of [-1, 1]^3, trilinear between grid points, after SJC's voxNeRF.
+"""Voxels: density and features on a grid over [-1, 1]^3, trilinear between grid points, after SJC's voxNeRF.
 
-density = sharpness * softplus(g + shift), per unit of length; the grids are stored (1, C, Z, Y, X), so that
-a point (x, y, z) is looked up in the order that `grid_sample` wants. Grid points lie on the faces of the box. (voxNeRF's
-are the centres of cells; it has no `sharpness`, but learns a factor on g.)
+The grid holds raw values g. The density is sharpness * softplus(g + shift), per unit of length. Grids are stored as
+(1, C, Z, Y, X), the order in which `grid_sample` looks up a point (x, y, z), and the outermost grid points lie on the faces
+of the box. (In voxNeRF grid points are the centres of cells, and a learned factor on g takes the place of `sharpness`.)
 """
 
 from __future__ import annotations
@@ -21,10 +21,18 @@ from ..types import Params
 
 @dataclass(frozen=True)
 class Voxels:
-    """Sizes and the start of a voxel field.
+    """A voxel field: its sizes, and the soft ball g = blob (1 - |x| / radius) that it starts as.
 
-    shift: SJC's -1. sharpness: scales density, 20 lets one voxel be opaque. The start is a soft ball in the middle,
-    g = blob (1 - |x| / radius), of the form that DDRep takes from ProlificDreamer, whose `blob` is 10 without a sharpness.
+    DDRep takes this start from ProlificDreamer, whose `blob` is 10 without a sharpness. The parameters are the raw grids
+    "density", (1, 1, R, R, R), and "features", (1, features, R, R, R).
+
+    Args:
+        resolution: Grid points R along each side of the box.
+        features: Values per grid point beside the density.
+        shift: Added to the raw density; -1 as in SJC.
+        sharpness: Scales the density. At 20 a single voxel can be opaque.
+        blob: The raw density in the middle of the ball.
+        radius: The distance from the middle at which the raw density falls to 0.
     """
 
     resolution: Annotated[int, Meta(ge=2, le=256)] = 48
@@ -35,32 +43,38 @@ class Voxels:
     radius: Positive = 0.5
 
     def init(self, generator: Generator) -> Params:
-        """The blob with zero features; draws nothing."""
+        """Return the ball with zero features. Draws no random numbers."""
         line = torch.linspace(-1, 1, self.resolution)
         norm = torch.stack(torch.meshgrid(line, line, line, indexing="ij")).norm(dim=0)
         shape = (1, self.features, *norm.shape)
         return {"density": (self.blob * (1 - norm / self.radius))[None, None], "features": torch.zeros(shape)}
 
     def density(self, params: Params, points: Tensor) -> Tensor:
-        """Density (N,) >= 0 at points (N, 3) of the box; differentiable in params."""
+        """Return the density (N,), at least 0, at points (N, 3) of the box. Differentiable in params."""
         return self.activate(trilinear(params["density"], points)[:, 0])
 
     def feature(self, params: Params, points: Tensor) -> Tensor:
-        """Raw features (N, features) at points (N, 3); differentiable in params."""
+        """Return the features (N, features) at points (N, 3) of the box. Differentiable in params."""
         return trilinear(params["features"], points)
 
     def activate(self, g: Tensor) -> Tensor:
-        """Raw grid values to density per unit of length."""
+        """Map raw values g to density per unit of length."""
         return self.sharpness * F.softplus(g + self.shift)
 
 
 def trilinear(grid: Tensor, points: Tensor) -> Tensor:
-    """Values (N, C) of a grid (1, C, Z, Y, X) at points (N, 3); outside the box those of its nearest face.
+    """Interpolate a grid over [-1, 1]^3.
 
-    `grid_sample` on the CPU uses one thread per batch entry, so the points are dealt to one entry per thread.
+    Args:
+        grid: Values (1, C, Z, Y, X).
+        points: Points (N, 3) as x, y, z. Outside the box the nearest face counts.
+
+    Returns:
+        Values (N, C).
     """
     n = len(points)
+    # `grid_sample` on the CPU uses one thread per batch entry, so each thread gets an entry with a part of the points.
     parts = torch.get_num_threads() if grid.device.type == "cpu" else 1
-    dealt = F.pad(points, (0, 0, 0, -n % parts)).view(parts, 1, 1, -1, 3)
-    values = F.grid_sample(grid.expand(parts, -1, -1, -1, -1), dealt, padding_mode="border", align_corners=True)
+    batch = F.pad(points, (0, 0, 0, -n % parts)).view(parts, 1, 1, -1, 3)
+    values = F.grid_sample(grid.expand(parts, -1, -1, -1, -1), batch, padding_mode="border", align_corners=True)
     return values.permute(0, 4, 1, 2, 3).reshape(-1, grid.shape[1])[:n]

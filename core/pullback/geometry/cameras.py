@@ -1,10 +1,9 @@
-"""Cameras: pinhole views of the world, and the rays that leave them.
+"""Pinhole cameras and their rays.
 
-The world is right-handed with Z up; an object lives in [-1, 1]^3 and faces -Y.
-A camera looks along -Z of its own frame with +Y up (OpenGL, Blender, glTF).
-`azimuth` is the angle around Z, 0 in front of the object (the camera at -Y), growing
-counter-clockwise seen from above; `elevation` is the angle above the XY plane. Radians.
-Pixels are half-integer centred: column j of W looks through x = (2j + 1)/W - 1.
+The world is right-handed with Z up. An object lies in [-1, 1]^3 and faces -Y. A camera looks along -Z of its own frame, with
++Y up (as in OpenGL, Blender and glTF). Azimuth is the angle around Z, 0 in front of the object (the camera is at -Y) and
+growing counter-clockwise as seen from above. Elevation is the angle above the XY plane. Both are in radians. Pixel centres
+are half-integers: column j of W looks through x = (2j + 1)/W - 1.
 """
 
 from __future__ import annotations
@@ -17,14 +16,18 @@ import torch
 from torch import Tensor
 
 DISTANCE = 3.2
+"""Distance of a camera from the middle of the object, by default."""
 FOV = math.radians(40.0)
+"""Full vertical angle of a camera in radians, by default."""
 
 
 @dataclass(frozen=True)
 class Cameras:
     """A batch of B pinhole cameras.
 
-    pose: (B, 4, 4) float, camera to world, rigid. fov: (B,) float, full vertical angle.
+    Args:
+        pose: Rigid transforms from camera to world, (B, 4, 4).
+        fov: Full vertical angles in radians, (B,).
     """
 
     pose: Tensor
@@ -38,29 +41,32 @@ class Cameras:
 
     @property
     def position(self) -> Tensor:
-        """(B, 3) world position of the pinholes."""
+        """World positions of the pinholes, (B, 3)."""
         return self.pose[:, :3, 3]
 
     @property
     def azimuth(self) -> Tensor:
-        """(B,) angle around Z of the side that the camera sees, in (-pi, pi]."""
+        """Azimuth of the side that each camera sees, (B,) in (-pi, pi]."""
         back = self.pose[:, :3, 2]
         return torch.atan2(back[:, 0], -back[:, 1])
 
     @property
     def elevation(self) -> Tensor:
-        """(B,) angle above the XY plane from which the camera looks, in [-pi/2, pi/2]."""
+        """Elevation from which each camera looks, (B,) in [-pi/2, pi/2]."""
         return torch.asin(self.pose[:, 2, 2].clamp(-1.0, 1.0))
 
     def to(self, *args: Any, **kwargs: Any) -> Cameras:
-        """The same cameras on another device or in another dtype."""
+        """Return the same cameras on another device or in another dtype."""
         return Cameras(self.pose.to(*args, **kwargs), self.fov.to(*args, **kwargs))
 
 
 def look_at(position: Tensor, target: Tensor, fov: Tensor | float = FOV) -> Cameras:
-    """Cameras at `position` (B, 3) that look at `target` (B, 3) or (3,), Z up in the picture.
+    """Return cameras that look at a target, with Z up in the picture, or +Y if the view is vertical.
 
-    Where the view is vertical, +Y takes the place of Z as the upward direction.
+    Args:
+        position: Positions (B, 3).
+        target: What they look at, (B, 3) or (3,).
+        fov: Full vertical angle in radians, a number or (B,).
     """
     back = torch.nn.functional.normalize(position - target, dim=-1)
     up = torch.zeros_like(back)
@@ -75,7 +81,18 @@ def look_at(position: Tensor, target: Tensor, fov: Tensor | float = FOV) -> Came
 
 
 def orbit(azimuth: Tensor, elevation: Tensor, distance: float = DISTANCE, fov: float = FOV) -> Cameras:
-    """Cameras on a sphere of radius `distance` around the origin, looking at it. Angles are (B,) in radians."""
+    """Return cameras on a sphere around the origin that look at it.
+
+    Args:
+        azimuth: Azimuths (B,) in radians.
+        elevation: Elevations (B,) in radians.
+        distance: The radius of the sphere.
+        fov: Full vertical angle in radians.
+
+    Example:
+        >>> orbit(torch.zeros(1), torch.zeros(1), distance=2.0).position
+        tensor([[ 0., -2.,  0.]])
+    """
     cos = torch.cos(elevation)
     direction = torch.stack([cos * torch.sin(azimuth), -cos * torch.cos(azimuth), torch.sin(elevation)], dim=-1)
     return look_at(distance * direction, torch.zeros_like(direction), fov)
@@ -84,7 +101,7 @@ def orbit(azimuth: Tensor, elevation: Tensor, distance: float = DISTANCE, fov: f
 def turntable(
     count: int, elevation: float = math.radians(20.0), distance: float = DISTANCE, fov: float = FOV
 ) -> Cameras:
-    """`count` cameras evenly around the object, the first in front."""
+    """Return `count` cameras evenly spaced around the object, the first one in front of it. Angles are in radians."""
     azimuth = torch.arange(count) * (2 * math.pi / count)
     return orbit(azimuth, torch.full((count,), elevation), distance, fov)
 
@@ -92,9 +109,16 @@ def turntable(
 def rays(
     cameras: Cameras, height: int, width: int, crop: tuple[int, int, int, int] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Rays through the pixel centres of a height x width picture, or of its part `crop` = (top, left, height, width).
+    """Return the rays through the pixel centres of a picture, or of a part of it.
 
-    Returns origins (B, h, w, 3) (an expanded view) and unit directions (B, h, w, 3) in the world.
+    Args:
+        cameras: B cameras.
+        height: Height of the whole picture in pixels.
+        width: Width of the whole picture.
+        crop: The part (top, left, h, w), or None for all of it.
+
+    Returns:
+        Origins (B, h, w, 3), which share memory, and unit directions (B, h, w, 3), both in the world.
     """
     top, left, h, w = crop or (0, 0, height, width)
     pose = cameras.pose

@@ -1,8 +1,8 @@
-"""March: emission-absorption rendering along rays, sampled only where something is.
+"""Emission-absorption rendering along rays (Max 1995).
 
-A ray is cut into N equal pieces between its entrance into and its exit from the ball of radius `BOUND`.
-tau (R, N) is density times length, alpha = 1 - exp(-tau), and the weight of a piece is alpha times what the
-pieces before it let through (Max 1995). The weights of a ray add up to its opacity, at most 1.
+A ray is cut into N equal pieces between the points where it enters and leaves the ball of radius `BOUND`. The optical
+thickness tau of a piece is its density times its length, its opacity is alpha = 1 - exp(-tau), and its weight is alpha times
+the light that the pieces before it let through. The weights of a ray sum to its opacity.
 """
 
 from __future__ import annotations
@@ -11,10 +11,16 @@ import torch
 from torch import Tensor
 
 BOUND = 1.0
+"""Radius of the ball that holds the field."""
 
 
 def chords(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances (R,) at which rays (R, 3), with unit directions, enter and leave the ball; equal where they miss."""
+    """Return the distances (R,) at which rays enter and leave the ball; the two are equal if a ray misses it.
+
+    Args:
+        origins: Origins (R, 3).
+        directions: Unit directions (R, 3).
+    """
     middle = -(origins * directions).sum(-1)
     closest = (origins + middle[:, None] * directions).square().sum(-1)
     half = (BOUND**2 - closest).clamp(min=0).sqrt()
@@ -22,9 +28,16 @@ def chords(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def samples(origins: Tensor, directions: Tensor, count: int, jitter: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Points (R, count, 3) on rays and the length (R,) of the pieces they stand for.
+    """Sample rays, one point per piece.
 
-    jitter: (R,) in [0, 1), the place of the samples within their pieces; None is the middle.
+    Args:
+        origins: Origins (R, 3).
+        directions: Unit directions (R, 3).
+        count: Pieces per ray.
+        jitter: The position of the points within their pieces, (R,) in [0, 1). None takes the middle.
+
+    Returns:
+        The points (R, count, 3), and the length of the pieces (R,).
     """
     near, far = chords(origins, directions)
     length = (far - near) / count
@@ -34,6 +47,11 @@ def samples(origins: Tensor, directions: Tensor, count: int, jitter: Tensor | No
 
 
 def weights(tau: Tensor) -> Tensor:
-    """(R, N) weights from optical thickness tau >= 0 (R, N); differentiable, finite gradients everywhere."""
+    """Return the weights (R, N) of pieces with optical thickness tau (R, N), at least 0. All gradients are finite.
+
+    Example:
+        >>> weights(torch.tensor([[0.6931, 100.0]]))
+        tensor([[0.5000, 0.5000]])
+    """
     before = torch.cumsum(tau, -1) - tau
     return torch.exp(-before) * -torch.expm1(-tau)
