@@ -125,8 +125,7 @@ def job(folder: Path, dice: random.Random) -> None:
     message = decoded(text(dice.choice((JOB, {**JOB, "kind": "image"})), dice).encode("utf-8", "surrogatepass"))
     if not isinstance(message, dict):
         raise ValueError("a message is an object")
-    asked = jobs.checked(message)
-    jobs.Asked.of(asked)
+    jobs.SamplingJob.of(jobs.Job.parse(message))
 
 
 KINDS: dict[str, Callable[[Path, random.Random], None]] = {"field file": field_file, "run file": run_file, "job": job}

@@ -88,7 +88,7 @@ def test_unpacked_shading_is_packed_shading():
     params = diffrep.init(generator(0))
     params["features"] = torch.randn(params["features"].shape, generator=generator(1))
     origins, directions = (each.reshape(-1, 3)[:2000] for each in rays(turntable(1), 64, 64))
-    sampled = diffrep._sampled(diffrep.occupancy(params), origins, directions)
+    sampled = diffrep._samples(diffrep.occupancy(params), origins, directions)
     packed, every = (
         diffrep._shade(params, origins, directions, *sampled),
         diffrep._shade_all(params, directions, *sampled),

@@ -11,9 +11,9 @@ import pytest
 
 CORE = Path(__file__).parents[1] / "core" / "pullback"
 ORDER = ("version", "types", "schema", "schedules", "geometry", "noise", "denoisers", "guidance", "samplers", "solvers",
-         "pull", "viewpoints", "representation", "resample", "baselines", "files", "fields", "render", "diffreps",
-         "known", "representations", "generative", "mesh", "adapters", "models", "storage", "pictures", "settings", "decoding",
-         "meshing", "tasks", "errors", "outputs", "cli", "__main__", "jobs", "worker")  # fmt: skip
+         "pull", "viewpoints", "representation", "resample", "baselines", "files", "settings", "fields", "render", "diffreps",
+         "known", "representations", "generative", "mesh", "adapters", "models", "storage", "pictures", "decoding",
+         "meshing", "tasks", "errors", "outputs", "cli", "__main__", "messages", "jobs", "worker")  # fmt: skip
 HOSTS = {"comfy", "comfy_api", "comfy_extras", "bpy", "folder_paths", "nodes", "server"}
 
 

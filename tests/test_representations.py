@@ -51,22 +51,25 @@ def test_another_package_s_representation_is_a_job_that_resumes(tmp_path, monkey
     monkeypatch.syspath_prepend(str(SOMEONES))
     monkeypatch.setattr(representations, "representations", representations.representations.__wrapped__)
     from pullback import jobs
+    from pullback.messages import Message
     from pullback.types import Cancelled
 
     with pytest.warns(UserWarning, match="broken"):
-        asked = jobs.Asked.of(jobs.checked({"kind": "cosines", "out": "/x.png", "settings": {"prompt": "ball"}}))
+        asked = jobs.SamplingJob.of(
+            jobs.Job.parse({"kind": "cosines", "out": "/x.png", "settings": {"prompt": "ball"}})
+        )
     assert asked.kind.name == "cosines"
     job = {"kind": "cosines", "settings": {"prompt": "a blue ball", "steps": 3}, "options": {"size": 32, "waves": 4}}
 
-    def stopping(type: str, **fields: object) -> None:
-        if fields.get("move") == 2:
+    def stopping(message: Message) -> None:
+        if getattr(message, "move", 0) == 2:
             raise Cancelled
 
     with pytest.warns(UserWarning, match="broken"):
-        whole = jobs.perform({**job, "out": str(tmp_path / "a.png")}, lambda *_, **__: None)
+        whole = jobs.perform({**job, "out": str(tmp_path / "a.png")}, lambda message: None)
         with pytest.raises(Cancelled):
             jobs.perform({**job, "out": str(tmp_path / "b.png")}, stopping)
-        again = jobs.perform({**job, "out": str(tmp_path / "b.png"), "resume": True}, lambda *_, **__: None)
+        again = jobs.perform({**job, "out": str(tmp_path / "b.png"), "resume": True}, lambda message: None)
     assert Path(whole["picture"]).read_bytes() == Path(again["picture"]).read_bytes()
 
 

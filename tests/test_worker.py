@@ -223,7 +223,7 @@ def test_what_it_cannot_understand_it_refuses_in_words(started, lines, said):
 )  # fmt: skip
 def test_a_job_with_a_hole_is_refused_in_words(message, said):
     with pytest.raises(ValueError) as refused:
-        jobs.perform({"type": "job", "id": "1", **message}, lambda *a, **k: None)
+        jobs.perform({"type": "job", "id": "1", **message}, lambda message: None)
     assert said in str(refused.value)
 
 
@@ -251,7 +251,7 @@ def test_a_picture_leaves_an_unfinished_run_alone(tmp_path):
         "out": str(tmp_path / "a.png"),
         "options": {"field": str(tmp_path / "field"), "width": 16},
     }
-    assert Path(jobs.perform(job, lambda *_, **__: None)["picture"]).exists()
+    assert Path(jobs.perform(job, lambda message: None)["picture"]).exists()
     assert (tmp_path / "a.png.run").read_text() == "hours"
 
 
@@ -267,11 +267,11 @@ def test_cancelled_while_it_is_written_out_a_run_stays_and_goes_on_from_its_end(
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        jobs.perform(job, lambda type, **fields: stages.append(fields["stage"]), tick)
+        jobs.perform(job, lambda message: stages.append(message.stage), tick)
     assert not out.exists() and beside(out, RUN).exists()
     stages.clear()
     if kind == "image":  # two steps of an object have no surface yet
-        jobs.perform(job | {"resume": True}, lambda type, **fields: stages.append(fields["stage"]))
+        jobs.perform(job | {"resume": True}, lambda message: stages.append(message.stage))
         assert "sampling" not in stages and out.exists() and not beside(out, RUN).exists()
 
 

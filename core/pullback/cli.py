@@ -1,7 +1,7 @@
-"""The command line: a sampling command for every kind of representation, and `render`, `mesh`, `words`.
+"""The command line: a sampling command for every kind of representation, and `render`, `mesh` and `words`.
 
-What a user does wrong ends in one line on standard error and exit code 1 (2 for unknown options, 130 after
-Ctrl-C). A sampling run keeps its state in `<output>.run` until the output is there; `--resume` continues it.
+A user's mistake ends in one line on standard error and exit code 1 (2 for wrong options, 130 after Ctrl-C). A sampling run
+keeps its state in `<output>.run` until the output is written; `--resume` continues it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -26,12 +26,12 @@ from . import errors, outputs, storage, tasks
 from .decoding import height_of
 from .generative.toybox import words as toybox_words
 from .geometry.cameras import orbit
-from .outputs import FIELD, MESH, PREVIEW, beside, claimed, sampling
+from .outputs import FIELD, PREVIEW, beside, claimed, sampling
 from .pictures import write_png
 from .pull import State
 from .representation import Flat, Representation, Setting
 from .representations import chosen, commands, is_solid, of_command, suffixes
-from .settings import RUN, Settings
+from .settings import MAX_PIXELS, MESH, RUN, Settings
 from .storage import Field
 from .types import Cancelled, Model
 from .version import VERSION
@@ -51,8 +51,8 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run with the same output.")]
 Preview = Annotated[bool, typer.Option("--preview", help="Keep a live picture beside the output.")]
 _FACES, _TEXTURE = MESH[:2]
-SETTING = "what the representation takes"
-"""The panel of a command's help that holds the representation's own settings."""
+REPRESENTATION_PANEL = "what the representation takes"
+"""The panel of a command's help that lists the representation's own settings."""
 
 
 @app.callback(invoke_without_command=True)
@@ -68,32 +68,32 @@ def pullback(
 
 
 def _sampling_command(command: str) -> Callable[..., None]:
-    """The function behind a sampling command, with the signature that typer makes its options and its help of."""
+    """Make the function of a sampling command. Typer reads its options and its help from the signature."""
     kinds = of_command(command)
-    usual = kinds[0]
-    own = {each.name: each for kind in kinds for each in kind.settings()}
+    default = kinds[0]
+    settings = {each.name: each for kind in kinds for each in kind.settings()}
 
-    def run(**given: Any) -> None:
-        kind = chosen(command, given.pop(usual.option, ""))
-        mine = {name: value for name in own if (value := given.pop(name)) is not None}
-        _sample(kind, mine, **given)
+    def run(**values: Any) -> None:
+        kind = chosen(command, values.pop(default.option, ""))
+        own = {name: value for name in settings if (value := values.pop(name)) is not None}
+        _sample(kind, own, **values)
 
-    suffix = suffixes(usual)[0]
-    guidance, views = replace(RUN["guidance"], default=usual.guidance), replace(RUN["views"], default=usual.views)
+    suffix = suffixes(default)[0]
+    guidance, views = replace(RUN["guidance"], default=default.guidance), replace(RUN["views"], default=default.views)
     parameters = [
-        _parameter("prompt", Annotated[str, typer.Argument(help=f'What to draw, for example "{usual.example}".')]),
-        _parameter("out", Out, Path(f"{usual.noun or command}{suffix}")),
-        *(_option(each) for each in outputs.made_of(usual)),
+        _parameter("prompt", Annotated[str, typer.Argument(help=f'What to draw, for example "{default.example}".')]),
+        _parameter("out", Out, Path(f"{default.noun or command}{suffix}")),
+        *(_option(each) for each in outputs.made_of(default)),
         _parameter("negative", Annotated[str, typer.Option(help="What to keep away from.")], ""),
         _option(RUN["seed"]), _option(RUN["steps"]), _option(guidance), _option(RUN["eta"]),
         _parameter("repaint", Repaint, "1,1"), _option(RUN["solver"]),
-        *([_option(views)] if usual.views else []),
+        *([_option(views)] if default.views else []),
         _parameter("model", ModelName, "toybox"), _parameter("device", Device, "auto"),
         _parameter("resume", Resume, False), _parameter("preview", Preview, False),
         *([_choice(kinds)] if len(kinds) > 1 else []),
-        *(_own(each) for each in own.values()),
+        *(_own_option(each) for each in settings.values()),
     ]  # fmt: skip
-    run.__doc__ = f"Sample {usual.sentence[0].lower()}{usual.sentence[1:]} Writes {_written(usual)}."
+    run.__doc__ = f"Sample {default.sentence[0].lower()}{default.sentence[1:]} Writes {_written(default)}."
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
@@ -108,19 +108,20 @@ def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empt
 
 
 def _option(setting: Setting) -> inspect.Parameter:
-    """The option of a setting. Its range is looked at later, so that every door says the same of it."""
+    """The option of a setting. Its range is checked by `Setting.check`, so that every interface says the same of it."""
     return _parameter(setting.name, Annotated[type(setting.default), typer.Option(help=setting.help)], setting.default)
 
 
-def _own(setting: Setting) -> inspect.Parameter:
-    """The option of a representation's own setting: left out, it is what suits the model."""
+def _own_option(setting: Setting) -> inspect.Parameter:
+    """The option of a representation's own setting, None if it is left out: the model may then decide."""
     unit = f" ({setting.unit})" if setting.unit and setting.unit not in setting.help else ""
     default = f"; default: {setting.unset or setting.default}"
-    option = typer.Option(help=setting.help.rstrip(".") + unit + default, rich_help_panel=SETTING)
+    option = typer.Option(help=setting.help.rstrip(".") + unit + default, rich_help_panel=REPRESENTATION_PANEL)
     return _parameter(setting.name, Annotated[type(setting.default) | None, option], None)
 
 
 def _choice(kinds: list[type[Representation]]) -> inspect.Parameter:
+    """The option that chooses between the representations of a command."""
     words = " or ".join(f"{each.choice} ({each.means})" if each.means else each.choice for each in kinds)
     return _parameter(
         kinds[0].option, Annotated[str, typer.Option(help=f"Which kind of field: {words}.")], kinds[0].choice
@@ -129,23 +130,28 @@ def _choice(kinds: list[type[Representation]]) -> inspect.Parameter:
 
 def _sample(
     kind: type[Representation], own: dict[str, Any], prompt: str, out: Path, negative: str, repaint: str, model: str,
-    device: str, resume: bool, preview: bool, **numbers: Any,
+    device: str, resume: bool, preview: bool, **values: Any,
 ) -> None:  # fmt: skip
-    """Sample a field and write what is made of it."""
-    run = {name: numbers.pop(name) for name in RUN.keys() & numbers.keys()}
-    settings = Settings(prompt, negative, repaint=_pair(repaint), **{"views": 1, **run})
-    options = {each.name: each.check(numbers[each.name], f"--{_dashed(each.name)}") for each in outputs.made_of(kind)}
-    known = {each.name: each for each in kind.settings()}
-    for name in own.keys() - known.keys():
-        raise ValueError(f"--{_dashed(name)} is no setting of {kind.option} {kind.choice}: leave it out")
-    own = {name: known[name].check(value, f"--{_dashed(name)}") for name, value in own.items()}
+    """Sample a field and write its files.
+
+    Args:
+        kind: The representation.
+        own: Those of its own settings that are given.
+        prompt, negative, repaint, model, device, resume, preview: The options of these names.
+        out: The output.
+        **values: The values of the `RUN` settings and of `outputs.made_of`.
+    """
+    run_values = {name: values.pop(name) for name in RUN.keys() & values.keys()}
+    settings = Settings(prompt, negative, repaint=_pair(repaint), **{"views": 1, **run_values})
+    options = {each.name: each.check(values[each.name], _flag(each.name)) for each in outputs.made_of(kind)}
+    own = _checked_own(kind, own)
     with sampling(out, *suffixes(kind)) as path:
         loaded = tasks.load_model(model, device)
         recipe = tasks.recipe_of(kind, loaded, settings, own)
         if resume and not path.exists():
             console.print(f"no unfinished run at {path}: starting from the beginning")
-        run_of = outputs.run(kind.task(), loaded, recipe, settings, path, resume, own=own)
-        field = _sampled(run_of, path, resume, preview)
+        run = outputs.run(kind.task(), loaded, recipe, settings, path, resume, own=own)
+        field = _run_with_bar(run, path, resume, preview)
         with console.status("mesh and texture" if is_solid(kind) else "writing"):
             files = outputs.write_sampled(out, field, loaded, options)
     others = " and ".join(Path(each).name for each in files.values() if each != str(out))
@@ -153,11 +159,20 @@ def _sample(
     console.print(f"{out}: {made}also {others}")
 
 
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")
+def _checked_own(kind: type[Representation], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A representation's own settings, checked. ValueError names one that it does not have."""
+    settings = {each.name: each for each in kind.settings()}
+    for name in own.keys() - settings.keys():
+        raise ValueError(f"{_flag(name)} is no setting of {kind.option} {kind.choice}: leave it out")
+    return {name: settings[name].check(value, _flag(name)) for name, value in own.items()}
 
 
-with warnings.catch_warnings(record=True) as _left_out:  # said by `main`, in a line of ours
+def _flag(name: str) -> str:
+    """The option of a setting as users type it."""
+    return "--" + name.replace("_", "-")
+
+
+with warnings.catch_warnings(record=True) as _load_warnings:  # `main` prints them in its own way
     for _command in commands():
         app.command(_command)(_sampling_command(_command))
 
@@ -174,7 +189,7 @@ def render(
     exact: Annotated[bool, typer.Option("--exact", help="Compute every pixel; else smooth parts of large pictures are "
                                                         "interpolated, within a 512th of the range.")] = False,
 ) -> None:  # fmt: skip
-    """Render an existing field at any size, any part, any view; memory stays that of a tile."""
+    """Render an existing field at any size, in part or from any view, in the memory of a tile."""
     field = _field(field_file)
     loaded = tasks.load_model(model or field.model, device)
     width, height = _size(size, field)
@@ -212,10 +227,10 @@ def list_words() -> None:
     typer.echo('examples: "a red mushroom", "a big blue and white fish", "mountains at sunset"')
 
 
-def _sampled(run: outputs.Run, path: Path, resume: bool, preview: bool) -> Field:
-    """Sample with a progress bar, keeping the run file up to date."""
+def _run_with_bar(run: outputs.Run, path: Path, resume: bool, preview: bool) -> Field:
+    """Sample with a progress bar, and with a preview picture if it is asked for."""
     if path.exists() and not resume:
-        _warn(f"{path}, an unfinished run, is replaced; --resume would have continued it")
+        _print_note(f"{path}, an unfinished run, is replaced; --resume would have continued it")
     settings, model = run.settings, run.model
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -231,10 +246,10 @@ def _sampled(run: outputs.Run, path: Path, resume: bool, preview: bool) -> Field
         title = " ".join(settings.prompt.split())[:40]
         line = bar.add_task(title, total=len(settings.walk), completed=done, residual=0.0)
 
-        def show(move: int, total: int, now: State) -> None:
-            bar.update(line, completed=move, residual=now.residual)
+        def show(move: int, total: int, state: State) -> None:
+            bar.update(line, completed=move, residual=state.residual)
             if preview:
-                outputs.write_picture(path.with_suffix(PREVIEW), tasks.preview(run.field(now), model))
+                outputs.write_picture(path.with_suffix(PREVIEW), tasks.preview(run.field(state), model))
 
         return run(show)
 
@@ -242,6 +257,7 @@ def _sampled(run: outputs.Run, path: Path, resume: bool, preview: bool) -> Field
 def _bands(
     field: Field, model: Model, width: int, height: int, part: tasks.Crop, view: str, exact: bool
 ) -> Iterator[Tensor]:
+    """The picture that `render` writes, as bands (C, rows, w)."""
     if isinstance(field.diffrep, Flat):
         if view:
             raise ValueError("this field has no sides, only a NeRF field has: leave out --view; --crop takes a part")
@@ -254,13 +270,14 @@ def _bands(
 
 
 def _field(path: Path) -> Field:
-    """The field of a file; ValueError where it is taken for the picture or the mesh, whose name is nearer at hand."""
+    """Load a field file. ValueError if the user gave the picture or the mesh beside it instead."""
     if path.suffix.lower() in (".glb", ".png"):
         raise ValueError(f"{path} is no field file, but what is made of one: give {beside(path, FIELD)}")
     return storage.load_field(path)
 
 
 def _numbers(name: str, text: str, count: int, kind: Callable[[str], Number], what: str) -> list[Number]:
+    """Parse `count` numbers with commas between them. ValueError says that option `name` takes so many of `what`."""
     try:
         numbers = [kind(part) for part in text.split(",")]
     except ValueError:
@@ -271,11 +288,13 @@ def _numbers(name: str, text: str, count: int, kind: Callable[[str], Number], wh
 
 
 def _pair(text: str) -> tuple[int, int]:
+    """Parse --repaint."""
     jump, repeats = _numbers("repaint", text, 2, int, "whole numbers")
     return jump, repeats
 
 
 def _size(text: str, field: Field) -> tuple[int, int]:
+    """Parse --size: width and height in pixels."""
     sides = re.fullmatch(r"(\d{1,20})(?:x(\d{1,20}))?", text.lower())
     if sides is None:
         raise ValueError(f"--size is {text!r}; it takes WIDTHxHEIGHT or one number")
@@ -288,12 +307,13 @@ def _size(text: str, field: Field) -> tuple[int, int]:
     else:
         height = width
     for side in (width, height):
-        if not 1 <= side <= outputs.MAX_PIXELS:
-            raise ValueError(f"--size is {side}; it must be between 1 and {outputs.MAX_PIXELS}")
+        if not 1 <= side <= MAX_PIXELS:
+            raise ValueError(f"--size is {side}; it must be between 1 and {MAX_PIXELS}")
     return width, height
 
 
 def _crop(text: str, width: int, height: int) -> tasks.Crop:
+    """Parse --crop: top, left, height and width of the part, all of the picture if it is empty."""
     if not text:
         return 0, 0, height, width
     left, top, w, h = _numbers("crop", text, 4, int, "whole numbers")
@@ -302,41 +322,41 @@ def _crop(text: str, width: int, height: int) -> tasks.Crop:
     return top, left, h, w
 
 
-def _complain(text: str) -> None:
+def _print_error(text: str) -> None:
     console.print(f"pullback: {errors.plain(text)}", style="red", soft_wrap=True)
 
 
-def _warn(message: Warning | str, *_: object, **__: object) -> None:
+def _print_note(message: Warning | str, *_: object, **__: object) -> None:
     console.print(f"note: {message}", style="yellow", soft_wrap=True)
 
 
 def main() -> None:
-    """The entry point: runs the command, and turns every user's mistake into one line and an exit code."""
-    warnings.showwarning = _warn
-    for each in _left_out:
-        _warn(each.message)
-    code, said = _guarded(lambda: app(standalone_mode=False))
-    if said:
-        _complain(said)
+    """Run the command line: a user's mistake becomes one line and an exit code."""
+    warnings.showwarning = _print_note
+    for each in _load_warnings:
+        _print_note(each.message)
+    code, message = _exit_code(lambda: app(standalone_mode=False))
+    if message:
+        _print_error(message)
     sys.exit(code)
 
 
-def _guarded(work: Callable[[], object]) -> tuple[int, str]:
-    """Run `work`; its exit code and what to say of its failure."""
+def _exit_code(work: Callable[[], object]) -> tuple[int, str]:
+    """Run `work` and return the exit code and the error message, "" if there is none."""
     stopped = "stopped; a sampling command continues with --resume"
     try:
         result = work()
     except (KeyboardInterrupt, Cancelled, typer.Abort):
         return 130, stopped
     except Exception as error:
-        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # typer's and click's usage errors
-            said = error.format_message()
-            if "unexpected extra argument" in said:
-                said += ": put quotes around a prompt of several words, and -o before an output"
-            return int(error.exit_code), said
-        said = errors.sentence(error)
-        if said is None:
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # usage errors of typer and click
+            message = error.format_message()
+            if "unexpected extra argument" in message:
+                message += ": put quotes around a prompt of several words, and -o before an output"
+            return int(error.exit_code), message
+        message = errors.sentence(error)
+        if message is None:
             raise
-        return 1, said
-    code = result if isinstance(result, int) else 0  # typer hands exit codes back, 130 for Ctrl-C among them
+        return 1, message
+    code = result if isinstance(result, int) else 0  # typer returns exit codes, such as 130 for Ctrl-C
     return code, stopped if code == 130 else ""

@@ -1,4 +1,4 @@
-"""Decoding: display pictures of fields, of any size and from any side, in the memory of a tile."""
+"""Display pictures of fields, of any size and from any side, in the memory of a tile."""
 
 from __future__ import annotations
 
@@ -17,42 +17,61 @@ from .resample import BLOCK, interpolated
 from .storage import Field
 from .types import Model
 
-TILE = 1 << 14
-"""Pixels that are rendered at a time: bounds the memory of pictures of any size; larger is no faster on a processor."""
-SMOOTH = 1 << 20
-"""Pixels from which on a picture is interpolated."""
+TILE_PIXELS = 1 << 14
+"""Pixels that are rendered at a time. This bounds the memory; more are no faster on a CPU."""
+INTERPOLATED_PIXELS = 1 << 20
+"""Pictures of at least so many pixels are interpolated."""
 TOLERANCE = 2 / 512
-"""Greatest error of an interpolated signal, whose range is 2."""
+"""The largest error of an interpolated signal, whose range is 2."""
 MARGIN, FADE = 8, 6
-"""Latents around a tile that are decoded with it, and those of them in which it fades into its neighbours."""
+"""Latents around a tile that are decoded with it, and in how many of them it fades into its neighbours."""
 
 
 def flat(field: Field) -> Flat:
-    """The field's diffrep, if it has a picture at every size; ValueError where it has none."""
+    """Return the representation of a flat field. ValueError if it is not flat."""
     if not isinstance(field.diffrep, Flat):
         raise ValueError("a NeRF field is seen through cameras: give a view")
     return field.diffrep
 
 
 def solid(field: Field, what: str = "sides", use: str = "is seen through cameras") -> Solid:
-    """The field's diffrep, if it is seen through cameras; ValueError where it is not."""
+    """Return the representation of a field that is seen through cameras.
+
+    Args:
+        field: The field.
+        what: What other fields lack, for the error message.
+        use: What only such a field can do, for the error message.
+
+    Raises:
+        ValueError: If the field has no cameras.
+    """
     if not isinstance(field.diffrep, Solid):
         raise ValueError(f"this field has no {what}: only a NeRF field {use}")
     return field.diffrep
 
 
-def _at(model: Model, field: Field) -> Field:
-    """The field on the model's device."""
+def _on_device_of(model: Model, field: Field) -> Field:
     return field.to(getattr(model, "device", "cpu"))
 
 
 def views_of(
     field: Field, cameras: Cameras, size: int, model: Model, tick: Callable[[], None] = lambda: None
 ) -> Tensor:
-    """Display pictures (B, 3 or 4, size, size) in [0, 1] of an object through cameras; RGBA is premultiplied."""
-    field = _at(model, field)
+    """Render display pictures of an object.
+
+    Args:
+        field: The object.
+        cameras: B cameras.
+        size: Side of a picture in pixels.
+        model: Decodes the signals.
+        tick: Called often; it may raise to stop.
+
+    Returns:
+        RGB or premultiplied RGBA in [0, 1], (B, 3 or 4, size, size), on the CPU.
+    """
+    field = _on_device_of(model, field)
     diffrep = solid(field)
-    # A decoder draws well only at the size that it was trained at.
+    # Decoders work well only at sizes that they were trained at, so small pictures are decoded large and then reduced.
     rendered = size if model.scale == 1 else max(model.size, -(-size // model.scale))
     draw = functools.partial(diffrep.through, field.params, height=rendered, width=rendered, tick=tick)
     with torch.no_grad():
@@ -71,22 +90,28 @@ def bands(
     tile: int | None = None,
     exact: bool = False,
 ) -> Iterator[Tensor]:
-    """A SIREN field's picture, or a part of it, from top to bottom as display bands (C, rows, w); memory is a band's.
+    """Render a flat field from top to bottom, in the memory of one band.
 
     Args:
-        field: what is drawn.
-        height: of the whole picture in pixels.
-        width: of the whole picture.
-        model: decodes.
-        crop: the part that is wanted, or all of it.
-        tile: side of a tile in pixels; by default what suits the model.
-        exact: compute every pixel. Else large pictures of a model of pixels are interpolated (`resample.py`) with an
-            error of a 512th of the display range at most.
+        field: The field.
+        height: Height of the whole picture in pixels.
+        width: Width of the whole picture.
+        model: Decodes the signals.
+        crop: The part (top, left, h, w) that is wanted, or None for all of it.
+        tile: Side of a tile in pixels; by default what suits the model.
+        exact: Compute every pixel. Otherwise large pictures are interpolated if the model works on pixels
+            (`resample.py`), with an error of at most a 512th of the display range.
+
+    Returns:
+        Bands (3 or 4, rows, w) in [0, 1], RGBA premultiplied, on the CPU.
+
+    Raises:
+        ValueError: If the field is not flat.
     """
-    field = _at(model, field)
+    field = _on_device_of(model, field)
     diffrep = flat(field)
     draw = functools.partial(diffrep.picture, field.params)
-    if not exact and tile is None and model.scale == 1 and height * width >= SMOOTH:
+    if not exact and tile is None and model.scale == 1 and height * width >= INTERPOLATED_PIXELS:
         return _interpolated(draw, height, width, model, crop)
     return _decoded(draw, height, width, model, crop, diffrep.closed, tile)
 
@@ -95,19 +120,19 @@ def bands(
 def _interpolated(
     draw: Callable[[int, int, Crop], Tensor], height: int, width: int, model: Model, crop: Crop | None
 ) -> Iterator[Tensor]:
-    """Bands of a large picture, a row of blocks each."""
+    """Bands of a large picture, each a row of blocks."""
     top, left, h, w = crop or (0, 0, height, width)
-    near = interpolated(draw, TOLERANCE)
+    draw_fast = interpolated(draw, TOLERANCE)
     for block in range(top // BLOCK, -(-(top + h) // BLOCK)):
         y, end = max(top, block * BLOCK), min(top + h, (block + 1) * BLOCK)
-        yield model.decode(near(height, width, (y, left, end - y, w)))[0].cpu()
+        yield model.decode(draw_fast(height, width, (y, left, end - y, w)))[0].cpu()
 
 
 def view_bands(
     field: Field, camera: Cameras, height: int, width: int, model: Model, crop: Crop | None = None
 ) -> Iterator[Tensor]:
-    """The same for a radiance field through one camera. ValueError where the field has no cameras."""
-    field = _at(model, field)
+    """Render an object through one camera from top to bottom. Arguments and result are those of `bands`."""
+    field = _on_device_of(model, field)
     draw = functools.partial(solid(field).through, field.params, camera)
     return _decoded(draw, height, width, model, crop, (False, False))
 
@@ -124,25 +149,25 @@ def _decoded(
 ) -> Iterator[Tensor]:
     """Bands of a picture that `draw` (height, width, tile) renders as signals, decoded tile by tile.
 
-    Decoders look around and take means of what they see: tiles of latents overlap by MARGIN on every side, across the seams
-    too where a picture is `closed`, and fade into each other there. They lie where they lie in the whole picture,
-    so a part of it equals the same part of the whole.
+    The pixels of a decoder depend on their surroundings, so tiles of latents overlap by MARGIN on every side, across the
+    edges too if these are `closed`, and fade into each other. Tiles lie at fixed places of the whole picture, so that a part
+    of a picture equals that part of the whole.
     """
     top, left, h, w = crop or (0, 0, height, width)
     s = model.scale
     if s == 1:
-        tall = max(1, (TILE if side is None else side**2) // w)
-        for y in range(top, top + h, tall):
-            yield model.decode(draw(height, width, (y, left, min(tall, top + h - y), w)))[0].cpu()
+        rows_at_once = max(1, (TILE_PIXELS if side is None else side**2) // w)
+        for y in range(top, top + h, rows_at_once):
+            yield model.decode(draw(height, width, (y, left, min(rows_at_once, top + h - y), w)))[0].cpu()
         return
-    if closed[0]:  # what lies beyond the upper and the lower edge is drawn with the picture, and cut off
-        draw, height, top = _beyond(draw), height + 2 * MARGIN * s, top + MARGIN * s
+    if closed[0]:  # rows beyond the upper and the lower edge are drawn with the picture, and cut off afterwards
+        draw, height, top = _with_margins(draw), height + 2 * MARGIN * s, top + MARGIN * s
     rows, columns = -(-height // s), -(-width // s)
     edge = model.size if side is None else max(1, side // s)
     down, across = _Tiles(rows, edge, False, s), _Tiles(columns, edge, closed[1], s)
 
     def strip(row: int) -> Tensor:
-        """A row of tiles as (C, rows with their margins, w), faded to the sides and not yet up and down."""
+        """A row of tiles, (C, rows with margins, w), weighted for the fades on all sides."""
         a, b = down.span(row)
         faded = []
         for column in across.seen(left, left + w):
@@ -157,7 +182,7 @@ def _decoded(
                     whole[:, :, first:last] += tile[:, :, first - start : last - start]
         return whole * down.weights(row)[:, None].to(whole)
 
-    bottom, y = None, top  # what the tiles above leave to the ones below, and the first row that is not yet given
+    bottom, y = None, top  # the lower margin of the row of tiles above, and the first row that is not yet yielded
     for row in down.seen(top, top + h):
         band, start = strip(row), down.span(row)[0] * s
         if bottom is not None:
@@ -170,14 +195,21 @@ def _decoded(
             y = end
 
 
-def _beyond(draw: Callable[[int, int, Crop], Tensor]) -> Callable[[int, int, Crop], Tensor]:
-    """`draw` of a picture with MARGIN more rows of it above and below."""
+def _with_margins(draw: Callable[[int, int, Crop], Tensor]) -> Callable[[int, int, Crop], Tensor]:
+    """`draw` for a picture that continues for MARGIN rows above and below."""
     return lambda rows, columns, part: draw(rows - 2 * MARGIN, columns, (part[0] - MARGIN, *part[1:]))
 
 
 @dataclass(frozen=True)
 class _Tiles:
-    """One side of a picture of `length` latents, cut evenly into tiles of `edge` at most; `closed`: its ends meet."""
+    """One side of a picture, cut evenly into tiles.
+
+    Args:
+        length: Latents of the side.
+        edge: Latents of a tile, at most.
+        closed: Whether the two ends of the side join.
+        scale: Pixels per latent.
+    """
 
     length: int
     edge: int
@@ -190,18 +222,18 @@ class _Tiles:
 
     @property
     def reach(self) -> int:
-        """Latents beyond its own that a tile fades over, as many within: no three tiles meet."""
+        """Latents on either side of its edge over which a tile fades. No three tiles overlap."""
         return min(FADE, self.length // self.count // 2)
 
     def span(self, i: int) -> tuple[int, int]:
-        """The latents that a tile is decoded from, its margins with them."""
+        """The latents that a tile is decoded from, margins included."""
         low, high = (j * self.length // self.count for j in (i, i + 1))
         if self.closed:
             return low - MARGIN, high + MARGIN
         return max(0, low - MARGIN), min(self.length, high + MARGIN)
 
     def seen(self, first: int, last: int) -> list[int]:
-        """The tiles that have a part in pixels `first` to `last`."""
+        """The tiles that contribute to the pixels from `first` up to `last`."""
         turns = (-self.length, 0, self.length) if self.closed else (0,)
         spans = [(i, *self.span(i)) for i in range(self.count)]
         return [
@@ -211,7 +243,7 @@ class _Tiles:
         ]
 
     def weights(self, i: int) -> Tensor:
-        """How much each pixel of a tile counts: those of all tiles add up to 1 everywhere."""
+        """The weight of each pixel of a tile. The weights of all tiles sum to 1 everywhere."""
         a, b = self.span(i)
         low, high = (j * self.length // self.count for j in (i, i + 1))
         place = torch.arange(a * self.scale, b * self.scale) + 0.5
@@ -223,32 +255,32 @@ class _Tiles:
         return weights
 
     def _faded(self, beyond: Tensor) -> Tensor:
-        """From 0 to 1 along a quarter of a sine squared, pixels from `reach` before an edge to `reach` behind it."""
+        """A fade from 0 to 1 (sine squared) between `reach` before an edge and `reach` behind it. beyond: in pixels."""
         part = (beyond / max(1, self.reach * self.scale)).clamp(-1, 1)
         return torch.sin(math.pi / 4 * (1 + part)) ** 2
 
 
 def height_of(field: Field, width: int) -> int:
-    """The height of a field's whole picture at a width, in proportion."""
+    """Return the height in pixels of a flat field's whole picture at a given width."""
     return max(1, round(width / flat(field).aspect))
 
 
 def preview(field: Field, model: Model, size: int = 256) -> Tensor:
-    """(3, H, W) display RGB: what the field looks like now, small and quick."""
+    """Render a small picture of a field quickly: display RGB (3, H, W), `size` pixels high (objects: size / 2)."""
     if isinstance(field.diffrep, Solid):
         return torch.cat(list(on_white(views_of(field, turntable(4), size // 2, model))), -1)
     return on_white(torch.cat(list(bands(field, size, round(size * flat(field).aspect), model)), -2))
 
 
 def turntable_picture(field: Field, model: Model, size: int = 256, count: int = 8) -> Tensor:
-    """(3, 2 size, count / 2 size) display RGB: an object from `count` sides, on white."""
+    """Render an object from `count` sides, in two rows on white: display RGB (3, 2 size, count / 2 size)."""
     pictures = on_white(views_of(field, turntable(count), size, model))
     half = count // 2
     return torch.cat([torch.cat(list(pictures[:half]), -1), torch.cat(list(pictures[half:]), -1)], -2)
 
 
 def on_white(pictures: Tensor) -> Tensor:
-    """Premultiplied RGBA (..., 4, H, W) over white; RGB passes through."""
+    """Composite premultiplied RGBA (..., 4, H, W) over white. RGB passes unchanged."""
     if pictures.shape[-3] == 3:
         return pictures
     return (pictures[..., :3, :, :] + 1 - pictures[..., 3:, :, :]).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside their place, then moved into it."""
+"""Files that are either whole or absent: they are written under a temporary name and then renamed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,23 @@ from pathlib import Path
 
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary path in the folder of `path`; what is written there replaces `path` when the block ends.
+    """Yield a temporary path; the file written there replaces `path` when the block ends.
 
-    The bytes reach the disk before the name does, so a reader, a crash or a full disk never meets half a file.
-    If the block raises, `path` stays as it was and the temporary is removed. The temporary keeps the suffix of
-    `path` and has a name of its own per process and call, so two runs with one output leave one whole file.
-    Raises OSError where the folder cannot be written, and FileNotFoundError where the block wrote nothing.
+    The bytes reach the disk before the name does, so that nobody ever sees half a file, not even after a crash or on a full
+    disk. If the block raises, `path` stays as it was and the temporary file is removed. The temporary file lies in the same
+    folder, keeps the suffix, and has a unique name, so that two writers of one path leave one whole file.
+
+    Raises:
+        OSError: If the folder cannot be written.
+        FileNotFoundError: If the block wrote nothing.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with atomic(Path(folder) / "a.txt") as part:
+        ...         _ = part.write_text("whole")
+        ...     (Path(folder) / "a.txt").read_text()
+        'whole'
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
@@ -35,7 +46,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def clear_remains(path: Path) -> None:
-    """Remove temporaries of `path` that killed processes left. Only its owner may: hold a lock on `path`."""
+    """Remove the temporary files of `path` that killed processes left. Call it only while holding a lock on `path`."""
     ours = re.compile(re.escape(f".{path.stem}.") + r"\d+-[0-9a-f]{8}" + re.escape(path.suffix))
     for candidate in path.parent.iterdir():
         if ours.fullmatch(candidate.name):
@@ -43,12 +54,12 @@ def clear_remains(path: Path) -> None:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text from a command line or a file's name is text: bytes that are not UTF-8 arrive as lone surrogates."""
+    """Return whether text from a command line or a file name was UTF-8: other bytes arrive as lone surrogates."""
     return not re.search("[\ud800-\udfff]", text)
 
 
 def _umask() -> int:
-    # safetensors makes its files private; the user's own rule is what others of theirs follow
+    # safetensors makes its files private; they should follow the user's umask, as other files do
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,10 +1,10 @@
-"""Jobs: what the worker is asked for, a message of docs/worker.md each, done with tasks and outputs."""
+"""The jobs of the worker (docs/worker.md), checked and carried out."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,29 +12,28 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from . import outputs, storage, tasks
-from .outputs import MESH, PICTURE, PREVIEW, Run, beside, claimed, sampling
+from .messages import Preview, Progress, Send, Stage
+from .outputs import PREVIEW, Run, beside, claimed, sampling
 from .pull import State
 from .representation import Representation, Setting, values
 from .representations import chosen, commands, is_solid, of_command, suffixes
 from .schema import built
-from .settings import RUN, Settings
+from .settings import MESH, PICTURE, RUN, Settings
 from .solvers import Adam
 
-Say = Callable[..., None]
-"""Called with the type of a message and its fields; the job's id is added to them."""
-
 DERIVED = {"mesh": MESH, "picture": PICTURE}
-"""The jobs that make something of a field that is there, and what they take."""
+"""The kinds of jobs that make something of an existing field, and their settings."""
 
-SPARING = 8
-"""Pictures take at most one part in so many of the time."""
+PREVIEW_PAUSE = 8
+"""Pause between two previews, in multiples of the time that drawing one takes."""
 
 load_model = functools.lru_cache(maxsize=1)(tasks.load_model)
+"""`tasks.load_model`, which keeps the last model for the next job."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A message of the type "job". preview: seconds between two preview pictures, 0 for none."""
+    """A message that asks for a job. `preview`: the least seconds between two preview pictures, 0 for none."""
 
     kind: str
     out: str
@@ -44,27 +43,28 @@ class Job:
     resume: bool = False
     preview: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
 
-
-def perform(message: dict[str, Any], say: Say, tick: Callable[[], None] = lambda: None) -> dict[str, str]:
-    """Do a job; the paths of its files by name. ValueError for what is wrong with it; `tick` may raise `Cancelled`."""
-    job = checked(message)
-    out = Path(job.out)
-    if not out.is_absolute():
-        raise ValueError(f"the output {out} must be an absolute path")
-    if job.kind in DERIVED:
-        options = _derived_options(job)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with claimed(out, ".glb" if job.kind == "mesh" else ".png"):
-            return _derived(job.kind, options, out, say, tick)
-    asked = Asked.of(job)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with sampling(out, *suffixes(asked.kind)) as path:
-        return _sampled(job, asked, out, path, say, tick)
+    @classmethod
+    def parse(cls, message: Mapping[str, Any]) -> Job:
+        """Read a message. ValueError if it does not have the form of a job."""
+        given = {name: value for name, value in message.items() if name != "type" and value is not None}
+        try:
+            return built({**given, "id": str(given.get("id", ""))}, cls)
+        except ValueError as error:
+            raise ValueError(f"this is not a job: {error}") from error
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a sampling job asks for: the representation, the run's settings, its own, and the options of what is written."""
+class SamplingJob:
+    """What a job that samples asks for.
+
+    Attributes:
+        kind: The representation.
+        settings: The settings of the run.
+        own: Those of the representation's own settings that are given.
+        options: The settings of the files that are made of the field.
+        model: The name of the model.
+        device: The device that it runs on.
+    """
 
     kind: type[Representation]
     settings: Settings
@@ -74,141 +74,155 @@ class Asked:
     device: str
 
     @classmethod
-    def of(cls, job: Job) -> Asked:
-        """ValueError names what is wrong with a job."""
-        kinds = {of_command(each)[0].noun or each: each for each in commands()}
-        if job.kind not in kinds:
-            known = ", ".join([*kinds, *DERIVED])
+    def of(cls, job: Job) -> SamplingJob:
+        """Check a job. ValueError names the first thing that is wrong with it."""
+        command_of = {of_command(command)[0].noun or command: command for command in commands()}
+        if job.kind not in command_of:
+            known = ", ".join([*command_of, *DERIVED])
             raise ValueError(f"the job is of the unknown kind {job.kind!r:.60}; this worker knows {known}")
-        command = kinds[job.kind]
-        given = dict(job.options)
+        command = command_of[job.kind]
         option = of_command(command)[0].option
-        kind = chosen(command, _text(given.pop(option, ""), option))
-        model, device = (_text(given.pop(name, ""), name) for name in ("model", "device"))
-        own = {each.name: each for each in kind.settings()}
-        mine = {name: given.pop(name) for name in own.keys() & given.keys()}
-        options = _options(outputs.made_of(kind), given, [option, "model", "device", *own])
-        values(tuple(own.values()), mine)
-        return cls(kind, settings_of(job, kind), mine, options, model or "toybox", device or "cpu")
+        texts = _texts(job.options, (option, "model", "device"))
+        kind = chosen(command, texts[option])
+        known_own = kind.settings()
+        names = {each.name for each in known_own}
+        own = {name: value for name, value in job.options.items() if name in names}
+        others = {name: value for name, value in job.options.items() if name not in names and name not in texts}
+        options = _options(outputs.made_of(kind), others, [*texts, *(each.name for each in known_own)])
+        checked = values(known_own, own)
+        return cls(
+            kind, _settings(job, kind), {name: checked[name] for name in own}, options,
+            texts["model"] or "toybox", texts["device"] or "cpu",
+        )  # fmt: skip
 
 
-def _sampled(job: Job, asked: Asked, out: Path, path: Path, say: Say, tick: Callable[[], None]) -> dict[str, str]:
-    settings = asked.settings
-    say("progress", stage="loading the model", move=0, total=len(settings.walk), seconds_left=None, residual=0.0)
-    model = load_model(asked.model, asked.device)
-    recipe = tasks.recipe_of(asked.kind, model, settings, asked.own)
-    run = outputs.run(asked.kind.task(), model, recipe, settings, path, job.resume, tick, asked.own)
-    sampled = run(_Reporter(run, out, say, job.preview))
-    _finishing(say, "mesh and texture" if is_solid(asked.kind) else "writing", len(settings.walk))
-    return outputs.write_sampled(out, sampled, model, asked.options, tick)
+def perform(message: Mapping[str, Any], send: Send, tick: Callable[[], None] = lambda: None) -> dict[str, str]:
+    """Do a job.
+
+    Args:
+        message: The message that asks for it.
+        send: Takes messages about its progress.
+        tick: Called often; it may raise `Cancelled`.
+
+    Returns:
+        The paths of the files that it made, by name.
+
+    Raises:
+        ValueError: If anything is wrong with the job.
+    """
+    job = Job.parse(message)
+    out = Path(job.out)
+    if not out.is_absolute():
+        raise ValueError(f"the output {out} must be an absolute path")
+    if job.kind in DERIVED:
+        return _perform_derived(job, out, send, tick)
+    asked = SamplingJob.of(job)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with sampling(out, *suffixes(asked.kind)) as path:
+        total = len(asked.settings.walk)
+        send(Progress(Stage.LOADING, 0, total))
+        model = load_model(asked.model, asked.device)
+        recipe = tasks.recipe_of(asked.kind, model, asked.settings, asked.own)
+        run = outputs.run(asked.kind.task(), model, recipe, asked.settings, path, job.resume, tick, asked.own)
+        sampled = run(_Reporter(run, out, send, job.preview))
+        send(Progress(Stage.MESHING if is_solid(asked.kind) else Stage.WRITING, total, total))
+        return outputs.write_sampled(out, sampled, model, asked.options, tick)
 
 
-def _derived_options(job: Job) -> dict[str, Any]:
-    given = {name: value for name, value in job.options.items() if name not in ("field", "model", "device")}
-    texts = {name: _text(job.options.get(name, ""), name) for name in ("field", "model", "device")}
-    return _options(DERIVED[job.kind], given, list(texts)) | texts
-
-
-def _derived(kind: str, options: dict[str, Any], out: Path, say: Say, tick: Callable[[], None]) -> dict[str, str]:
-    """Another mesh or picture of a field that is there."""
-    source = Path(options["field"])
-    made = storage.load_field(source)
-    _finishing(say, "loading the model", 1)
-    model = load_model(options["model"] or made.model, options["device"] or "cpu")
-    _finishing(say, "mesh and texture" if kind == "mesh" else "writing", 1)
-    if kind == "mesh":
-        outputs.write_mesh(out, made, model, tick, **outputs.shape(options))
-        return {"mesh": str(out), "field": str(source)}
-    outputs.write_whole(out, made, model, options["width"], tick)
-    return {"picture": str(out), "field": str(source)}
-
-
-def _finishing(say: Say, stage: str, total: int) -> None:
-    say("progress", stage=stage, move=total, total=total, seconds_left=None, residual=0.0)
+def _perform_derived(job: Job, out: Path, send: Send, tick: Callable[[], None]) -> dict[str, str]:
+    """Make a mesh or a picture of an existing field."""
+    texts = _texts(job.options, ("field", "model", "device"))
+    others = {name: value for name, value in job.options.items() if name not in texts}
+    options = _options(DERIVED[job.kind], others, list(texts))
+    if not texts["field"]:
+        raise ValueError(f"the option field is missing; it must name the field file to make a {job.kind} of")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with claimed(out, ".glb" if job.kind == "mesh" else ".png"):
+        source = Path(texts["field"])
+        existing = storage.load_field(source)
+        send(Progress(Stage.LOADING, 1, 1))
+        model = load_model(texts["model"] or existing.model, texts["device"] or "cpu")
+        if job.kind == "mesh":
+            send(Progress(Stage.MESHING, 1, 1))
+            outputs.write_mesh(out, existing, model, tick, **outputs.shape(options))
+            return {"mesh": str(out), "field": str(source)}
+        send(Progress(Stage.WRITING, 1, 1))
+        outputs.write_whole(out, existing, model, options["width"], tick)
+        return {"picture": str(out), "field": str(source)}
 
 
 class _Reporter:
-    """A run's progress callback: says how far it is and how long it will take, and draws a preview now and then."""
+    """A run's progress callback: it reports moves and the time left, and draws previews.
 
-    def __init__(self, run: Run, out: Path, say: Say, every: float) -> None:
-        self.run, self.out, self.say, self.every = run, out, say, every
+    Args:
+        run: The run.
+        out: Its output.
+        send: Takes the messages.
+        pause: The least seconds between two previews; 0 for none.
+    """
+
+    def __init__(self, run: Run, out: Path, send: Send, pause: float) -> None:
+        self.run, self.out, self.send, self.pause = run, out, send, pause
         self.costs = _costs(run)
-        self.first = run.state.move if run.state else 0
+        self.first_move = run.state.move if run.state else 0
         self.began = time.monotonic()
-        self.due = 0.0
+        self.next_preview = 0.0
 
     def __call__(self, move: int, total: int, state: State) -> None:
         self.run.pull.tick()
         spent = time.monotonic() - self.began
-        left = spent / sum(self.costs[self.first : move]) * sum(self.costs[move:])
-        self.say("progress", stage="sampling", move=move, total=total, seconds_left=round(left, 1),
-                 residual=round(state.residual, 5))  # fmt: skip
-        start = time.monotonic()
-        if not self.every or move == total or start < self.due:
-            return
+        left = spent / sum(self.costs[self.first_move : move]) * sum(self.costs[move:])
+        self.send(Progress(Stage.SAMPLING, move, total, round(left, 1), round(state.residual, 5)))
+        if self.pause and move < total and time.monotonic() >= self.next_preview:
+            self._draw_preview(state)
+
+    def _draw_preview(self, state: State) -> None:
+        began = time.monotonic()
         path = beside(self.out, PREVIEW)
         outputs.write_picture(path, tasks.preview(self.run.field(state), self.run.model))
-        self.say("preview", path=str(path))
-        drawn = time.monotonic()
-        self.due = drawn + max(self.every, SPARING * (drawn - start))
+        self.send(Preview(str(path)))
+        ended = time.monotonic()
+        self.next_preview = ended + max(self.pause, PREVIEW_PAUSE * (ended - began))
 
 
 def _costs(run: Run) -> list[float]:
-    """What the moves of a run cost, compared with each other: a RePaint move next to nothing, the last fit most."""
+    """The relative cost of each move of a run: a RePaint move costs almost nothing, the final fit the most."""
     solver = run.pull.solver
-    last = solver.last_steps / solver.steps if isinstance(solver, Adam) else 1.0
-    costs = [0.01 if to < start else 1.0 for start, to in run.settings.walk]
-    costs[-1] = last
+    costs = [0.01 if to < here else 1.0 for here, to in run.settings.walk]
+    costs[-1] = solver.last_steps / solver.steps if isinstance(solver, Adam) else 1.0
     return costs
 
 
-def checked(message: dict[str, Any]) -> Job:
-    """A message as a job, if it has the form of one; ValueError names what is wrong."""
-    given = {name: value for name, value in message.items() if name != "type" and value is not None}
-    try:
-        return built({**given, "id": str(given.get("id", ""))}, Job)
-    except ValueError as error:
-        raise ValueError(f"the job is not what a job must be: {error}") from error
-
-
-def settings_of(job: Job, kind: type[Representation]) -> Settings:
-    """The settings of a sampling job; ValueError names what is wrong."""
+def _settings(job: Job, kind: type[Representation]) -> Settings:
+    """The settings of a job that samples. ValueError names the first wrong one."""
     given = job.settings
-    _refuse(given, {f.name for f in fields(Settings)}, "setting")
-    texts = {name: _text(given.get(name, ""), name) for name in ("prompt", "negative")}
+    _refuse_unknown("setting", given, {each.name for each in fields(Settings)})
+    texts = _texts(given, ("prompt", "negative"))
     repaint = given.get("repaint", (1, 1))
     if not (isinstance(repaint, list | tuple) and len(repaint) == 2 and all(type(each) is int for each in repaint)):
         raise ValueError(f"repaint is {repaint!r:.60}; it must be two whole numbers, for example [10, 3]")
     defaults = {"guidance": kind.guidance, "views": kind.views or 1}
-    numbers = {name: _like(RUN[name], given[name]) for name in RUN.keys() & given.keys()}
+    numbers = {name: setting.check(given[name]) for name, setting in RUN.items() if name in given}
     return Settings(**texts, repaint=(repaint[0], repaint[1]), **{**defaults, **numbers})  # type: ignore[arg-type]
 
 
-def _options(known: tuple[Setting, ...], given: dict[str, Any], others: list[str]) -> dict[str, Any]:
-    """The values of what a job may set of its output; ValueError names an unknown one, and `others` that it may set too."""
-    names = [each.name for each in known]
+def _options(settings: tuple[Setting, ...], given: Mapping[str, Any], others: Iterable[str]) -> dict[str, Any]:
+    """The values of a file's settings. ValueError names a wrong one, or an unknown one and `others` that are known too."""
+    _refuse_unknown("option", given, [each.name for each in settings], others)
+    return dict(values(settings, given))
+
+
+def _texts(given: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """The values of some names that must be text, "" if they are left out."""
+    texts = {name: given.get(name, "") for name in names}
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{name} is {value!r:.60}; it must be text")
+    return texts
+
+
+def _refuse_unknown(what: str, given: Mapping[str, Any], known: Iterable[str], others: Iterable[str] = ()) -> None:
+    names = list(known) if others else sorted(known)
     unknown = sorted(given.keys() - set(names))
     if unknown:
-        raise ValueError(f"the option {unknown[0]!r:.60} is unknown; known are {', '.join([*names, *others])}")
-    return dict(values(known, given))
-
-
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is {value!r:.60}; it must be a text")
-    return value
-
-
-def _like(setting: Setting, value: Any) -> Any:
-    """The value in the setting's type; `Settings` looks at its range. JSON has one kind of number."""
-    if isinstance(setting.default, float) and type(value) is int:
-        return float(value)
-    if type(value) is not type(setting.default):
-        raise ValueError(f"{setting.name} is {value!r:.60}; it must be like {setting.default!r}")
-    return value
-
-
-def _refuse(given: dict[str, Any], known: set[str], what: str) -> None:
-    unknown = sorted(given.keys() - known)
-    if unknown:
-        raise ValueError(f"the {what} {unknown[0]!r:.60} is unknown; known are {', '.join(sorted(known))}")
+        raise ValueError(f"the {what} {unknown[0]!r:.60} is unknown; known are {', '.join([*names, *others])}")

@@ -1,8 +1,8 @@
-"""Known: a picture that is given, to start a flat field from, and to keep a part of.
+"""Known pictures: sampling a flat field from a given picture, and keeping a part of it (inpainting).
 
-The picture is a signal (C, h, w) of everything that the field shows: of the plane, of a cylinder's whole turn, or of all
-directions (equirectangular). Started from, the field draws it, and the run carries what it misses (`pull.py`), so that
-its first state is the picture with noise. A part is kept by putting what is known of it in the place of the model's estimate.
+The picture is a signal (C, h, w) of everything that the field shows: the plane, the whole turn of a cylinder, or all
+directions (equirectangular). The field is first fitted to the picture, and the run carries what the fit misses (`pull.py`),
+so that the run starts from the exact picture plus noise. The part that is kept replaces the model's estimate at every step.
 """
 
 from __future__ import annotations
@@ -21,16 +21,22 @@ from .solvers import Adam, Solver
 from .types import Denoiser, Params
 
 STEPS = 150
-"""Solver steps that fit a field to the picture; what they miss is carried."""
+"""Solver steps that fit the field to the picture; what they miss is carried."""
 PIXELS = 2048
-"""Random pixels per step."""
+"""Random pixels per solver step."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """A known picture (C, h, w) of a field, and its mask (1, h, w): 1 is sampled, 0 is kept; None keeps nothing.
+    """A known picture of a field, and which part of it is kept.
 
-    ValueError where the field is no picture, or one of another shape.
+    Args:
+        diffrep: The representation of the field.
+        picture: The picture, a signal (C, h, w).
+        mask: 1 where the field is sampled and 0 where the picture is kept, (1, h, w). None keeps nothing.
+
+    Raises:
+        ValueError: If the field has no picture, or one of another shape.
     """
 
     diffrep: Any
@@ -42,54 +48,70 @@ class Known:
             raise ValueError("an object has no picture of everything: only images, tiles and panoramas start from one")
         height, width = self.picture.shape[1:]
         aspect = self.diffrep.aspect
-        own = tuple(self.diffrep.shape[-2:]) if self._exact else getattr(self.diffrep, "size", 0)
-        if isinstance(own, tuple):
-            if (height, width) != tuple(own):
-                raise ValueError(f"the picture has {height} x {width} values and the field {own[0]} x {own[1]}")
+        size = tuple(self.diffrep.shape[-2:]) if self._is_pixels else getattr(self.diffrep, "size", 0)
+        if isinstance(size, tuple):
+            if (height, width) != size:
+                raise ValueError(f"the picture has {height} x {width} values and the field {size[0]} x {size[1]}")
         elif abs(width - aspect * height) >= 0.5:
             raise ValueError(f"the picture is {width / height:g} times as wide as high and the field {aspect:g}")
 
     @property
-    def _exact(self) -> bool:
-        """Whether the parameters are the picture."""
+    def _is_pixels(self) -> bool:
+        """Whether the parameters are the picture itself."""
         return hasattr(self.diffrep, "shape")
 
     def seen(self, values: Tensor, view: Any) -> Tensor:
-        """What a batch of views sees of values (K, h, w) over the picture: (B, K, H, W)."""
+        """Return what B views see of values (K, h, w) over the whole picture, (B, K, H, W)."""
         at = self.diffrep.lookup(view)
         if at is None:
             return values[None]
         u, v = at.unbind(-1)
-        return _looked_up(values, u, v, self.diffrep.closed[0])
+        return _sample_picture(values, u, v, self.diffrep.closed[0])
 
     def keeping(self, denoise: Denoiser) -> Denoiser:
-        """A denoiser that knows the part that is kept."""
+        """Return a denoiser that replaces the kept part of its estimate by the picture."""
         mask = self.mask
         if mask is None:
             return denoise
 
-        def knowing(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        def denoise_and_keep(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
             free = self.seen(mask, cond)
             return free * denoise(x, sigma, cond) + (1 - free) * self.seen(self.picture, cond)
 
-        return knowing
+        return denoise_and_keep
 
     def drawn(self, params: Params, solver: Solver, random: Generator, tick: Callable[[], None]) -> Params:
-        """Parameters that draw the picture as well as the field can, from others."""
-        if self._exact:
+        """Fit the field to the picture.
+
+        Args:
+            params: The parameters to start from.
+            solver: The inner solver of the run; if it is Adam or Muon, its rates are used.
+            random: Draws the pixels.
+            tick: Called before every step; it may raise to stop.
+
+        Returns:
+            The fitted parameters.
+        """
+        if self._is_pixels:
             return {"pixels": self.picture[None]}
         places = self.diffrep.places(*self.picture.shape[1:])
         residual = random_pixels(self.diffrep.at, places[None], self.picture[None], PIXELS, random)
 
-        def ticking(theta: Params) -> Tensor:
+        def residual_with_tick(theta: Params) -> Tensor:
             tick()
             return residual(theta)
 
         adam = replace(solver if isinstance(solver, Adam) else Adam(), last_steps=STEPS)
-        return adam(ticking, params, adam.init(params), last=True)[0]
+        return adam(residual_with_tick, params, adam.init(params), last=True)[0]
 
     def carried(self, state: State, pull: Pull, random: Generator) -> State:
-        """A state before the first move that carries what its field misses of the picture."""
+        """Return a state before the first move that carries what its field misses of the picture.
+
+        Args:
+            state: The state to start from, with the parameters of `drawn`.
+            pull: The sampler.
+            random: Draws the views. The run continues from where it stands afterwards.
+        """
         views = pull.last_views or pull.views
         view = views.draw(random)
         with torch.no_grad():
@@ -98,13 +120,13 @@ class Known:
         return replace(state, carry=carry, random=random.get_state())
 
 
-def _looked_up(values: Tensor, u: Tensor, v: Tensor, tile: bool) -> Tensor:
-    """Values (K, h, w) at places u, v (B, H, W) in [0, 1], between pixel centres linearly: (B, K, H, W).
+def _sample_picture(values: Tensor, u: Tensor, v: Tensor, tile: bool) -> Tensor:
+    """Interpolate values (K, h, w) linearly at places u, v (B, H, W) in [0, 1]: (B, K, H, W).
 
-    u closes, and in a `tile` v does.
+    The picture wraps around to the left and right, and in a `tile` also up and down.
     """
     height, width = values.shape[1:]
-    closed = pad(values[None], (1, 1, tile, tile), mode="circular").expand(len(u), -1, -1, -1)
+    padded = pad(values[None], (1, 1, tile, tile), mode="circular").expand(len(u), -1, -1, -1)
     down = (v * height + 0.5) / (height + 1) if tile else (v * height - 0.5) / max(1, height - 1)
     at = torch.stack([(u * width + 0.5) / (width + 1), down], -1)
-    return grid_sample(closed, 2 * at - 1, padding_mode="border", align_corners=True)
+    return grid_sample(padded, 2 * at - 1, padding_mode="border", align_corners=True)

@@ -1,4 +1,4 @@
-"""Meshing: the textured mesh of a field that has a surface."""
+"""Textured meshes of fields that have a surface."""
 
 from __future__ import annotations
 
@@ -28,9 +28,23 @@ def textured_mesh(
     view_size: int = 256,
     tick: Callable[[], None] = lambda: None,
 ) -> tuple[Trimesh, np.ndarray]:
-    """The surface of a radiance field as a mesh with UVs, and its texture (texture, texture, 3) uint8.
+    """Make a textured mesh of a field.
 
-    `tick` is called often and may raise, to stop.
+    Args:
+        field: A field that has a surface.
+        model: Decodes its colours.
+        faces: Triangles, at most.
+        texture: Side of the texture in pixels.
+        resolution: Cells along each side of the grid in which the surface is found.
+        views: Views from which the texture is taken.
+        view_size: Their side in pixels, at least.
+        tick: Called often; it may raise to stop.
+
+    Returns:
+        The mesh with UVs, and its texture, (texture, texture, 3) uint8.
+
+    Raises:
+        ValueError: If the field has no surface, or is empty.
     """
     mesh = surface(field, faces, texture, resolution, tick=tick)
     return mesh, baked(field, model, mesh, texture, views, view_size, tick)
@@ -44,7 +58,12 @@ def surface(
     level: float = LEVEL,
     tick: Callable[[], None] = lambda: None,
 ) -> Trimesh:
-    """The surface of a radiance field, at the density `level`, as a mesh with UVs for a texture of that size."""
+    """Make a mesh with UVs of a field's surface, without a texture.
+
+    Args:
+        field, faces, texture, resolution, tick: As in `textured_mesh`.
+        level: The density at which the surface lies, per unit of length.
+    """
     diffrep, params = solid(field, "surface", "becomes a mesh"), field.params
     with torch.no_grad():
         device = next(iter(params.values())).device
@@ -63,11 +82,19 @@ def baked(
     view_size: int = 256,
     tick: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """The texture (texture, texture, 3) uint8 that makes a mesh with UVs look like a radiance field."""
+    """Make the texture of a mesh of a field.
+
+    Args:
+        field, model, texture, views, view_size, tick: As in `textured_mesh`.
+        mesh: A mesh with UVs in the coordinates of the field.
+
+    Returns:
+        The texture, (texture, texture, 3) uint8.
+    """
     diffrep = solid(field, "surface", "becomes a mesh")
     cameras = bake_cameras(views, diffrep.elevations)
     pictures = views_of(field, cameras, max(view_size, model.size * model.scale), model, tick)
-    if pictures.shape[1] == 3:  # a model without alpha: the field itself knows where it is
+    if pictures.shape[1] == 3:  # the model has no alpha, so it comes from the field
         height, width = pictures.shape[-2:]
         with torch.no_grad():
             opacity = diffrep.opacity(field.params, cameras, height, width, tick).cpu()
@@ -76,7 +103,7 @@ def baked(
 
 
 def bake_cameras(count: int, elevations: tuple[float, float] = (-90.0, 90.0)) -> Cameras:
-    """Cameras all around an object between two elevations in degrees, evenly spread by area (a Fibonacci lattice)."""
-    i = torch.arange(count) + 0.5
+    """Return `count` cameras around an object, evenly spread by area between two elevations in degrees."""
+    i = torch.arange(count) + 0.5  # a Fibonacci lattice
     low, high = (math.sin(math.radians(angle)) for angle in elevations)
     return orbit(i * math.pi * (3 - math.sqrt(5)), torch.asin(high - (high - low) * i / count))

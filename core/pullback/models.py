@@ -1,4 +1,4 @@
-"""Models: a pretrained model by its name, and the device that it runs on."""
+"""Pretrained models by name."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from .generative.toybox.model import ToyboxModel
 from .types import Model
 
 AUTO = ("cuda", "mps")
-"""The devices that "auto" looks for, before it takes the processor."""
+"""The devices that "auto" tries before it takes the CPU."""
 
 
 def load_model(name: str = "toybox", device: str = "cpu") -> Model:
-    """A pretrained model.
+    """Load a pretrained model.
 
     Args:
-        name: "toybox", or the path of a diffusers folder or of a .safetensors checkpoint.
-        device: where it runs, and with it everything that is sampled from it; "auto" takes CUDA, then MPS, then the
-            processor.
+        name: "toybox", or the path of a diffusers folder or a .safetensors checkpoint.
+        device: Where the model runs, and with it everything that is sampled from it. "auto" takes CUDA, then MPS, then
+            the CPU.
 
     Raises:
-        ValueError: says what is missing.
+        ValueError: If the model or the device is not available.
+        ImportError: If diffusers is needed and not installed.
     """
     if not name.strip():
         raise ValueError("the model's name is empty: give toybox, a diffusers folder or a .safetensors checkpoint")

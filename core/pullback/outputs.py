@@ -1,7 +1,7 @@
-"""Outputs: the files that a task leaves, and the runs that lead to them. The command line and the worker share them.
+"""The files that commands and jobs write, and the runs that lead to them; shared by the command line and the worker.
 
-An output `x.glb` or `x.png` has companions whose names begin with its own. While it is sampled, `x.glb.run` holds
-the state: a run that was interrupted in any way continues from there to the same bytes.
+An output such as `x.glb` has companion files whose names begin with its own. While it is sampled, `x.glb.run` holds the state
+of the run: however it was interrupted, it continues from there to the same bytes.
 """
 
 from __future__ import annotations
@@ -27,46 +27,35 @@ from .pictures import write_png
 from .pull import Pull, State
 from .representation import OwnFile, Recipe, Representation, Setting, Solid
 from .representations import is_solid
-from .settings import Settings
+from .settings import MAX_PIXELS, MESH, PICTURE, Settings
 from .storage import Field
 from .types import Model, Progress
 
 FIELD, TURNTABLE, RUN, PREVIEW, LOCK = ".field.safetensors", ".turntable.png", ".run", ".preview.png", ".lock"
-"""What an output's companions add to its whole name, so that x.glb and x.png have fields of their own."""
-LONGEST = 200
-"""Bytes in an output's name: systems allow 255, and the companions' temporaries need the rest."""
-MAX_PIXELS = 1 << 16
-"""Longest side of a picture."""
-PICTURE = (Setting("width", 2048, "Pixels of the picture's width.", 8, MAX_PIXELS, unit="pixels"),)
-MESH = (
-    Setting("faces", 20_000, "Triangles of the mesh, at most.", 100, 1_000_000),
-    Setting("texture", 1024, "Pixels of the texture's side.", 16, 8192, unit="pixels"),
-    Setting("resolution", 128, "Cells of a side of the grid in which the surface is found.", 16, 512),
-    Setting("bake_views", 24, "Views from which the texture is taken.", 4, 256),
-    Setting("bake_size", 256, "Pixels of their side.", 32, 2048, unit="pixels"),
-)
-"""What users may set of what is made of a field: a picture, or a mesh."""
+"""What companions append to the whole name of their output, so that x.glb and x.png have separate fields."""
+MAX_NAME_BYTES = 200
+"""The longest name of an output. File systems allow 255 bytes; companions and their temporary files need the rest."""
 
 
 def made_of(kind: type[Representation]) -> tuple[Setting, ...]:
-    """What users may set of what a representation's command writes."""
-    return (
-        MESH
-        if is_solid(kind)
-        else (replace(PICTURE[0], name=kind.side, default=kind.pixels_wide, low=kind.least_wide),)
-    )
+    """Return the settings of the mesh or the picture that a representation's command writes."""
+    if is_solid(kind):
+        return MESH
+    return (replace(PICTURE[0], name=kind.side, default=kind.pixels_wide, low=kind.least_wide),)
 
 
 def beside(out: Path, end: str) -> Path:
-    """The companion of an output."""
+    """Return the path of a companion: FIELD, TURNTABLE, RUN, PREVIEW or LOCK appended to an output's name."""
     return out.with_name(out.name + end)
 
 
 @contextmanager
 def sampling(out: Path, *suffixes: str) -> Iterator[Path]:
-    """Claim `out` for a sampling run; yields its run file, which after success is gone, and its preview with it.
+    """Claim an output for a sampling run and yield the path of its run file.
 
-    What is derived from a field claims its output alone: a run file beside it is somebody's unfinished run.
+    If the block succeeds, the run file and the preview are removed. Meshes and pictures of an existing field use `claimed`
+    instead, since a run file beside their output belongs to somebody's unfinished run. Arguments and errors are those of
+    `claimed`.
     """
     with claimed(out, *suffixes):
         yield beside(out, RUN)
@@ -76,9 +65,14 @@ def sampling(out: Path, *suffixes: str) -> Iterator[Path]:
 
 @contextmanager
 def claimed(out: Path, *suffixes: str) -> Iterator[None]:
-    """Make sure that `out` and its companions can be written, and that nobody else writes them during the block.
+    """Make sure that an output and its companions can be written, and that nobody else writes them during the block.
 
-    suffixes: what the output may end in.
+    Args:
+        out: The output.
+        *suffixes: The suffixes that it may have.
+
+    Raises:
+        ValueError: If the name or the folder does not suit, or if another process has claimed the output.
     """
     _check_name(out, suffixes)
     if not out.parent.is_dir():
@@ -102,7 +96,7 @@ def claimed(out: Path, *suffixes: str) -> Iterator[None]:
             clear_remains(companion)
         yield
     finally:
-        if os.name == "posix":  # Windows cannot remove an open file, and there nobody can take the lock after us
+        if os.name == "posix":  # Windows cannot remove an open file, so there the lock file stays
             Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
@@ -110,8 +104,8 @@ def claimed(out: Path, *suffixes: str) -> Iterator[None]:
 def _check_name(out: Path, suffixes: tuple[str, ...]) -> None:
     suffix = " or ".join(suffixes)
     size = len(os.fsencode(out.name))
-    if size > LONGEST:
-        raise ValueError(f"the output's name has {size} bytes; it may have {LONGEST}: shorten it")
+    if size > MAX_NAME_BYTES:
+        raise ValueError(f"the output's name has {size} bytes; it may have {MAX_NAME_BYTES}: shorten it")
     if out.is_dir():
         what = "is empty or this folder" if out == Path() else f"{out} is a folder"
         raise ValueError(f"the output {what}: name a file that ends in {suffix}")
@@ -119,13 +113,23 @@ def _check_name(out: Path, suffixes: tuple[str, ...]) -> None:
         raise ValueError(f"the output {out} has nothing before {out.name}: give it a name")
     if out.suffix.lower() not in suffixes:
         raise ValueError(f"the output {out} should end in {suffix}")
-    if not is_utf8(str(out)):  # its field could be written, but not read again
+    if not is_utf8(str(out)):  # its field file could be written, but not read again
         raise ValueError(f"the output {out} is not UTF-8: choose another name")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A sampling run that keeps its run file up to date. `state`: where it goes on from, None at the beginning."""
+    """A sampling run that keeps its run file up to date.
+
+    Attributes:
+        model: The model.
+        recipe: How the field is sampled.
+        settings: The settings of the run.
+        pull: The sampler made from these three.
+        path: The run file.
+        agreed: What a run file must contain for the run to continue from it.
+        state: Where the run continues from, or None to start from the beginning.
+    """
 
     model: Model
     recipe: Recipe
@@ -136,13 +140,16 @@ class Run:
     state: State | None
 
     def __call__(self, progress: Progress | None = None) -> Field:
-        """Sample to the end. `progress` may raise `Cancelled`: the run file stays."""
-        save = lambda now: storage.save_run(self.path, now, self.agreed)
+        """Sample to the end and return the field. If `progress` raises `Cancelled`, the run file stays."""
+
+        def save(state: State) -> None:
+            storage.save_run(self.path, state, self.agreed)
+
         device = getattr(self.model, "device", "cpu")
         return self.field(tasks.sample(self.pull, self.settings.seed, self.state, progress, save, device))
 
     def field(self, state: State) -> Field:
-        """The field in a state, finished or not."""
+        """Return the field in a state, finished or not."""
         return tasks.field_of(self.recipe, self.settings, self.model, state)
 
 
@@ -156,35 +163,73 @@ def run(
     tick: Callable[[], None] = lambda: None,
     own: Mapping[str, Any] | None = None,
 ) -> Run:
-    """A run whose state is kept at `path`; with `resume` it goes on from there, if there is one.
+    """Prepare a sampling run.
 
-    own: the representation's own settings that were given. ValueError for all that can be wrong with a prompt, and where
-    the run at `path` had other settings.
+    Args:
+        task: What run files call it (`Representation.task`).
+        model: The model.
+        recipe: How the field is sampled.
+        settings: The settings of the run.
+        path: The run file.
+        resume: Whether to continue from the run file, if there is one.
+        tick: Called before every field evaluation; it may raise `Cancelled`.
+        own: Those of the representation's own settings that the user gave.
+
+    Raises:
+        ValueError: If the model rejects the prompt, or the run file is damaged or was started with other settings.
     """
     agreed = tasks.settings_of_run(task, model.name, settings, **(own or {}))
     pull = tasks.prepare(model, recipe, settings, tick)
     state = None
     if resume and path.exists():
-        state = storage.load_run(path, agreed, tasks.beginning(pull, "meta"), len(settings.walk))
+        defaults = _defaults(recipe.diffrep.settings())
+        state = storage.load_run(path, agreed, tasks.beginning(pull, "meta"), len(settings.walk), defaults)
     return Run(model, recipe, settings, pull, path, agreed, state)
+
+
+def _defaults(settings: tuple[Setting, ...]) -> dict[str, Any]:
+    """The settings for which leaving them out means the same as their default, whatever the model."""
+    return {each.name: each.default for each in settings if not each.unset or each.default == 0}
 
 
 def write_mesh(
     out: Path, field: Field, model: Model, tick: Callable[[], None] = lambda: None, **options: int
 ) -> Trimesh:
-    """Write a field's textured mesh; the options are those of `tasks.textured_mesh`."""
+    """Write the textured mesh of a field and return it.
+
+    Args:
+        out: The GLB file.
+        field: A field that has a surface.
+        model: Decodes its colours.
+        tick: Called often; it may raise `Cancelled`.
+        **options: Those of `meshing.textured_mesh`.
+    """
     mesh, texture = tasks.textured_mesh(field, model, tick=tick, **options)
     write_glb(out, mesh, texture, name=field.prompt or "object")
     return mesh
 
 
 def write_picture(out: Path, picture: Tensor) -> None:
-    """Write a small display picture (3 or 4, H, W)."""
+    """Write a small display picture (3 or 4, H, W) as PNG."""
     write_png(out, iter([picture]), picture.shape[-1], picture.shape[-2])
 
 
 def write_whole(out: Path, field: Field, model: Model, width: int, tick: Callable[[], None] = lambda: None) -> int:
-    """Write an image or a panorama, `width` pixels wide, in the memory of a tile; returns its height."""
+    """Write the whole picture of a flat field as PNG, using no more memory than a tile needs.
+
+    Args:
+        out: The PNG file.
+        field: An image, a panorama or a tile.
+        model: Decodes its signals.
+        width: The width in pixels.
+        tick: Called for every band of rows; it may raise `Cancelled`.
+
+    Returns:
+        The height in pixels.
+
+    Raises:
+        ValueError: If a side would exceed `MAX_PIXELS`, or the field is not flat.
+    """
     height = tasks.height_of(field, width)
     if height > MAX_PIXELS:
         raise ValueError(f"the picture would be {width} x {height} pixels; neither side may be above {MAX_PIXELS}")
@@ -199,16 +244,24 @@ def write_whole(out: Path, field: Field, model: Model, width: int, tick: Callabl
 
 
 def opaque(field: Field, bands: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Bands as they are written: on white, where the field is opaque."""
+    """Composite bands of an opaque field over white; return those of other fields unchanged."""
     return map(on_white, bands) if flat(field).opaque else bands
 
 
 def write_sampled(
     out: Path, field: Field, model: Model, options: Mapping[str, Any], tick: Callable[[], None] = lambda: None
 ) -> dict[str, str]:
-    """Write all that a sampling command leaves of a field: the files' paths by name.
+    """Write all files that a sampling command leaves: the field, and a picture, or a turntable and a mesh or own file.
 
-    options: the values of `made_of`. Solid fields leave a turntable, and a mesh or their own file; flat ones a picture.
+    Args:
+        out: The output; its suffix chooses between a mesh and the representation's own file.
+        field: The sampled field.
+        model: Decodes its signals.
+        options: The values of the settings in `made_of`.
+        tick: Called often; it may raise `Cancelled`.
+
+    Returns:
+        The paths of the files: "field", and "picture", "mesh" or "file".
     """
     storage.save_field(beside(out, FIELD), field)
     files = {"field": str(beside(out, FIELD))}
@@ -227,22 +280,20 @@ def write_sampled(
 
 
 def colours(model: Model) -> Callable[[Tensor], Tensor]:
-    """Signals (N, C) to display RGB (N, 3) in [0, 1], one pixel each, for files that hold points."""
+    """Return a function from signals (N, C) to display RGB (N, 3) in [0, 1], for files that hold points."""
 
     def decoded(signals: Tensor) -> Tensor:
         size = model.size
         pixels = signals.T[None, :, :, None].expand(-1, -1, -1, 1)
         if model.scale == 1:
             return model.decode(pixels)[0, :3, :, 0].T
-        flat = [
-            model.decode(each[None, :, None, None].expand(1, -1, size, size))[0, :3].mean((1, 2)) for each in signals
-        ]
-        return torch.stack(flat)
+        uniform = (each[None, :, None, None].expand(1, -1, size, size) for each in signals)
+        return torch.stack([model.decode(picture)[0, :3].mean((1, 2)) for picture in uniform])
 
     return decoded
 
 
 def shape(options: Mapping[str, Any]) -> dict[str, int]:
-    """The options of a mesh as `meshing.textured_mesh` calls them."""
+    """Return the values of the `MESH` settings under the names of `meshing.textured_mesh`'s arguments."""
     renamed = {"bake_views": "views", "bake_size": "view_size"}
     return {renamed.get(each.name, each.name): options[each.name] for each in MESH}

@@ -67,14 +67,29 @@ class Setting:
     node: str = ""
 
     def check(self, value: Any, title: str = "") -> Value:
-        """The value in the setting's type. ValueError names what is wrong; `title` is what the user calls the setting."""
+        """Check a value that a user gave.
+
+        Args:
+            value: The value, of any type. Whole numbers count as floats too: JSON does not tell them apart.
+            title: What the user calls the setting; by default its name.
+
+        Returns:
+            The value in the type of the setting's default.
+
+        Raises:
+            ValueError: If the value has another type, is out of range, or is no choice.
+
+        Example:
+            >>> Setting("fov", 65.0, "Angle of a view.", 20.0, 120.0).check(90)
+            90.0
+        """
         title = title or self.name
         if isinstance(self.default, str):
             if value not in self.choices:
                 raise ValueError(f"{title} is {value!r:.60}; it must be one of {', '.join(self.choices)}")
             return str(value)
-        kinds = (int,) if isinstance(self.default, int) else (int, float)
-        if type(value) not in kinds or not math.isfinite(value):
+        types = (int,) if isinstance(self.default, int) else (int, float)
+        if type(value) not in types or not abs(value) < math.inf:
             what = "a whole number" if isinstance(self.default, int) else "a number"
             raise ValueError(f"{title} is {value!r:.60}; it must be {what}")
         if not self.low <= value <= self.high:
@@ -83,8 +98,10 @@ class Setting:
 
 
 def plain(number: float) -> str:
-    """A number as people write it: whole ones with all their digits."""
-    return str(int(number)) if number == int(number) else f"{number:g}"
+    """Format a number as people write it: whole numbers with all their digits, infinities as words."""
+    if abs(number) == math.inf or number != int(number):
+        return f"{number:g}"
+    return str(int(number))
 
 
 def of_field(kind: type, name: str, help: str, called: str = "", **more: Any) -> Setting:
@@ -288,7 +305,18 @@ class OwnFile(Protocol):
 
 
 def values(settings: tuple[Setting, ...], given: Mapping[str, Any]) -> dict[str, Value]:
-    """Every setting's value: the given ones, checked, and the defaults of the others. ValueError names an unknown one."""
+    """Return the value of every setting.
+
+    Args:
+        settings: The settings.
+        given: The values that are set, by name.
+
+    Returns:
+        The given values, checked, and the defaults of the others.
+
+    Raises:
+        ValueError: If a value is wrong or its name is unknown.
+    """
     known = {each.name: each for each in settings}
     unknown = sorted(given.keys() - known.keys())
     if unknown:

@@ -1,20 +1,22 @@
-"""Representations: all that there are, ours and other people's, by name.
+"""All installed representations by name: ours, and those of other packages.
 
 A package adds one through the entry point `pullback.representations`, whose value is its class:
 
     [project.entry-points."pullback.representations"]
     my-field = "my_package:MyField"
 
-It is then in the command line, the worker and ComfyUI. One that cannot be loaded is left out with a warning that
-names its package, and breaks nothing else.
+The command line, the worker and ComfyUI then have it. A representation that is broken is left out, with a warning that names
+it and its package.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import math
+import re
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -23,35 +25,42 @@ from .diffreps.panorama import SirenCylinder, SirenSphere
 from .diffreps.radiance import VoxelRadiance
 from .diffreps.tile import SirenTile
 from .representation import Representation
+from .settings import MESH, RUN_OPTIONS, Settings
 
 GROUP = "pullback.representations"
+"""The group of the entry points."""
 DECLARED = ("name", "title", "sentence", "command", "settings", "suited", "recipe", "init", "__call__")
+"""What every representation must have."""
 TAKEN = frozenset({"render", "mesh", "words", "picture"})
-"""Commands and jobs that are no representation's."""
+"""Commands and jobs that sample no representation."""
+BUILT_IN: tuple[type[Representation], ...] = (VoxelRadiance, SirenImage, SirenSphere, SirenCylinder, SirenTile)
 RESERVED = frozenset(
     (
-        *("prompt", "negative", "seed", "steps", "guidance", "eta", "repaint", "solver", "views"),
-        *("out", "model", "device", "resume", "preview", "field", "projection", "size", "width"),
-        *("faces", "texture", "resolution", "bake_views", "bake_size"),
+        *(each.name for each in fields(Settings)),
+        *(each.name for each in MESH),
+        *RUN_OPTIONS,
+        *(each.option for each in BUILT_IN),
+        *(each.side for each in BUILT_IN),
     )
 )
-"""Options that sampling commands have, and that no setting of a representation may be called."""
-BUILT_IN: tuple[type[Representation], ...] = (VoxelRadiance, SirenImage, SirenSphere, SirenCylinder, SirenTile)
+"""Names that no setting of a representation may have, because sampling commands have them already."""
 
 
 @functools.cache
 def representations() -> dict[str, type[Representation]]:
-    """All representations by their names, ours first."""
+    """Return all representations by name, ours first."""
     found = {each.name: each for each in BUILT_IN}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
             found.setdefault(entry.name, _loaded(entry))
         except Exception as error:  # noqa: BLE001  another package's mistake must not take ours along
-            warnings.warn(f"the representation {entry.name} of {entry.value} is left out: {error}", stacklevel=2)
+            said = " ".join(str(error).split()) or type(error).__name__
+            warnings.warn(f"the representation {entry.name} of {entry.value} is left out: {said:.300}", stacklevel=2)
     return found
 
 
 def _loaded(entry: EntryPoint) -> type[Representation]:
+    """The class of an entry point. Raises if it cannot be loaded, or if what it declares would break the interfaces."""
     kind = entry.load()
     missing = [each for each in DECLARED if not hasattr(kind, each)]
     if missing:
@@ -64,60 +73,86 @@ def _loaded(entry: EntryPoint) -> type[Representation]:
         raise TypeError("it is neither Flat nor Solid: nothing can be made of it")
     if kind.command in TAKEN or kind.noun in TAKEN:
         raise TypeError(f"{kind.command!r} is a command of pullback's own")
-    clash = sorted(RESERVED & {each.name for each in kind.settings()})
-    if clash or not kind.sentence:
-        raise TypeError(f"its setting {clash[0]!r} is one of every run" if clash else "its sentence is empty")
+    _check_declarations(kind)
     return kind
 
 
+def _check_declarations(kind: type[Representation]) -> None:
+    """Raise if the interfaces could not be made from what a representation declares."""
+    if not re.fullmatch("[a-z][a-z0-9-]*", kind.command):
+        raise TypeError(f"its command is {kind.command!r}; it must be a word in lower case")
+    words = ("title", "sentence", "noun", "choice", "option", "means", "looks", "example", "side")
+    for name in words:
+        if not isinstance(getattr(kind, name), str):
+            raise TypeError(f"its {name} is {getattr(kind, name)!r:.60}; it must be text")
+    if not kind.sentence:
+        raise TypeError("its sentence is empty")
+    for setting in kind.settings():
+        if not re.fullmatch("[a-z][a-z0-9_]*", setting.name):
+            raise TypeError(f"its setting {setting.name!r} must be named in lower case, with underscores")
+        if setting.name in RESERVED | {kind.option, kind.side}:
+            raise TypeError(f"its setting {setting.name!r} is one of every run")
+        setting.check(setting.default)
+    json.dumps(_description(kind), allow_nan=False)
+
+
 def package_of(kind: type[Representation]) -> str:
-    """The package that a representation comes from, to be named where it is missing."""
+    """Return the name of the package that a representation comes from, so that it can be named if it is missing."""
     if kind in BUILT_IN:  # under whatever name a host has imported us
         return "pullback"
     return kind.__module__.partition(".")[0]
 
 
 def described() -> list[dict[str, Any]]:
-    """What the representations declare, as JSON values, for programs that do not import them."""
-    return [
-        {
-            "name": kind.name, "title": kind.title, "sentence": kind.sentence, "command": kind.command,
-            "noun": kind.noun or kind.command, "option": kind.option, "choice": kind.choice, "views": kind.views,
-            "guidance": kind.guidance, "example": kind.example, "suffixes": list(suffixes(kind)),
-            "settings": [_plain(asdict(each)) for each in kind.settings()],
-        }
-        for kind in representations().values()
-    ]  # fmt: skip
+    """Return what all representations declare, as JSON values, for programs that do not import them."""
+    return [_description(kind) for kind in representations().values()]
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Without infinite bounds, for which JSON has no number."""
+def _description(kind: type[Representation]) -> dict[str, Any]:
+    return {
+        "name": kind.name, "title": kind.title, "sentence": kind.sentence, "command": kind.command,
+        "noun": kind.noun or kind.command, "option": kind.option, "choice": kind.choice, "views": kind.views,
+        "guidance": kind.guidance, "example": kind.example, "suffixes": list(suffixes(kind)),
+        "settings": [_without_infinities(asdict(each)) for each in kind.settings()],
+    }  # fmt: skip
+
+
+def _without_infinities(values: dict[str, Any]) -> dict[str, Any]:
+    """Replace infinite bounds by None, since JSON has no infinity."""
     return {name: None if value in (math.inf, -math.inf) else value for name, value in values.items()}
 
 
 def is_solid(kind: type[Representation]) -> bool:
-    """Whether a mesh is made of it; else a picture."""
+    """Return whether a representation's command writes a mesh. Otherwise it writes a picture."""
     return all(hasattr(kind, each) for each in ("through", "opacity", "depth", "density"))
 
 
 def suffixes(kind: type[Representation]) -> tuple[str, ...]:
-    """What the files may end in that a representation's command writes, the usual one first."""
-    own = getattr(kind, "suffix", "")
-    return (".glb" if is_solid(kind) else ".png", *([own] if own else []))
+    """Return the suffixes of the files that a representation's command can write, the default first."""
+    suffix = getattr(kind, "suffix", "")
+    return (".glb" if is_solid(kind) else ".png", *([suffix] if suffix else []))
 
 
 def of_command(command: str) -> list[type[Representation]]:
-    """The representations that a command samples, the usual one first."""
+    """Return the representations that a command samples, the default first."""
     return [each for each in representations().values() if each.command == command]
 
 
 def commands() -> list[str]:
-    """The commands that sample, each once."""
+    """Return the commands that sample, each once."""
     return list(dict.fromkeys(each.command for each in representations().values()))
 
 
 def chosen(command: str, choice: str) -> type[Representation]:
-    """The representation of a command by its choice, the usual one for "". ValueError names those there are."""
+    """Return a representation by command and choice.
+
+    Args:
+        command: The command that samples it.
+        choice: Its name among those of the command, or "" for the default.
+
+    Raises:
+        ValueError: If the command has no such choice.
+    """
     kinds = of_command(command)
     for each in kinds:
         if choice in ("", each.choice):

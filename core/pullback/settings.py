@@ -1,8 +1,10 @@
-"""Settings: what a user may set for any run, with their ranges and defaults. Every door shows them from here."""
+"""The settings that do not depend on a representation: of a run, and of the files that are made of a field.
+
+Their defaults, ranges and help are declared here once; the command line, the worker and ComfyUI take them from here.
+"""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from .files import is_utf8
@@ -10,8 +12,11 @@ from .representation import Setting
 from .schedules import MAX_STEPS, evaluations, repaint
 
 SOLVERS = ("adam", "paper", "gauss-newton")
+"""The inner solvers to choose from."""
 LONGEST_PROMPT = 2000
-"""Characters of a prompt."""
+"""The longest prompt, in characters."""
+MAX_PIXELS = 1 << 16
+"""The longest side of a picture, in pixels."""
 RUN = {
     each.name: each
     for each in (
@@ -23,23 +28,42 @@ RUN = {
         Setting("views", 8, "Views per step.", 1, 64),
     )
 }
-"""The settings of a run that are numbers or words of a list, by name."""
+"""The settings of a run that are numbers or choices, by name."""
+RUN_OPTIONS = ("out", "model", "device", "resume", "preview")
+"""What every sampling command and job takes beside its settings."""
+PICTURE = (Setting("width", 2048, "Pixels of the picture's width.", 8, MAX_PIXELS, unit="pixels"),)
+"""The settings of a picture that is made of a field."""
+MESH = (
+    Setting("faces", 20_000, "Triangles of the mesh, at most.", 100, 1_000_000),
+    Setting("texture", 1024, "Pixels of the texture's side.", 16, 8192, unit="pixels"),
+    Setting("resolution", 128, "Cells of a side of the grid in which the surface is found.", 16, 512),
+    Setting("bake_views", 24, "Views from which the texture is taken.", 4, 256),
+    Setting("bake_size", 256, "Pixels of their side.", 32, 2048, unit="pixels"),
+)
+"""The settings of a mesh that is made of a field."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may set for any run. ValueError names what is out of range.
+    """The settings of a run, whatever the representation.
 
     Args:
-        prompt: what to draw.
-        negative: what to keep away from.
-        seed: of all that is random.
-        steps: noise levels.
-        guidance: 0 unconditional, 1 conditional (`guidance.py`).
-        eta: DDIM's stochasticity.
-        repaint: (jump, repeats); (1, 1) is none.
-        solver: one of SOLVERS.
-        views: views per step, for fields that have more than one.
+        prompt: What to draw.
+        negative: What to avoid.
+        seed: The seed of all random numbers, 0 to 2^63 - 1.
+        steps: The number of noise levels, 1 to `MAX_STEPS`.
+        guidance: 0 is unconditional, 1 conditional, more exaggerates (`guidance.py`); at most 100.
+        eta: DDIM's stochasticity in [0, 1].
+        repaint: RePaint's jump and repeats (`schedules.repaint`); (1, 1) is plain sampling.
+        solver: One of `SOLVERS`.
+        views: Views per step, for representations that have more than one; 1 to 64.
+
+    Raises:
+        ValueError: If a setting is out of range, or RePaint is asked for with an eta of 0.
+
+    Example:
+        >>> Settings("a red mushroom", steps=10).evaluations
+        10
     """
 
     prompt: str
@@ -60,25 +84,18 @@ class Settings:
                 raise ValueError(f"the {what} has {len(text)} characters; it may have {LONGEST_PROMPT}: shorten it")
             if not is_utf8(text):
                 raise ValueError(f"the {what} is not UTF-8: type it again, or convert what it was copied from")
-        for name in ("guidance", "eta", "views"):
-            low, high = RUN[name].low, RUN[name].high
-            value = getattr(self, name)
-            if not (math.isfinite(value) and low <= value <= high):
-                raise ValueError(f"{name} is {value}; it must be between {low:g} and {high:g}")
+        for name, setting in RUN.items():
+            setting.check(getattr(self, name))
         if self.repaint[1] > 1 and self.eta == 0:
             raise ValueError("repaint needs fresh noise to do anything: give an eta above 0 with it, for example 0.75")
-        if not 0 <= self.seed <= RUN["seed"].high:
-            raise ValueError(f"the seed is {self.seed}; it must be between 0 and 2^63 - 1")
-        if self.solver not in SOLVERS:
-            raise ValueError(f"the solver is {self.solver!r}; it must be one of {', '.join(SOLVERS)}")
         repaint(self.steps, *self.repaint)
 
     @property
     def walk(self) -> list[tuple[int, int]]:
-        """The moves between noise levels."""
+        """The moves between noise levels (`schedules.repaint`)."""
         return repaint(self.steps, *self.repaint)
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations per view (twice that with guidance)."""
+        """Network evaluations per view; with guidance other than 0 and 1 each of them counts twice."""
         return evaluations(self.walk)

@@ -1,9 +1,8 @@
-"""Storage: field files and run files, both one safetensors file, never pickle.
+"""Field files and run files. Both are a single safetensors file, never pickle, and both appear by atomic rename.
 
 A field file holds a finished field: its parameters and, as text, `format`, `kind`, `config` (JSON), `words` (the prompt),
-`model`, `seed` and the version of pullback. `prompt` holds the words as well, unless a host keeps its graph there.
-A run file holds the whole state of an unfinished run and its settings, so that it can be taken up after any
-interruption. Both appear by atomic rename.
+`model`, `seed` and the version of Pullback. `prompt` repeats the words, unless a host stores its graph there. A run file
+holds the complete state of an unfinished run and its settings, so that it can continue after any interruption.
 """
 
 from __future__ import annotations
@@ -33,14 +32,22 @@ from .version import VERSION
 FIELD_FORMAT = "pullback-field-1"
 RUN_FORMAT = "pullback-run-1"
 OURS = "pullback"
-"""The package whose representations are always there."""
-HEADER = 1 << 24
-"""Bytes of a safetensors header that is read. Ours has kilobytes; a host's graph, which travels in it, may have more."""
+"""The package whose representations are always installed."""
+MAX_HEADER_BYTES = 1 << 24
+"""The largest safetensors header that is read. Ours takes kilobytes; a host's graph, stored with it, may take more."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """A sampled field: how it renders, its parameters, and where it came from."""
+    """A sampled field.
+
+    Args:
+        diffrep: The representation, which renders it.
+        params: Its parameters.
+        prompt: The prompt that it was sampled with.
+        model: The name of the model that sampled it.
+        seed: The seed of the run.
+    """
 
     diffrep: Any
     params: Params
@@ -49,12 +56,12 @@ class Field:
     seed: int = 0
 
     def to(self, device: str) -> Field:
-        """The same field on another device."""
+        """Return the same field on another device."""
         return replace(self, params={name: p.to(device) for name, p in self.params.items()})
 
     @property
     def kind(self) -> str:
-        """Its name in files."""
+        """The name of its representation."""
         return self.diffrep.name
 
 
@@ -77,26 +84,36 @@ def _diffrep(texts: Mapping[str, str], path: Path) -> Any:
 
 
 DTYPES = {"F32": torch.float32, "F64": torch.float64, "F16": torch.float16, "U8": torch.uint8, "I64": torch.int64}
+"""The types of tensors in our files, by their safetensors name."""
 Shapes = dict[str, tuple[tuple[int, ...], Any]]
-"""Shape and type of tensors, by name."""
+"""Shape and dtype of tensors, by name."""
 
 
 def shapes_of(tensors: Params) -> Shapes:
-    """What tensors look like; they may be on the meta device."""
+    """Return shape and dtype of tensors, which may be on the meta device."""
     return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
 
 
 @contextmanager
 def opened(path: Path, expected: str) -> Iterator[tuple[Any, dict[str, str], Shapes]]:
-    """A safetensors file of the format `expected`, its texts, and the shapes of its tensors, none of which is read yet.
+    """Open a safetensors file without reading its tensors.
 
-    ValueError says what the file is instead; OSError where it is there and may not be read.
+    Args:
+        path: The file.
+        expected: The format that it must have.
+
+    Yields:
+        The open file, its texts, and the shapes of its tensors.
+
+    Raises:
+        ValueError: If the file does not exist or is something else.
+        OSError: If it may not be read.
     """
     if not path.is_file():
         raise ValueError(f"{path} does not exist or is not a file")
-    with path.open("rb") as raw:  # of a file that may not be read safetensors says that it does not exist
+    with path.open("rb") as raw:  # safetensors would claim that an unreadable file does not exist
         header = int.from_bytes(raw.read(8), "little")
-    if header > HEADER:
+    if header > MAX_HEADER_BYTES:
         raise ValueError(f"{path} cannot be read: it is truncated or not a safetensors file of ours")
     try:
         with safe_open(path, "pt") as file:
@@ -111,13 +128,13 @@ def opened(path: Path, expected: str) -> Iterator[tuple[Any, dict[str, str], Sha
 
 
 def read(path: Path, expected: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and texts of a safetensors file of the format `expected`; the errors of `opened`."""
+    """Read the tensors and the texts of a safetensors file. Arguments and errors are those of `opened`."""
     with opened(path, expected) as (file, texts, _):
         return _tensors(file, path), texts
 
 
 def _tensors(file: Any, path: Path) -> dict[str, Tensor]:
-    """All tensors of an open file; ValueError where one has values that are not finite."""
+    """All tensors of an open file. ValueError if one has values that are not finite."""
     tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     broken = sorted(k for k, v in tensors.items() if v.is_floating_point() and not torch.isfinite(v).all())
     if broken:
@@ -128,17 +145,26 @@ def _tensors(file: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _differing(wanted: Shapes, found: Shapes) -> str:
-    """The names whose shapes differ, some of them."""
+    """The names whose shapes differ, at most six of them."""
     wrong = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
     return ", ".join(f"{name:.60}" for name in wrong[:6])
 
 
 def write(path: Path, tensors: dict[str, Tensor], texts: dict[str, str]) -> None:
-    """Write a safetensors file so that it is either whole or not there. OSError where that fails."""
+    """Write a safetensors file, whole or not at all.
+
+    Args:
+        path: Where to write.
+        tensors: The tensors, on any device.
+        texts: The texts of its header.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
     with atomic(path) as part:
         try:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, texts)
-        except SafetensorError as error:  # it wraps the system's error, disk full among them
+        except SafetensorError as error:  # it wraps errors of the system, such as a full disk
             code = re.search(r"os error (\d+)", str(error))
             raise (OSError(int(code[1]), os.strerror(int(code[1]))) if code else OSError(str(error))) from error
 
@@ -147,10 +173,12 @@ def save_field(path: Path, field: Field, embedded: Mapping[str, str] | None = No
     """Write a field file.
 
     Args:
-        path: where; it appears whole or not at all.
-        field: what is saved.
-        embedded: more texts for the file, for example a host's own description of how the field was made. They may
-            take the place of `prompt`, which hosts use for graphs, and of nothing else.
+        path: Where to write. The file appears whole or not at all.
+        field: The field.
+        embedded: More texts for the file, such as a host's graph. Of our own texts they can replace only `prompt`.
+
+    Raises:
+        OSError: If it cannot be written.
     """
     texts = {"format": FIELD_FORMAT, "kind": field.kind, "config": _config(field.diffrep), "words": field.prompt}
     texts |= {"model": field.model, "seed": str(field.seed), "pullback": VERSION}
@@ -160,7 +188,7 @@ def save_field(path: Path, field: Field, embedded: Mapping[str, str] | None = No
 
 
 def is_field(path: Path) -> bool:
-    """Whether a file says of itself that it is a field. Reads its header only; False where that cannot be read."""
+    """Return whether a file is a field file. Reads only its header; a file that cannot be read is none."""
     try:
         with safe_open(path, "pt") as file:
             return (file.metadata() or {}).get("format") == FIELD_FORMAT
@@ -169,7 +197,12 @@ def is_field(path: Path) -> bool:
 
 
 def load_field(path: Path) -> Field:
-    """Read a field file. ValueError names what is wrong: the file, its format, its kind or its tensors."""
+    """Read a field file.
+
+    Raises:
+        ValueError: If the file is missing, damaged, of another format, or of an unknown representation.
+        OSError: If it may not be read.
+    """
     with opened(path, FIELD_FORMAT) as (file, texts, found):
         diffrep = _diffrep(texts, path)
         wanted = _wanted(diffrep, found, path)
@@ -184,16 +217,25 @@ def load_field(path: Path) -> Field:
 
 
 def _wanted(diffrep: Any, found: Shapes, path: Path) -> Shapes:
-    """The shapes that a diffrep's parameters have. ValueError where its sizes are beyond what any file holds."""
+    """The shapes that a diffrep's parameters have. ValueError if they are too large for any file."""
     try:
-        with torch.device("meta"):  # shapes alone: a file may claim any size
+        with torch.device("meta"):  # allocates nothing: a file may claim any size
             return shapes_of(diffrep.init(Generator()))
     except RuntimeError as error:
         raise ValueError(f"{path} describes a field that is too large to exist ({error})") from error
 
 
 def save_run(path: Path, state: State, settings: dict[str, Any]) -> None:
-    """Write the state of a run, with the settings that it must be continued with."""
+    """Write a run file.
+
+    Args:
+        path: Where to write. The file appears whole or not at all.
+        state: The state of the run.
+        settings: The settings of the run, as JSON values. It can only be continued with the same ones.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
     numbers = {"move": state.move, "passes": state.passes, "residual": state.residual}
     texts = {"settings": json.dumps(settings | {"pullback": VERSION}), "numbers": json.dumps(numbers)}
     write(path, _stored(state), {"format": RUN_FORMAT} | texts)
@@ -201,52 +243,60 @@ def save_run(path: Path, state: State, settings: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class _Numbers:
-    """How far a run is."""
+    """The numbers of a `State` that a run file keeps as text."""
 
     move: Annotated[int, Meta(ge=0, le=1 << 20)]
     passes: Annotated[int, Meta(ge=0, le=1 << 53)]
     residual: float
 
 
-def load_run(path: Path, settings: dict[str, Any], expected: State | None = None, moves: int = 1 << 20) -> State:
-    """Read the state of a run.
+def load_run(
+    path: Path,
+    settings: dict[str, Any],
+    expected: State | None = None,
+    moves: int = 1 << 20,
+    defaults: Mapping[str, Any] | None = None,
+) -> State:
+    """Read a run file.
 
     Args:
-        path: the run file.
-        settings: what it must have been started with.
-        expected: a state of the same run, for its shapes; it may be on the meta device. None checks none.
-        moves: that the whole run has.
+        path: The run file.
+        settings: The settings that it must have been started with.
+        expected: A state of the same run, to compare shapes with. It may be on the meta device. None compares nothing.
+        moves: The number of moves of the whole run.
+        defaults: The values of settings that are left out, here or in the file.
 
     Raises:
-        ValueError: where the file is not a whole run, or was started with other settings or another version, which are
-            named.
+        ValueError: If the file is damaged, or was started with other settings or another version of Pullback.
+        OSError: If it may not be read.
     """
     try:
         with opened(path, RUN_FORMAT) as (file, texts, found):
             before, numbers = decoded(texts["settings"]), parsed(texts["numbers"], _Numbers)
             if not isinstance(before, dict):
                 raise _Damaged("its settings are no object")
-            _same(before, settings, path)
+            _check_same({**(defaults or {}), **before}, {**(defaults or {}), **settings}, path)
             if expected is not None and (wanted := shapes_of(_stored(expected))) != found:
                 raise _Damaged(f"its tensors are not those of this run: {_differing(wanted, found)}")
             if numbers.move > moves:
                 raise _Damaged(f"{numbers.move} moves are done of {moves}")
             return _state(_tensors(file, path), numbers)
-    except _Other as error:
+    except _OtherSettings as error:
         raise ValueError(str(error)) from None
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is not a whole run ({error}): start anew, without --resume") from error
 
 
 class _Damaged(ValueError):
-    """A run file that holds something else than its run."""
+    """The run file does not hold what it should."""
 
 
-class _Other(ValueError):
-    """A run file of other settings."""
+class _OtherSettings(ValueError):
+    """The run file was started with other settings."""
 
 
-def _same(before: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
+def _check_same(before: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
+    """Raise if the settings of a run file differ from those of now, or if its version does."""
     now = json.loads(json.dumps(settings | {"pullback": VERSION}))
     changed = [
         f"{k} {before.get(k)!r:.60} (now {now.get(k)!r:.60})"
@@ -254,19 +304,19 @@ def _same(before: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
         if before.get(k) != now.get(k)
     ]
     if changed:
-        raise _Other(
+        raise _OtherSettings(
             f"the unfinished run {path} was started with other settings: {', '.join(changed)}; use those, or leave out --resume"
         )
 
 
 def _stored(state: State) -> dict[str, Tensor]:
-    """A state's tensors under their names in a file."""
+    """The tensors of a state, under their names in a run file."""
     tensors = {f"params.{k}": v for k, v in state.params.items()} | {f"solver.{k}": v for k, v in state.solver.items()}
     return tensors | {"noise": state.noise, "carry": state.carry, "random": state.random}
 
 
 def _state(tensors: dict[str, Tensor], numbers: _Numbers) -> State:
-    Generator().set_state(tensors["random"])  # raises where it is none
+    Generator().set_state(tensors["random"])  # raises if it is no generator's state
     parts: dict[str, Params] = {"params": {}, "solver": {}}
     for key, value in tensors.items():
         head, _, name = key.partition(".")
@@ -277,5 +327,5 @@ def _state(tensors: dict[str, Tensor], numbers: _Numbers) -> State:
 
 
 def generator(seed: int) -> Generator:
-    """A generator on the CPU: the same numbers whatever device the model runs on."""
+    """Return a generator on the CPU, so that the numbers are the same whatever device the model runs on."""
     return torch.Generator().manual_seed(seed)

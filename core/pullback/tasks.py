@@ -1,8 +1,8 @@
-"""Tasks: what users ask for, as functions. The command line, the nodes and the worker all call these.
+"""The tasks that users ask for, as functions: the command line, the worker and ComfyUI's nodes all call these.
 
-A run is prepared from a `Model`, `Settings` and a `Recipe`, and sampled to a `Field`; from a field come pictures of any size
-(`decoding.py`) and textured meshes (`meshing.py`), whose functions are to be had here as well. Progress, cancelling and
-saving enter as callbacks (types.py, pull.py).
+A run is prepared from a `Model`, `Settings` and a `Recipe`, and sampled to a `Field`. A field becomes pictures of any size
+(`decoding.py`) or a textured mesh (`meshing.py`); their functions can be imported from here too. Progress, cancelling and
+saving are callbacks (`types.py`, `pull.py`).
 """
 
 from __future__ import annotations
@@ -41,27 +41,45 @@ __all__ = [
 
 
 def recipe(command: str, model: Model, settings: Settings, choice: str = "", **own: Any) -> Recipe:
-    """How a field is sampled for a model.
+    """Return how a field is sampled for a model.
 
     Args:
-        command: "generate", "image", "panorama", or that of another representation (`representations.py`).
-        model: sizes the field.
-        settings: of the run.
-        choice: which of the command's representations; "" for the usual one.
-        **own: the representation's own settings that are not left at what suits the model.
+        command: "generate", "image", "panorama", "tile", or the command of another representation.
+        model: The model.
+        settings: The settings of the run.
+        choice: Which of the command's representations, "" for the default.
+        **own: The representation's own settings; those left out are what suits the model.
+
+    Raises:
+        ValueError: If the choice or a setting is unknown or wrong.
+
+    Example:
+        >>> recipe("image", load_model(), Settings("a blue fish"), neurons=64).diffrep.width
+        64
     """
     kind = chosen(command, choice)
-    values(kind.settings(), own)  # says what is wrong with them
+    values(kind.settings(), own)  # raises if one is wrong
     return recipe_of(kind, model, settings, own)
 
 
 def recipe_of(kind: type[Representation], model: Model, settings: Settings, own: Mapping[str, Any]) -> Recipe:
-    """The same of a representation, whose `own` settings have been looked at."""
+    """Return how a field of a representation is sampled for a model.
+
+    Args:
+        kind: The representation.
+        model: The model.
+        settings: The settings of the run.
+        own: The representation's own settings that are given, already checked.
+    """
     return kind.suited(model, **own).recipe(model, settings.views, settings.seed, **own)
 
 
 def solver_of(recipe: Recipe, settings: Settings) -> Solver:
-    """The inner solver that the settings name, with the recipe's rates; a linear field is solved in one step in any case."""
+    """Return the inner solver that the settings name. A linear field always gets one Gauss-Newton step.
+
+    Raises:
+        ValueError: If the settings ask for gauss-newton and the field is fitted in random subsets.
+    """
     if getattr(recipe.diffrep, "linear", False):
         return GaussNewton()
     if settings.solver == "paper":
@@ -76,7 +94,17 @@ def solver_of(recipe: Recipe, settings: Settings) -> Solver:
 
 
 def prepare(model: Model, recipe: Recipe, settings: Settings, tick: Callable[[], None] = lambda: None) -> Pull:
-    """The sampler that model, recipe and settings describe. All that can be wrong with a prompt is said here."""
+    """Return the sampler for a run.
+
+    Args:
+        model: The model.
+        recipe: How the field is sampled.
+        settings: The settings of the run.
+        tick: Called before every field evaluation; it may raise `Cancelled`.
+
+    Raises:
+        ValueError: If the model rejects the prompt, or the solver does not suit the field.
+    """
     denoise = model.denoiser(settings.prompt, settings.negative, settings.guidance)
     return Pull(
         recipe.diffrep,
@@ -101,12 +129,21 @@ def sample(
     save: Callable[[State], None] | None = None,
     device: str = "cpu",
 ) -> State:
-    """Run a prepared sampler from its start, or on from `state`, on a device; `field_of` makes a field of the result."""
+    """Run a prepared sampler to the end; `field_of` makes a field of the result.
+
+    Args:
+        pull: The sampler, from `prepare`.
+        seed: The seed of the run.
+        state: Where to continue from, or None to start from the beginning.
+        progress: Called after every move; it may raise `Cancelled`.
+        save: Called with the state after every move.
+        device: The device of the model, where the run is computed.
+    """
     return pull((state or beginning(pull, seed=seed)).to(device), generator(seed), progress, save)
 
 
 def beginning(pull: Pull, device: str = "cpu", seed: int = 0) -> State:
-    """The state before the first move, or on the device "meta" its shapes alone."""
+    """Return the state before the first move. On the device "meta" it has shapes but no values."""
     random, diffrep = generator(seed), cast(Any, pull.render)
     with torch.device(device):
         state = start(diffrep.init(random), pull.views, pull.solver, random)
@@ -114,10 +151,17 @@ def beginning(pull: Pull, device: str = "cpu", seed: int = 0) -> State:
 
 
 def field_of(recipe: Recipe, settings: Settings, model: Model, state: State) -> Field:
-    """The field in a run's state, finished or not."""
+    """Return the field in the state of a run, finished or not."""
     return Field(recipe.diffrep, state.params, settings.prompt, model.name, settings.seed)
 
 
 def settings_of_run(task: str, model: str, settings: Settings, **more: Any) -> dict[str, Any]:
-    """What a run file must agree on to be continued."""
+    """Return what a run file records, and what must be the same for the run to continue from it.
+
+    Args:
+        task: What run files call the run (`Representation.task`).
+        model: The name of the model.
+        settings: The settings of the run.
+        **more: The representation's own settings that are given.
+    """
     return {"task": task, "model": model, **asdict(settings), **more}

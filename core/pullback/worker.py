@@ -1,12 +1,11 @@
-"""Worker: `python -m pullback.worker` does jobs for another program, in JSON lines over its pipes (docs/worker.md).
+"""The worker: `python -m pullback.worker` does jobs for another program, in JSON lines over its pipes (docs/worker.md).
 
-Nothing is imported here that takes time: the worker says hello, and its heart beats, before torch is loaded.
+This module imports nothing that takes time to load: the worker says hello and sends heartbeats before torch is loaded.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import queue
@@ -18,18 +17,25 @@ import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .messages import Done, Failed, Heartbeat, Hello, Kind, Message, Note, Ready, Stopped, encoded
 from .schema import LONGEST, decoded
 from .version import VERSION
 
 PROTOCOL = 1
-BEAT = 0.5
-"""Seconds between two heartbeats."""
+"""The version of the protocol."""
+HEARTBEAT_SECONDS = 0.5
+"""The pause between two heartbeats."""
 FAILED, REFUSED = 1, 2
-"""Exit codes: pullback cannot be loaded; a line was no message, or of another version."""
+"""Exit codes: Pullback cannot be loaded; a line was no message, or of another version of the protocol."""
 
 
 class Worker:
-    """The worker at a pair of pipes: one thread reads, one beats, and `run` works in the caller's."""
+    """A worker on a pair of pipes. One thread reads, one sends heartbeats, and `run` works in the caller's thread.
+
+    Args:
+        lines: Where messages come from.
+        out: Where messages go.
+    """
 
     def __init__(self, lines: BinaryIO, out: BinaryIO) -> None:
         self._lines, self._out = lines, out
@@ -38,12 +44,12 @@ class Worker:
         self._cancelled: set[str] = set()
 
     def run(self) -> int:
-        """Work until the input ends, which ends the process; returns only an exit code other than 0."""
-        self.say("hello", protocol=PROTOCOL, pullback=VERSION, python=platform.python_version(), pid=os.getpid())
+        """Work until the input ends, which ends the process. Returns an exit code if Pullback cannot be loaded."""
+        self.send(Hello(PROTOCOL, VERSION, platform.python_version(), os.getpid()))
         for work in (self._listen, self._beat):
             threading.Thread(target=work, daemon=True).start()
         try:
-            self.say("ready", **_capabilities())
+            self.send(_capabilities())
         except ImportError as error:
             traceback.print_exc()
             python = sys.executable
@@ -52,10 +58,9 @@ class Worker:
         while True:
             self._work(self._jobs.get())
 
-    def say(self, type: str, **fields: Any) -> None:
-        """Send a message. A caller that no longer listens is one that is gone."""
-        text = json.dumps({"type": type, **fields}, ensure_ascii=False)
-        line = text.encode("utf-8", "backslashreplace") + b"\n"  # half a character of a path is escaped, as JSON has it
+    def send(self, message: Message, **more: Any) -> None:
+        """Send a message, with further fields. The process ends if nobody listens any more."""
+        line = encoded(message, **more)
         try:
             with self._lock:
                 self._out.write(line)
@@ -64,16 +69,16 @@ class Worker:
             os._exit(0)
 
     def refuse(self, text: str) -> None:
-        """Say why the worker ends."""
-        self.say("error", id=None, text=text, resumable=False)
+        """Say why the worker itself ends."""
+        self.send(Failed(text), id=None)
 
     def _beat(self) -> None:
         pause = threading.Event()
-        while not pause.wait(BEAT):
-            self.say("heartbeat")
+        while not pause.wait(HEARTBEAT_SECONDS):
+            self.send(Heartbeat())
 
     def _listen(self) -> None:
-        """Take in messages; when there are no more, nobody wants this process: it ends, whatever it is doing."""
+        """Take messages until the input ends; then the client is gone, and the process ends whatever it is doing."""
         greeted = False
         try:
             while line := self._lines.readline(LONGEST + 1):
@@ -81,12 +86,13 @@ class Worker:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self.refuse(f"the worker was sent what it does not understand: {error!r}")
             os._exit(REFUSED)
-        finally:  # without this thread nothing would end the process
+        finally:  # nothing else would end the process
             os._exit(0)
 
     def _take(self, message: dict[str, Any], greeted: bool) -> bool:
+        """Take one message. Returns whether the client has said hello."""
         kind = message.get("type")
-        if kind == "hello":
+        if kind == Kind.HELLO:
             spoken = message["protocol"]
             if spoken != PROTOCOL:
                 self.refuse(
@@ -96,9 +102,9 @@ class Worker:
                 os._exit(REFUSED)
         elif not greeted:
             raise ValueError("the first message must be hello")
-        elif kind == "job":
+        elif kind == Kind.JOB:
             self._jobs.put({**message, "id": str(message["id"])})
-        elif kind == "cancel":
+        elif kind == Kind.CANCEL:
             self._cancelled.add(str(message["id"]))
         else:
             raise ValueError(f"a message of the type {kind!r}")
@@ -115,29 +121,33 @@ class Worker:
             if id in self._cancelled:
                 raise Cancelled
 
-        say = lambda type, **fields: self.say(type, id=id, **fields)
+        def send(message: Message) -> None:
+            self.send(message, id=id)
+
         with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
-            warnings.showwarning = lambda message, *_, **__: say("note", text=str(message))
+            warnings.showwarning = lambda message, *_, **__: send(Note(str(message)))
             try:
                 tick()
-                say("done", files=jobs.perform(job, say, tick))
+                send(Done(jobs.perform(job, send, tick)))
             except Cancelled:
-                say("cancelled", resumable=_unfinished(job))
-            except Exception as error:  # noqa: BLE001  a job's mistake must not take the worker along
+                send(Stopped(_unfinished(job)))
+            except Exception as error:  # noqa: BLE001  a failed job must not end the worker
                 traceback.print_exc()
                 text = errors.sentence(error)
-                # What was asked for in a wrong way stays wrong; what the machine lacked it may have next time.
+                # A wrong job stays wrong when it is resumed; what the machine lacked, it may have next time.
                 resumable = not (text and isinstance(error, (ValueError, ImportError))) and _unfinished(job)
-                say("error", text=text or f"a mistake in pullback: {error!r}; the log says where", resumable=resumable)
+                send(Failed(text or f"a mistake in pullback: {error!r}; the log says where", resumable))
         self._cancelled.discard(id)
 
 
 def _unfinished(job: dict[str, Any]) -> bool:
+    """Whether a job has a run file to continue from."""
     return Path(str(job.get("out")) + ".run").exists()
 
 
-def _capabilities() -> dict[str, Any]:
+def _capabilities() -> Ready:
+    """Load everything, and say what there is."""
     import torch
 
     from . import jobs  # noqa: F401  loads the rest, so that "ready" is true
@@ -148,13 +158,13 @@ def _capabilities() -> dict[str, Any]:
         devices.append("cuda")
     if torch.backends.mps.is_available():
         devices.append("mps")
-    return {"torch": torch.__version__, "devices": devices, "representations": described()}
+    return Ready(torch.__version__, devices, described())
 
 
-def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Standard input and output for the protocol alone: whatever a library prints goes to standard error.
+def _claim_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Reserve standard input and output for the protocol, and send whatever libraries print to standard error.
 
-    A library that reads gets nothing; and on Windows, one that is loaded would wait for our read to end.
+    Libraries that read standard input get nothing. (On Windows, loading one would otherwise wait for our read to end.)
     """
     lines, out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -166,10 +176,10 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def main() -> None:
-    """The entry point."""
-    # Ctrl-C in a terminal reaches the whole group: who started us decides what it means.
+    """Run the worker on standard input and output."""
+    # Ctrl-C in a terminal reaches the whole process group; the client decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    code = Worker(*_own_pipes()).run()
+    code = Worker(*_claim_pipes()).run()
     with contextlib.suppress(OSError):
         sys.stderr.flush()
     os._exit(code)

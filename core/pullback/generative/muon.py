@@ -39,7 +39,8 @@ class Muon(torch.optim.Optimizer):
                     by_shape[p.shape].append(p)
             for shape, params in by_shape.items():
                 momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in params]
-                steps = orthogonal_steps([p.grad for p in params], momenta, group["momentum"])
+                gradients = [p.grad for p in params if p.grad is not None]
+                steps = orthogonal_steps(gradients, momenta, group["momentum"])
                 scale = RMS * max(shape) ** 0.5
                 for p, step in zip(params, steps, strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-group["lr"] * scale)
