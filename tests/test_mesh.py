@@ -282,8 +282,8 @@ def triangles(mesh):
 @pytest.fixture
 def processes(monkeypatch):
     """The processes that are started for charts."""
-    started, start = [], atlas._started
-    monkeypatch.setattr(atlas, "_started", lambda question: started.append(start(question)) or started[-1])
+    started, start = [], atlas._start_process
+    monkeypatch.setattr(atlas, "_start_process", lambda question: started.append(start(question)) or started[-1])
     return started
 
 
@@ -331,10 +331,10 @@ def test_who_is_killed_leaves_no_process(tmp_path):
     code = f"""
 import sys; sys.path.insert(0, {str(Path(atlas.__file__).parents[2])!r})
 import trimesh; from pullback.mesh import atlas, unwrap
-start = atlas._started
+start = atlas._start_process
 def told(question):
     child = start(question); print(child.pid, flush=True); return child
-atlas._started = told
+atlas._start_process = told
 unwrap.unwrap(trimesh.creation.icosphere(7))
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:

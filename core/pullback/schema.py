@@ -1,6 +1,6 @@
-"""Schema: what a file or a line may say. Declared once, as dataclasses whose fields carry their bounds, and checked here.
+"""Checking JSON from files and pipes against dataclasses.
 
-A bound is written where the field is: `steps: Annotated[int, Meta(ge=1, le=1024)] = 48`.
+The bounds of a value are declared with its field: `steps: Annotated[int, Meta(ge=1, le=1024)] = 48`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from msgspec import Meta
 T = TypeVar("T")
 
 LONGEST = 1 << 16
-"""Characters of a text that is read."""
+"""The longest text that is read, in characters."""
 
 Count = Annotated[int, Meta(ge=1, le=4096)]
 Size = Annotated[int, Meta(ge=1, le=8192)]
@@ -24,12 +24,28 @@ Positive = Annotated[float, Meta(gt=0, le=1e3)]
 
 
 def parsed(text: str | bytes, kind: type[T]) -> T:
-    """An object of the dataclass `kind` from JSON. ValueError says where the text is wrong, and what was expected."""
+    """Read an object of a dataclass from JSON.
+
+    Args:
+        text: The JSON.
+        kind: The dataclass.
+
+    Raises:
+        ValueError: If the text is no JSON, or a value is missing, unknown, of another type or out of range.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Picture:
+        ...     width: int
+        >>> parsed('{"width": 3}', Picture)
+        Picture(width=3)
+    """
     return built(decoded(text), kind)
 
 
 def decoded(text: str | bytes) -> Any:
-    """JSON as Python values; ValueError where it is none, too long, too deep, or has numbers that are not finite."""
+    """Read JSON as Python values. ValueError if it is no JSON, too long, or nested too deeply."""
     if len(text) > LONGEST:
         raise ValueError(f"it has {len(text)} characters, more than {LONGEST}")
     try:
@@ -41,21 +57,21 @@ def decoded(text: str | bytes) -> Any:
 
 
 def built(values: Any, kind: type[T]) -> T:
-    """An object of the dataclass `kind` from JSON values, every one of them checked; ValueError names the first wrong one."""
-    _known(values, kind, "$")
+    """Make an object of a dataclass from JSON values. Arguments and errors are those of `parsed`."""
+    _refuse_unknown(values, kind, "$")
     try:
         return msgspec.convert(values, kind)
     except (msgspec.ValidationError, RecursionError, OverflowError) as error:
         raise ValueError(str(error).replace("`", "")) from error
 
 
-def _known(values: Any, kind: Any, place: str) -> None:
-    """Refuse names that the dataclass does not have, within it as well."""
+def _refuse_unknown(values: Any, kind: Any, place: str) -> None:
+    """Refuse names that the dataclass, or one within it, does not have."""
     if not is_dataclass(kind) or not isinstance(values, dict):
         return
     hints = get_type_hints(kind)
-    mine = {each.name for each in fields(kind) if each.init}
+    known = {each.name for each in fields(kind) if each.init}
     for name, value in values.items():
-        if name not in mine:
+        if name not in known:
             raise ValueError(f"it does not know {name!r:.60} at {place}")
-        _known(value, hints[name], f"{place}.{name}")
+        _refuse_unknown(value, hints[name], f"{place}.{name}")

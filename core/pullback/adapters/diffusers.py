@@ -1,9 +1,8 @@
-"""Diffusers: latent diffusion models from a folder or file on this machine, as denoisers of their latents.
+"""Latent diffusion models from a diffusers folder or a single file on this machine.
 
-The signal is the scaled latent as the network sees it, (B, channels, h, w): `decode` undoes the VAE's scaling
-and shift. Classifier-free guidance follows `guidance.py`; both halves share one network call. A diffusers
-pipeline started from unit-normal latents starts here from those latents times sqrt(1 + sigma^2) (SD, SDXL) or
-1 + sigma (SD3).
+The signal is the scaled latent that the network sees, (B, channels, h, w); `decode` undoes the VAE's scaling and shift.
+Classifier-free guidance follows `guidance.py`, and both halves share one network call. Where a diffusers pipeline starts from
+unit-normal latents, sampling here starts from these times sqrt(1 + sigma^2) (SD, SDXL) or 1 + sigma (SD3).
 
 Nothing is downloaded, pickled weights are not read, and no code of a checkpoint is run. Safety checkers are not loaded.
 """
@@ -38,9 +37,16 @@ T5_LENGTH = 256
 
 
 class StableDiffusion:
-    """Stable Diffusion 1 and 2: a U-Net in a variance-preserving table that predicts eps or v.
+    """Stable Diffusion 1 and 2, as a `Model`: a U-Net with a variance-preserving schedule that predicts eps or v.
 
-    Satisfies `Model`. Pictures from `decode` are RGB. With `Cameras`, each view's prompt is followed by its view words.
+    Pictures from `decode` are RGB. For `Cameras`, each view's prompt is followed by its view words.
+
+    Args:
+        pipe: The diffusers pipeline.
+        name: The path of the model.
+
+    Raises:
+        ValueError: If the network needs more than latents, a text and a time.
     """
 
     pipeline: ClassVar[str] = "StableDiffusionPipeline"
@@ -73,9 +79,15 @@ class StableDiffusion:
         self._embedding = functools.lru_cache(maxsize=64)(self._checked_embedding)
 
     def denoiser(self, prompt: str, negative: str, guidance: float) -> Denoiser:
-        """D(x, sigma, view) of latents. `negative` may be empty; `guidance` 0 is unconditional, 1 conditional.
+        """Return the denoiser D(x, sigma, view) of latents for a prompt.
 
-        Raises ValueError where the prompt is empty or longer than the text encoder reads.
+        Args:
+            prompt: The prompt.
+            negative: The negative prompt, which may be empty.
+            guidance: 0 is unconditional, 1 conditional, more exaggerates (`guidance.py`).
+
+        Raises:
+            ValueError: If the prompt is empty, or longer than the text encoder reads.
         """
         if not prompt.strip():
             raise ValueError("the prompt is empty; expected a description of what to make: write one")
@@ -94,7 +106,7 @@ class StableDiffusion:
 
     @torch.no_grad()
     def decode(self, signal: Tensor) -> Tensor:
-        """Latents (B, channels, h, w) to RGB (B, 3, scale h, scale w), float32 in [0, 1] on the CPU; one at a time."""
+        """Decode latents (B, channels, h, w), one at a time, to RGB (B, 3, scale h, scale w) in [0, 1] on the CPU."""
         self._check(signal)
         vae = self._pipe.vae
         shift = getattr(vae.config, "shift_factor", None) or 0.0
@@ -158,7 +170,7 @@ class StableDiffusion:
 
 
 class StableDiffusionXL(StableDiffusion):
-    """SDXL: as before, and the network is told the picture's size and the pooled text.
+    """SDXL: the network is also told the size of the picture and the pooled text embedding.
 
     The size told is the signal's, but not less than the model's own as the "original size": a smaller one
     asks for pictures that look enlarged. An empty negative prompt is a zero embedding where the model says so.
@@ -217,12 +229,19 @@ def load(
     dtype: torch.dtype = torch.float32,
     config: str | Path | None = None,
 ) -> Model:
-    """A model from a diffusers folder, or from a single-file .safetensors checkpoint.
+    """Load a model from a diffusers folder or from a single-file checkpoint.
 
-    `dtype` is the network's; the VAE stays in float32 where a half-precision one would overflow. A single file needs
-    the configuration and tokenizers of its family: `config`, a diffusers folder (its weights are not read), or
-    the copy that an earlier use of diffusers left on this machine. A single file of SD 2 counts as the
-    v-prediction one, as diffusers has it. Raises ValueError for what is missing, damaged or not supported.
+    Args:
+        path: A diffusers folder or a .safetensors file. Like diffusers, we take a single file of SD 2 for the v-prediction
+            model.
+        device: Where the model runs.
+        dtype: The type of the network. The VAE stays in float32 if it would overflow in half precision.
+        config: For a single file, a diffusers folder of the same family with its configuration and tokenizers; its weights
+            are not read. By default, the copy that an earlier use of diffusers left on this machine.
+
+    Raises:
+        ValueError: If something is missing, damaged or not supported.
+        ImportError: If diffusers is not installed.
     """
     path = Path(path).expanduser()
     if path.is_dir():

@@ -1,8 +1,7 @@
-"""View words: what a text-conditioned model is told about the side of the object that a camera sees.
+"""View words: what a text-to-image model is told about the side of the object that a camera sees.
 
-A model that was never given cameras still knows "front view" from "back view" (DreamFusion, section 3.2, which blends
-their embeddings by azimuth; here the nearest one stands alone).
-Angles as in `geometry/cameras.py`, radians: azimuth 0 is the front, elevation 0 the horizon.
+A model that was trained without cameras still knows "front view" from "back view". DreamFusion (section 3.2) blends the
+embeddings of these words by azimuth; here the nearest one is used alone. Angles are those of `geometry/cameras.py`.
 """
 
 from __future__ import annotations
@@ -15,14 +14,23 @@ from torch import Tensor
 from ..geometry.cameras import Cameras
 
 QUARTER = math.radians(45.0) + 1e-4
-"""Half the width of the front and of the back; the excess keeps views at exactly 45 degrees symmetric in float32."""
+"""Half the width of the front and of the back, in radians. The excess keeps views at exactly 45 degrees symmetric."""
 OVERHEAD = math.radians(60.0) + 1e-4
+"""Elevation above which a view is from overhead, in radians."""
 
 
 def view_words(azimuth: Tensor, elevation: Tensor) -> list[str]:
-    """One of "front view", "side view", "back view" and "overhead view" for each of the (B,) angles.
+    """Return "front view", "side view", "back view" or "overhead view" for each camera.
 
-    Front and back reach 45 degrees to either side, both ends included; above 60 degrees every view is overhead.
+    Front and back reach 45 degrees to either side. Above an elevation of 60 degrees every view is overhead.
+
+    Args:
+        azimuth: Azimuths (B,) in radians.
+        elevation: Elevations (B,) in radians.
+
+    Example:
+        >>> view_words(torch.tensor([0.0, 3.14]), torch.tensor([0.0, 0.0]))
+        ['front view', 'back view']
     """
     turn = torch.atan2(azimuth.sin(), azimuth.cos()).abs()
     side = torch.full_like(turn, 1).long()
@@ -33,7 +41,16 @@ def view_words(azimuth: Tensor, elevation: Tensor) -> list[str]:
 
 
 def with_view(prompt: str, views: object, count: int) -> list[str]:
-    """The prompt of each of `count` views: followed by its view words for `Cameras`, bare for anything else."""
+    """Return the prompt of each view.
+
+    Args:
+        prompt: The prompt of all views.
+        views: `Cameras` append their view words to the prompt; other views do not change it.
+        count: The number of views.
+
+    Raises:
+        ValueError: If there are not as many cameras as views.
+    """
     if not isinstance(views, Cameras):
         return [prompt] * count
     if len(views) != count:

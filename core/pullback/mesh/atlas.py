@@ -1,7 +1,7 @@
-"""Atlas: flat charts for the triangles of a surface, laid out by xatlas in a process of its own.
+"""Flat charts for the triangles of a surface, made by xatlas in a separate process.
 
-xatlas lets no other thread of its process run until it is done, which takes seconds, and cannot be stopped. In another
-process it holds up nobody and can be ended. That process runs this file, so it loads numpy and xatlas and nothing else.
+xatlas runs for seconds, blocks all other threads of its process and cannot be stopped. A separate process blocks nobody and can
+be killed. It runs this file as a script, so it loads only numpy and xatlas.
 """
 
 from __future__ import annotations
@@ -21,52 +21,63 @@ import xatlas
 
 Charts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
-GUTTER = 4
-TICK = 0.1
-"""Seconds between two ticks."""
+"""For each new vertex the old one that it repeats (N,), the faces (F, 3), and the uv (N, 2) in [0, 1]."""
+
+GUTTER_PIXELS = 4
+"""Space between two charts."""
+TICK_SECONDS = 0.1
+"""Time between two ticks."""
 RAISED = (1, 2)
-"""Exit codes of a Python that lacks what is loaded here, or that raised what will be raised here as well."""
+"""Exit codes of a Python that cannot load this file, or that raised an error which this process will raise as well."""
 
 
 def charts(vertices: np.ndarray, faces: np.ndarray, area: float, size: int) -> Charts:
-    """Charts for vertices (V, 3) float32 and faces (F, 3) uint32, none larger than `area`, in a picture of size x size.
+    """Make charts in this process.
 
-    Returns the vertex (N,) that each new one repeats, the faces (F, 3) of the new ones, and their uv (N, 2) in [0, 1].
+    Args:
+        vertices: Vertices (V, 3) float32.
+        faces: Faces (F, 3) uint32.
+        area: The largest area of a chart.
+        size: Side of the texture in pixels.
     """
     atlas = xatlas.Atlas()
-    how, pack = xatlas.ChartOptions(), xatlas.PackOptions()
-    how.max_chart_area = area
-    pack.resolution, pack.padding = size, GUTTER
+    chart_options, pack_options = xatlas.ChartOptions(), xatlas.PackOptions()
+    chart_options.max_chart_area = area
+    pack_options.resolution, pack_options.padding = size, GUTTER_PIXELS
     atlas.add_mesh(vertices, faces)
-    atlas.generate(how, pack)
+    atlas.generate(chart_options, pack_options)
     return atlas.get_mesh(0)
 
 
 def charts_apart(
     vertices: np.ndarray, faces: np.ndarray, area: float, size: int, tick: Callable[[], None] = lambda: None
 ) -> Charts:
-    """`charts`, in a process of its own where one can be started. `tick` may raise, which ends that process.
+    """Make charts in a separate process, or in this one if none can be started.
 
-    Raises ValueError where the process ends before it is done.
+    Args:
+        vertices, faces, area, size: As in `charts`.
+        tick: Called often. If it raises, the process is killed.
+
+    Raises:
+        ValueError: If the process dies.
     """
-    here = lambda: charts(vertices, faces, area, size)
     # In a program with Python inside, sys.executable may be that program.
     if not Path(sys.executable or "").stem.lower().startswith(("python", "pypy")):
-        return here()
+        return charts(vertices, faces, area, size)
     try:
         with tempfile.TemporaryFile() as question:
             np.savez(question, vertices=vertices, faces=faces, area=area, size=size)
             question.seek(0)
-            child = _started(question)
+            child = _start_process(question)
     except OSError:
-        return here()
+        return charts(vertices, faces, area, size)
     with child:
         try:
-            answer = _answer(child, tick)
+            answer = _read_answer(child, tick)
         finally:
             child.kill()
     if child.returncode in RAISED:
-        return here()
+        return charts(vertices, faces, area, size)
     if child.returncode:
         raise ValueError(
             f"xatlas, which unwraps the mesh, ended by itself (exit code {child.returncode}), most likely for want of "
@@ -76,7 +87,7 @@ def charts_apart(
     return found["source"], found["faces"], found["uv"]
 
 
-def _started(question: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start_process(question: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, str(Path(__file__).resolve())],
         stdin=question,
@@ -86,12 +97,12 @@ def _started(question: IO[bytes]) -> subprocess.Popen[bytes]:
     )
 
 
-def _answer(child: subprocess.Popen[bytes], tick: Callable[[], None]) -> bytes:
-    """What a process writes until it ends."""
+def _read_answer(child: subprocess.Popen[bytes], tick: Callable[[], None]) -> bytes:
+    """Read what a process writes until it ends."""
     while True:
         tick()
         try:
-            return child.communicate(timeout=TICK)[0]
+            return child.communicate(timeout=TICK_SECONDS)[0]
         except subprocess.TimeoutExpired:
             pass
 
@@ -102,13 +113,13 @@ def _arrays(data: bytes) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """The other process: arrays come by standard input, and the charts go by standard output."""
-    if sys.platform == "linux":  # who is killed can end nobody; elsewhere this process then ends when it is done
+    """Run as the separate process: arrays come from standard input, and the charts go to standard output."""
+    if sys.platform == "linux":  # ends with its parent, even if that is killed; elsewhere it ends when it is done
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     given = _arrays(sys.stdin.buffer.read())
     source, faces, uv = charts(given["vertices"], given["faces"], float(given["area"]), int(given["size"]))
-    answer = io.BytesIO()  # npz wants a file in which it can go back
+    answer = io.BytesIO()  # npz needs a file that can seek
     np.savez(answer, source=source, faces=faces, uv=uv)
     sys.stdout.buffer.write(answer.getvalue())
 

@@ -1,14 +1,13 @@
-"""Bake: the texture with which a mesh looks like its pictures, in the least-squares sense.
+"""Texture baking: the texture that makes a mesh look like its pictures, in the least-squares sense.
 
-Symbols: a *texel* is one of the T cells of the texture that a chart touches, with a `point` (3) on a `face` of the
-surface. A picture's pixel p shows the mean of the texels that project into it, (A x)_p, and was seen with
-colour c_p. The baked texture is
+A *texel* is one of the T cells of the texture that a chart touches; it has a point on a face of the surface. Pixel p of a
+picture has the colour c_p, and is modelled as the mean (A x)_p of the texels that project into it. The baked texture is
 
     x = argmin  sum_p w_p |(A x)_p - c_p|^2 + PULL (sum_p w_p / T) sum_t |x_t - s_t|^2
 
-over all views, where w_p = (cosine of the viewing angle)^2 * alpha^8, small beside silhouettes, and 0 where the
-surface is hidden. The start s_t is the weighted mean of what the views show at the texel itself.
-Pictures are (B, 4, H, W) RGBA, premultiplied, display range [0, 1]; a texture's row 0 is on top (v = 1).
+over the pixels of all views. The weight w_p = (cosine of the viewing angle)^2 alpha^8 is reduced beside silhouettes, and 0
+where the surface is hidden. The start s_t is the weighted mean of the colours that the views show at the texel. Pictures are
+premultiplied RGBA (B, 4, H, W) in the display range [0, 1]. Row 0 of a texture is on top (v = 1).
 """
 
 from __future__ import annotations
@@ -26,28 +25,31 @@ from ..geometry.cameras import Cameras
 from .unwrap import coordinates
 
 FACING = 0.15
-"""Cosine of the flattest view that counts; below it a pixel covers more than seven times its width of surface."""
-
-OPAQUE = 8
-"""Power of alpha in a pixel's weight: 0.95 still counts two thirds, 0.7 a twentieth."""
-
-BESIDE = 0.05
+"""Least cosine of a viewing angle that counts. Below it a pixel covers more than seven times its width of surface."""
+ALPHA_POWER = 8
+"""Power of alpha in the weight of a pixel: an alpha of 0.95 counts two thirds, one of 0.7 a twentieth."""
+SILHOUETTE = 0.05
 """Factor on the weight of pixels at a jump in depth, whose colour may mix two surfaces."""
-
 SEEN = 1e-2
-"""Total weight below which a texel counts as unseen and takes its neighbour's colour."""
-
+"""Total weight below which a texel counts as unseen and takes the colour of a neighbour."""
 PULL = 1.0
-"""Strength of the start. At 1, fine detail comes out with a third less error than the start's, smooth colour with a
-tenth more; weaker pulls sharpen what the pictures do not resolve."""
-
+"""Strength of the start. At 1, fine detail has a third less error than the start, and smooth colour a tenth more. With a weaker
+pull, detail that the pictures do not resolve is sharpened."""
 STEPS = 8
+"""Steps of conjugate gradients."""
 CANDIDATES = 1 << 20
+"""Pairs of pixel and face that are tested at a time; bounds the memory."""
 
 
 @dataclass(frozen=True)
 class _Texels:
-    """The T texels that charts touch. index: (T,) into the flat texture. face: (T,). point: (T, 3) in the world."""
+    """The T texels that charts touch.
+
+    Attributes:
+        index: Their indices in the flat texture, (T,).
+        face: The faces that they lie on, (T,).
+        point: Their points on the surface, (T, 3) in the world.
+    """
 
     index: np.ndarray
     face: np.ndarray
@@ -56,9 +58,15 @@ class _Texels:
 
 @dataclass(frozen=True)
 class _Sight:
-    """What one view shows. texel: (n,) visible texels. pixel: (n,) the flat pixel that each falls into.
+    """What one view shows of the texture.
 
-    weight, cosine: (n,). colour: (n, 3) straight colour of the picture at the texel. shown: (n, 3) and of its pixel.
+    Attributes:
+        texel: The n visible texels, (n,).
+        pixel: The flat index of the pixel that each falls into, (n,).
+        weight: Their weights, (n,).
+        cosine: The cosines of their viewing angles, (n,).
+        colour: The picture's straight colour at each texel, interpolated, (n, 3).
+        shown: The picture's straight colour in the texel's pixel, (n, 3).
     """
 
     texel: np.ndarray
@@ -76,15 +84,23 @@ def bake(
     size: int = 1024,
     tick: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """The texture (size, size, 3) uint8 that explains `pictures` of the mesh, display range 0 to 255.
+    """Bake the texture that best explains pictures of a mesh. Deterministic, and not differentiable.
 
-    mesh_with_uv: world coordinates, `visual.uv` in [0, 1] with v up and charts that do not overlap. pictures:
-    (B, 4, H, W) premultiplied RGBA in [0, 1], one per camera. Where no view sees the surface, it takes the colour of the
-    nearest part that is seen and faces a similar way; texels outside the charts repeat the nearest chart, so
-    filtering and mipmaps show no seams. Deterministic, and not differentiable. `tick` is called often and may raise, to
-    stop.
+    Where no view sees the surface, it takes the colour of the nearest part that is seen and faces a similar way. Outside the
+    charts the texture repeats the nearest chart, so that filtering and mipmaps show no seams.
 
-    Raises ValueError for a mesh without uv, pictures of another shape, and views that show nothing of the mesh.
+    Args:
+        mesh_with_uv: The mesh in world coordinates, with `visual.uv` in [0, 1] and charts that do not overlap.
+        cameras: B cameras.
+        pictures: Their pictures, premultiplied RGBA (B, 4, H, W) in [0, 1].
+        size: Side of the texture in pixels.
+        tick: Called often; it may raise to stop.
+
+    Returns:
+        The texture, (size, size, 3) uint8.
+
+    Raises:
+        ValueError: If the mesh has no uv, the pictures have another shape, or they show nothing of the mesh.
     """
     if pictures.ndim != 4 or pictures.shape[:2] != (len(cameras), 4):
         raise ValueError(f"pictures must be ({len(cameras)}, 4, H, W), got {tuple(pictures.shape)}")
@@ -106,11 +122,17 @@ def bake(
 
 
 def project(cameras: Cameras, points: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Where cameras see world points (N, 3): the inverse of `rays`.
+    """Project world points into pictures, the inverse of `rays`. Differentiable, but not finite in the plane of the pinhole.
 
-    Returns positions (B, N, 2) as (x, y) in pixels from the top left corner of the picture, pixel (row i, column j)
-    being centred on (j + 1/2, i + 1/2), and depths (B, N) along the view's axis, positive in front of the camera.
-    Differentiable, but not finite in the plane of the pinhole.
+    Args:
+        cameras: B cameras.
+        points: World points (N, 3).
+        height: Height of the pictures in pixels.
+        width: Width of the pictures.
+
+    Returns:
+        Positions (B, N, 2) as x, y in pixels from the top left corner, where the pixel in row i and column j is centred on
+        (j + 1/2, i + 1/2), and depths (B, N) along the view's axis, positive in front of the camera.
     """
     local = (points - cameras.position[:, None]) @ cameras.pose[:, :3, :3]
     depth = -local[..., 2]
@@ -121,8 +143,8 @@ def project(cameras: Cameras, points: Tensor, height: int, width: int) -> tuple[
 def _texels(mesh: trimesh.Trimesh, size: int, tick: Callable[[], None] = lambda: None) -> _Texels:
     """The texels touched by a chart, each with the nearest point of its triangle."""
     corners = coordinates(mesh)[mesh.faces] * (size, -size) + (0.0, size)
-    # Half a diagonal beyond an edge, so that no texel touched by a triangle is missed. A texel whose centre lies in
-    # a triangle is that triangle's; only border texels compete by distance.
+    # Half a diagonal beyond an edge, so that no texel that a triangle touches is missed. A texel whose centre lies in a
+    # triangle belongs to it; only texels at the border compete by distance.
     reach = 0.5**0.5
     _, face, inside = _rasterise(corners, size, size, reach, lambda face, inside, away: np.maximum(away, 0.0), tick)
     index = np.flatnonzero(face >= 0)
@@ -139,11 +161,19 @@ def _rasterise(
     cost: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
     tick: Callable[[], None],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For every pixel, the triangle of least cost among those whose edges lie within `reach` of its centre.
+    """Find for every pixel the triangle of least cost among those within `reach` of its centre.
 
-    corners: (F, 3, 2) in pixels, (x, y) from the top left. cost(face (n,), inside (n, 3), away (n,)): (n,) from the
-    barycentric coordinates and the distance beyond the nearest edge line, negative inside. Returns per flat pixel the
-    cost (inf where there is no triangle), the face (-1) and the barycentric coordinates.
+    Args:
+        corners: Corners of the F triangles, (F, 3, 2) as x, y in pixels from the top left.
+        height: Height of the picture.
+        width: Width of the picture.
+        reach: How far a pixel's centre may lie outside a triangle, in pixels.
+        cost: Maps faces (n,), barycentric coordinates (n, 3), and distances beyond the nearest edge line (n,), negative
+            inside, to costs (n,).
+        tick: Called often; it may raise to stop.
+
+    Returns:
+        For each flat pixel the cost (inf if there is no triangle), the face (-1), and the barycentric coordinates.
     """
     best = np.full(height * width, np.inf)
     winner = np.full(height * width, -1)
@@ -163,15 +193,15 @@ def _rasterise(
         away = -np.minimum.reduce(list((inside * altitude[face]).T))
         near = np.flatnonzero(away <= reach)
         face, inside, pixel = face[near], inside[near], (y * width + x)[near]
-        price = cost(face, inside, away[near])
-        np.minimum.at(best, pixel, price)
-        won = np.flatnonzero(price == best[pixel])
+        costs = cost(face, inside, away[near])
+        np.minimum.at(best, pixel, costs)
+        won = np.flatnonzero(costs == best[pixel])
         winner[pixel[won]], coordinates[pixel[won]] = face[won], inside[won]
     return best, winner, coordinates
 
 
 def _gradients(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients (F, 2, 2) of the last two barycentric coordinates, and the three altitudes (F, 3), 0 if degenerate."""
+    """Gradients of the last two barycentric coordinates, (F, 2, 2), and the altitudes (F, 3), 0 for degenerate triangles."""
     (ux, uy), (vx, vy) = (corners[:, k].T - corners[:, 0].T for k in (1, 2))
     area = ux * vy - uy * vx
     flat = np.abs(area) < 1e-12
@@ -182,14 +212,14 @@ def _gradients(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _batches(counts: np.ndarray) -> list[np.ndarray]:
-    """Indices of the faces with anything to test, in groups of about CANDIDATES tests."""
+    """The faces with at least one candidate pixel, in groups of about CANDIDATES pixels."""
     faces = np.flatnonzero(counts)
     group = np.cumsum(counts[faces]) // CANDIDATES
     return np.split(faces, np.flatnonzero(np.diff(group)) + 1) if len(faces) else []
 
 
 def _boxes(faces: np.ndarray, low: np.ndarray, span: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All pixels of the faces' bounding boxes, as (face, x, y)."""
+    """All pixels of the faces' bounding boxes, as face, x and y."""
     counts = span[faces, 0] * span[faces, 1]
     face = np.repeat(faces, counts)
     step = np.arange(len(face)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -214,19 +244,19 @@ def _sight(
     pitch = depth * (2 * np.tan(camera.fov.item() / 2) / height)
     slack = pitch * (0.5 + np.sqrt(0.5 * (1 - np.minimum(cosine, 1.0) ** 2)) / cosine)
     visible = depth <= nearest[pixel] + slack
-    beside = (_jumps(nearest, height, width)[pixel] > 4 * slack)[visible]
+    silhouette = (_jumps(nearest, height, width)[pixel] > 4 * slack)[visible]
     texel, cosine, position, pixel = texel[visible], cosine[visible], position[visible], pixel[visible]
 
     colour, alpha = _straight(_bilinear(picture, position))
     shown, _ = _straight(picture.reshape(4, -1).T.numpy()[pixel])
-    weight = cosine**2 * alpha**OPAQUE * np.where(beside, BESIDE, 1.0)
+    weight = cosine**2 * alpha**ALPHA_POWER * np.where(silhouette, SILHOUETTE, 1.0)
     return _Sight(texel, pixel, weight, cosine, colour, shown)
 
 
 def _facing(mesh: trimesh.Trimesh, texels: _Texels, camera: Cameras) -> tuple[np.ndarray, np.ndarray]:
     """The texels that face the camera, and the cosines of their viewing angles."""
     eye = camera.position[0].numpy()
-    # All points of a face see the eye at one height above its plane; over the distance, that is the cosine.
+    # The eye has one height above the plane of a face. Divided by the distance to a point of the face, it is the cosine.
     above = np.einsum("fi,fi->f", eye - mesh.triangles[:, 0], mesh.face_normals)[texels.face]
     texel = np.flatnonzero(above > 0)
     toward = eye - texels.point[texel]
@@ -243,27 +273,29 @@ def _positions(camera: Cameras, points: np.ndarray, height: int, width: int) -> 
 def _depths(
     mesh: trimesh.Trimesh, camera: Cameras, height: int, width: int, tick: Callable[[], None] = lambda: None
 ) -> np.ndarray:
-    """(H W,) depth of the nearest surface at the pixels' centres, inf where there is none.
+    """Depth of the nearest surface at the centre of each pixel, (H W,), inf where there is none.
 
-    Faces that reach behind the eye are left out.
+    Faces that reach behind the camera are left out.
     """
     corners, depth = _positions(camera, mesh.vertices, height, width)
     faces = np.asarray(mesh.faces)[(depth > 1e-6)[mesh.faces].all(axis=1)]
-    # 1/depth is linear on the screen.
     inverse = 1 / np.where(depth > 1e-6, depth, 1.0)[faces]
-    cost = lambda face, inside, away: 1 / np.einsum("nk,nk->n", inside, inverse[face])
-    return _rasterise(corners[faces], height, width, 1e-9, cost, tick)[0]
+
+    def depth_at(face: np.ndarray, inside: np.ndarray, away: np.ndarray) -> np.ndarray:
+        return 1 / np.einsum("nk,nk->n", inside, inverse[face])  # 1 / depth is linear on the screen
+
+    return _rasterise(corners[faces], height, width, 1e-9, depth_at, tick)[0]
 
 
 def _jumps(depths: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(H W,) range of depth among a pixel and its eight neighbours; the background and what is off frame are far away."""
-    wide = np.where(np.isinf(depths), 1e6, depths).reshape(height, width)
-    far = ndimage.maximum_filter(wide, 3, mode="constant", cval=1e6)
-    return (far - ndimage.minimum_filter(wide, 3, mode="nearest")).reshape(-1)
+    """Range of depth among each pixel and its eight neighbours, (H W,). The background and what lies outside are far away."""
+    finite = np.where(np.isinf(depths), 1e6, depths).reshape(height, width)
+    far = ndimage.maximum_filter(finite, 3, mode="constant", cval=1e6)
+    return (far - ndimage.minimum_filter(finite, 3, mode="nearest")).reshape(-1)
 
 
 def _bilinear(picture: Tensor, position: np.ndarray) -> np.ndarray:
-    """(n, 4) the picture (4, H, W) at positions (n, 2) in pixels."""
+    """Interpolate a picture (4, H, W) at positions (n, 2) in pixels: (n, 4)."""
     scale = torch.tensor([picture.shape[2], picture.shape[1]])
     grid = 2 * torch.from_numpy(position).float() / scale - 1
     sampled = torch.nn.functional.grid_sample(
@@ -279,10 +311,10 @@ def _straight(rgba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mean(sights: list[_Sight], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Per texel the weighted mean (T, 3) of what the views show there, and the total weight (T,)."""
+    """The weighted mean of what the views show at each texel, (T, 3), and the total weight, (T,)."""
     total = np.zeros(count)
     colour = np.zeros((count, 3))
-    for sight in sights:  # a view meets every texel at most once, so plain indexed sums are safe
+    for sight in sights:  # a view sees every texel at most once, so plain indexed sums are safe
         total[sight.texel] += sight.weight
         colour[sight.texel] += sight.weight[:, None] * sight.colour
     return colour / np.maximum(total, 1e-12)[:, None], total
@@ -293,7 +325,7 @@ def _solve(sights: list[_Sight], start: np.ndarray, tick: Callable[[], None]) ->
     blocks, residuals = zip(*(_equations(sight, start) for sight in sights), strict=True)
     matrix = sparse.vstack(blocks, format="csr")
     transposed = matrix.T.tocsr()
-    # A's rows sum to one, so those of A' W A, summed over the texels, give the weight of all pixels.
+    # The rows of A sum to one, so the sum of A' W A over all texels is the weight of all pixels.
     pull = PULL * np.float32((transposed @ matrix.sum(axis=1)).mean())
 
     def normal(x: np.ndarray) -> np.ndarray:
@@ -330,15 +362,15 @@ def _conjugate(normal: Callable[[np.ndarray], np.ndarray], target: np.ndarray, s
 
 
 def _nearest(mesh: trimesh.Trimesh, texels: _Texels, seen: np.ndarray) -> np.ndarray:
-    """For every unseen texel, the seen one that is nearest on the surface."""
-    # The normal as further coordinates keeps the far side of a thin sheet far away.
+    """For every unseen texel, the nearest seen one."""
+    # The normal counts as further coordinates, so that the other side of a thin sheet is far away.
     place = np.concatenate([texels.point, 0.2 * mesh.face_normals[texels.face]], axis=1)
     nearest = spatial.cKDTree(place[seen], balanced_tree=False).query(place[~seen])[1]
     return np.flatnonzero(seen)[nearest]
 
 
 def _picture(index: np.ndarray, colour: np.ndarray, size: int) -> np.ndarray:
-    """(size, size, 3) uint8 with the texels in place and everything else equal to its nearest texel."""
+    """The texture (size, size, 3) uint8: texels in their places, and the nearest texel everywhere else."""
     texture = np.zeros((size * size, 3), dtype=np.uint8)
     texture[index] = np.round(255 * colour).astype(np.uint8)
     outside = np.ones(size * size, dtype=bool)

@@ -1,4 +1,4 @@
-"""GLB: a textured mesh as one binary glTF 2.0 file, which Blender, game engines and browsers open."""
+"""GLB files: a textured mesh as one binary glTF 2.0 file, which Blender, game engines and browsers open."""
 
 from __future__ import annotations
 
@@ -25,14 +25,21 @@ def write_glb(
     name: str = "object",
     embedded: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes the mesh with its texture to `path`, whole or not at all.
+    """Write a mesh with its texture, whole or not at all.
 
-    mesh_with_uv: world coordinates, `visual.uv` (V, 2) in [0, 1], v up. texture: (H, W, 3) uint8, sRGB, row 0 on
-    top; it is embedded as PNG. The file holds positions, normals and uv, one rough non-metallic material, and a
-    node, mesh and material called `name`. The material's `extras.mean_color` is the surface's mean colour (linear),
-    for viewers that show one colour instead of the texture. `embedded` are texts for the file's `asset.extras`, where
-    ComfyUI, for one, keeps the graph that a file was made with. Raises ValueError for a mesh without uv or another
-    texture, OSError where the file cannot be written.
+    The file holds positions, normals and uv, and one rough, non-metallic material. The material's `extras.mean_color` is
+    the mean colour of the surface (linear), for viewers that show one colour instead of the texture.
+
+    Args:
+        path: Where to write.
+        mesh_with_uv: The mesh in world coordinates, with `visual.uv` (V, 2) in [0, 1] and v up.
+        texture: The texture, (H, W, 3) uint8 in sRGB with row 0 on top. It is embedded as PNG.
+        name: The name of the node, the mesh and the material.
+        embedded: Texts for the file's `asset.extras`, such as the graph of a host.
+
+    Raises:
+        ValueError: If the mesh has no uv, or the texture has another shape or type.
+        OSError: If the file cannot be written.
     """
     uv = coordinates(mesh_with_uv)
     if texture.dtype != np.uint8 or texture.ndim != 3 or texture.shape[2] != 3:
@@ -63,9 +70,9 @@ def write_glb(
 
 
 def _mean_colour(mesh_with_uv: trimesh.Trimesh, texture: np.ndarray) -> list[float]:
-    """The light that the surface reflects on average, linear: the texture at every face's middle, weighted by its area.
+    """The mean linear colour of the surface: the texture in the middle of every face, weighted by area.
 
-    The texture's own mean would count the margins between the charts, too.
+    The mean of the texture itself would include the margins between the charts.
     """
     height, width = texture.shape[:2]
     column, row = (coordinates(mesh_with_uv)[mesh_with_uv.faces].mean(axis=1) * (width, -height) + (0, height)).T

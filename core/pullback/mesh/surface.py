@@ -1,9 +1,9 @@
-"""Surface: the closed triangle mesh around what a density field shows.
+"""Surface extraction: the closed triangle mesh of a density field.
 
-A density sigma is in 1/length, as in volume rendering: light that crosses a length d keeps exp(-sigma d) of itself.
-A sampled field looks solid where it may be fog: deep, thin everywhere, full of holes that no view sees. So inside is
-not only where the density reaches a level, but also where little light arrives from any direction.
-Meshes are in the field's world coordinates (right-handed, Z up), closed, wound so that normals point outward.
+A density sigma is in 1/length, as in volume rendering: along a length d, light keeps exp(-sigma d) of its intensity. Where a
+sampled field looks solid it may still be fog: deep and thin, full of holes that no view shows. So a point counts as inside if
+the density reaches a level there, or if little light arrives there from any direction. Meshes are in the field's world
+coordinates (right-handed, Z up) and closed, and their normals point outwards.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from skimage.measure import marching_cubes
 from torch import Tensor
 
 LEVEL = 10.0
-"""Half of the light is lost within log(2)/LEVEL = 0.07, a thirtieth of the cube in which an object lives."""
-
+"""Density of the surface. Half of the light is lost within log(2) / LEVEL = 0.07, a thirtieth of the object's cube."""
 HIDDEN = 0.3
-"""Part of the light that is lost, from the clearest direction, on the way to what counts as hidden."""
-
+"""Points are inside if at least this part of the light is lost on the way to them, even from the clearest direction."""
 CHUNK = 1 << 16
-BLUR = 0.7
+"""Points at which the density is read at a time."""
+BLUR_CELLS = 0.7
+"""Standard deviation of the blur before the surface is extracted, in cells."""
 NUDGE = 5e-3
+"""Least distance of the values from zero, so that the surface keeps off the corners of the grid."""
 
 
 def extract(
@@ -39,15 +40,25 @@ def extract(
     device: torch.device | str = "cpu",
     tick: Callable[[], None] = lambda: None,
 ) -> trimesh.Trimesh:
-    """The outer surface of the largest body in [-bound, bound]^3 with density above `level`, or hidden by density.
+    """Extract the outer surface of the largest body in [-bound, bound]^3.
 
-    `density` maps world points (N, 3) float32 on `device` to (N,) in 1/length; negative counts as empty, +inf as
-    opaque. It is read without gradients at the centres of resolution^3 cells, about 65 thousand at a time. Smaller
-    bodies and enclosed cavities are dropped. The mesh is watertight, its normals point outward, and it has at most
-    `faces` triangles (rarely a few more, where only that keeps a tangled body closed). Draws nothing at random.
-    `tick` is called often and may raise, to stop.
+    Smaller bodies and enclosed cavities are dropped. No random numbers are used.
 
-    Raises ValueError if nothing reaches the level or is hidden, or if the density is NaN somewhere.
+    Args:
+        density: Maps world points (N, 3) float32 on `device` to densities (N,) in 1/length. Negative values count as
+            empty, +inf as opaque. It is called without gradients.
+        resolution: Cells along each side of the cube; the density is read at their centres.
+        level: The density of the surface.
+        faces: Triangles, at most. Rarely there are a few more, if only they keep a tangled body closed.
+        bound: Half the side of the cube.
+        device: The device of the points.
+        tick: Called often; it may raise to stop.
+
+    Returns:
+        A watertight mesh whose normals point outwards.
+
+    Raises:
+        ValueError: If the field is empty, its density is NaN somewhere, or an argument is out of range.
     """
     if resolution < 2 or faces < 4 or not level > 0 or not bound > 0:
         raise ValueError(
@@ -63,7 +74,7 @@ def extract(
         raise ValueError(f"the field is empty: its density {reached}; sample with more steps or another seed")
     tick()
     vertices, triangles, _, _ = marching_cubes(signed, 0.0, gradient_direction="ascent")
-    cells = vertices - 1.5  # two layers of padding, and the first cell's centre is half a cell inside
+    cells = vertices - 1.5  # two layers of padding, and the centre of the first cell lies half a cell inside
     mesh = _largest(trimesh.Trimesh((2 * cells / resolution - 1) * bound, triangles, process=False))
     return _largest(_decimated(mesh, faces, tick))
 
@@ -75,7 +86,7 @@ def _sample(
     device: torch.device | str,
     tick: Callable[[], None],
 ) -> np.ndarray:
-    """(R, R, R) float32 density at the centres of the cells, indexed x, y, z."""
+    """The density at the centres of the cells, (R, R, R) float32 as x, y, z."""
     axis = ((2 * torch.arange(resolution) + 1) / resolution - 1) * bound
     slabs = []
     with torch.no_grad():
@@ -98,28 +109,28 @@ def _sample(
 
 
 def _signed(sigma: np.ndarray, level: float, cell: float, tick: Callable[[], None]) -> np.ndarray:
-    """A bounded function whose zero is the surface, with empty layers around it that close the surface."""
-    # Marching on opacity, not density: a density of 1000 beside 0 would drag the crossing to the empty side.
+    """A bounded function that is zero at the surface, padded with empty layers that close the surface."""
+    # Based on opacity, not density: a density of 1000 beside 0 would pull the crossing to the empty side.
     sigma = np.maximum(sigma, 0.0)
     opaque = _smoothed(sigma / level)
     hidden = _smoothed(_depth(sigma, cell, tick) / -np.log(1 - HIDDEN))
     signed = np.maximum(opaque, hidden)
-    # Crossings kept off the grid's corners: there several vertices would coincide and triangles would collapse.
+    # At a corner of the grid several vertices would coincide, and triangles would collapse.
     return np.where(np.abs(signed) < NUDGE, np.copysign(NUDGE, signed), signed)
 
 
 def _smoothed(halvings: np.ndarray) -> np.ndarray:
-    """1/2 - 2^-halvings, padded and smoothed.
+    """1/2 - 2^-halvings, padded and blurred.
 
-    Saturated fields are nearly binary and would come out as stairs. A blur of 0.7 cells halves their normals' error and
-    still keeps a sheet one cell thick above zero.
+    Saturated fields are nearly binary and would give stair steps. The blur halves the error of their normals, and still
+    keeps a sheet of one cell above zero.
     """
     opacity = np.pad(1 - np.exp2(-halvings.astype(np.float64)), 2)
-    return ndimage.gaussian_filter(opacity, BLUR, mode="constant") - 0.5
+    return ndimage.gaussian_filter(opacity, BLUR_CELLS, mode="constant") - 0.5
 
 
 def _depth(sigma: np.ndarray, cell: float, tick: Callable[[], None] = lambda: None) -> np.ndarray:
-    """(R, R, R) optical depth between a cell's centre and the outside, in the clearest of the grid's 26 directions."""
+    """The optical depth between each cell's centre and the outside, (R, R, R), in the clearest of 26 directions."""
     least = np.full_like(sigma, np.inf)
     for direction in product((-1, 0, 1), repeat=3):
         if any(direction):
@@ -128,7 +139,7 @@ def _depth(sigma: np.ndarray, cell: float, tick: Callable[[], None] = lambda: No
             half = 0.5 * cell * np.sqrt(np.abs(direction).sum())
             a, b = (direction[i] for i in range(3) if i != axis)
             slabs, nearest = (np.moveaxis(grid, axis, 0)[flipped] for grid in (sigma, least))
-            depth = np.zeros_like(slabs[0])  # up to the farther side of the slab before
+            depth = np.zeros_like(slabs[0])  # of everything before the current slab
             for slab, shallowest in zip(slabs, nearest, strict=True):
                 tick()
                 depth = np.pad(depth, 1)[1 - a : len(depth) + 1 - a, 1 - b : len(depth) + 1 - b] + half * slab
@@ -138,7 +149,7 @@ def _depth(sigma: np.ndarray, cell: float, tick: Callable[[], None] = lambda: No
 
 
 def _largest(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-    """The connected part that encloses the most volume; a cavity's volume is negative."""
+    """The connected part that encloses the largest volume. Cavities have a negative one."""
     labels = trimesh.graph.connected_component_labels(mesh.face_adjacency, len(mesh.faces))
     a, b, c = mesh.triangles.transpose(1, 0, 2)
     volumes = np.bincount(labels, weights=np.einsum("ni,ni->n", a, np.cross(b, c)))
@@ -146,13 +157,13 @@ def _largest(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
 
 
 def _compact(vertices: np.ndarray, faces: np.ndarray) -> trimesh.Trimesh:
-    """A mesh of `faces` with the vertices that they use."""
+    """A mesh of some faces, with only the vertices that they use."""
     used, index = np.unique(faces, return_inverse=True)
     return trimesh.Trimesh(vertices[used], index.reshape(-1, 3), process=False)
 
 
 def _decimated(mesh: trimesh.Trimesh, faces: int, tick: Callable[[], None]) -> trimesh.Trimesh:
-    """The mesh with at most `faces` triangles, still closed. Mending adds a few, which the next round aims below."""
+    """The mesh with at most `faces` triangles, still closed. Mending adds a few, so the next round aims lower."""
     target = faces
     for _ in range(6):
         tick()
@@ -165,26 +176,26 @@ def _decimated(mesh: trimesh.Trimesh, faces: int, tick: Callable[[], None]) -> t
 
 
 def _mended(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every edge shared by exactly two triangles again.
+    """Restore that every edge belongs to exactly two triangles.
 
-    Edge collapses can fold a thin part flat or close a narrow ring. Both leave edges with four or six triangles.
+    Collapsing edges can fold a thin part flat or close a narrow ring. Both leave edges with four or six triangles.
     """
     faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
     _, group, count = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True, return_counts=True)
     faces = faces[count[group.reshape(-1)] == 1]  # a folded flap is two opposite triangles that enclose nothing
     edges, count = np.unique(np.sort(_edges(faces), axis=1), axis=0, return_counts=True)
     for a, b in edges[count > 2]:
-        vertices, faces = _parted(vertices, faces, a, b)
+        vertices, faces = _split(vertices, faces, a, b)
     return vertices, faces
 
 
 def _edges(faces: np.ndarray) -> np.ndarray:
-    """(3F, 2) directed edges; edge k of face f is row k F + f."""
+    """Directed edges (3 F, 2). Edge k of face f is row k F + f."""
     return np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
 
 
-def _parted(vertices: np.ndarray, faces: np.ndarray, a: int, b: int) -> tuple[np.ndarray, np.ndarray]:
-    """The sheets that meet in edge ab, all but the first split at a midpoint of their own. The shape is the same."""
+def _split(vertices: np.ndarray, faces: np.ndarray, a: int, b: int) -> tuple[np.ndarray, np.ndarray]:
+    """Separate the sheets that meet in edge ab: all but the first get a midpoint of their own. The shape stays the same."""
     edges = _edges(faces)
     there = np.flatnonzero((edges == (a, b)).all(axis=1)) % len(faces)
     back = np.flatnonzero((edges == (b, a)).all(axis=1)) % len(faces)

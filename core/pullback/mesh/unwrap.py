@@ -1,7 +1,7 @@
-"""Unwrap: a flat chart for every part of a surface, packed into one square picture.
+"""UV unwrapping: flat charts of a surface, packed into one square texture.
 
-uv is in [0, 1]^2 with the origin at the bottom left, v up (trimesh, OpenGL, Blender): row r of a picture with
-`size` rows, counted from the top, is centred on v = 1 - (r + 1/2)/size. glTF's v is down; its writer turns it.
+uv is in [0, 1]^2 with the origin at the bottom left and v up (as in trimesh, OpenGL and Blender): row r of a picture with
+`size` rows, counted from the top, is centred on v = 1 - (r + 1/2) / size. In glTF v points down; the exporter flips it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,26 @@ import trimesh
 from .atlas import charts_apart
 
 CHARTS = 64
+"""Charts that the surface is cut into, at least. xatlas is three times as fast with small charts."""
 
 
 def unwrap(mesh: trimesh.Trimesh, size: int = 1024, tick: Callable[[], None] = lambda: None) -> trimesh.Trimesh:
-    """The same surface with texture coordinates for a picture of size x size, in `visual.uv` (V, 2).
+    """Return the same surface with texture coordinates in `visual.uv`, (V, 2).
 
-    Vertices are repeated along seams, so V grows by a quarter or so; faces keep their number, order and winding,
-    and vertex normals are those of the seamless mesh. Charts do not overlap and lie about three pixels of that picture apart.
-    `tick` is called often and may raise, to stop. Raises ValueError for a mesh without faces.
+    Vertices are repeated along seams, so their number grows by about a quarter. Faces keep their number, order and winding,
+    and vertex normals are those of the seamless mesh. Charts do not overlap; they lie about three pixels apart.
+
+    Args:
+        mesh: The mesh.
+        size: Side of the texture in pixels.
+        tick: Called often; it may raise to stop.
+
+    Raises:
+        ValueError: If the mesh has no faces, or xatlas fails.
     """
     if not len(mesh.faces):
         raise ValueError("the mesh to unwrap has no faces")
-    # xatlas takes time that grows faster than linearly with the faces in a chart. Small charts make it 3 times as fast.
+
     source, faces, uv = charts_apart(
         mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32), mesh.area / CHARTS, size, tick
     )
@@ -39,7 +47,7 @@ def unwrap(mesh: trimesh.Trimesh, size: int = 1024, tick: Callable[[], None] = l
 
 
 def coordinates(mesh: trimesh.Trimesh) -> np.ndarray:
-    """The texture coordinates (V, 2) float64 of an unwrapped mesh. Raises ValueError where it has none."""
+    """Return the texture coordinates of an unwrapped mesh, (V, 2) float64. ValueError if it has none."""
     uv = getattr(mesh.visual, "uv", None)
     if uv is None or uv.shape != (len(mesh.vertices), 2):
         raise ValueError(f"the mesh needs one uv per vertex, ({len(mesh.vertices)}, 2); unwrap it first")
