@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +13,9 @@ import typer
 from pullback import cli
 
 ROOT = Path(__file__).parents[1]
+WITH_EXAMPLES = sorted(
+    path for path in (ROOT / "core" / "pullback").rglob("*.py") if "    >>> " in path.read_text(encoding="utf-8")
+)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -49,6 +54,13 @@ def test_benchmarks_are_there_and_know_their_options(script, options):
     source = (ROOT / script).read_text(encoding="utf-8")
     for option in options:  # as text, or as a parameter that typer makes an option of
         assert f'"{option}"' in source or re.search(rf"\b{option[2:].replace('-', '_')}: \w+ =", source), option
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda p: p.stem)
+def test_the_examples_of_docstrings_run(path):
+    module = ".".join(path.relative_to(ROOT / "core").with_suffix("").parts)
+    found = doctest.testmod(importlib.import_module(module))
+    assert found.attempted and not found.failed
 
 
 def test_the_readme_s_example_runs(capsys):

@@ -247,6 +247,33 @@ def test_what_is_kept_lies_in_memory_as_a_file_gives_it_back():
     assert states[0].carry.abs().max() > 0 and all(state.carry.is_contiguous() for state in states)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"eta": 1.5}, "eta is 1.5"), ({"eta": float("nan")}, "eta is nan"), ({"gamma": -0.1}, "gamma is -0.1"),
+        ({"sigmas": torch.tensor([1.0, 2.0, 0.0])}, "fall"), ({"sigmas": torch.tensor([2.0, 1.0, 1.0])}, "fall"),
+        ({"sigmas": torch.tensor([2.0, 1.0, -1.0])}, "fall"), ({"sigmas": torch.tensor([1.0])}, "at least two"),
+        ({"walk": repaint(3)}, "within the 3 noise levels"), ({"walk": repaint(2, 1, 2)}, "eta above 0"),
+    ],
+)  # fmt: skip
+def test_a_sampler_checks_itself(change, said):
+    views = FixedViews(None, (1, 1, 1, 1))
+    fine = Pull(lambda p, v: p["x"], lambda x, s, c: x, views, Exact(), torch.tensor([2.0, 1.0, 0.0]), repaint(2))
+    with pytest.raises(ValueError, match=said):
+        replace(fine, **change)
+
+
+def test_the_caller_s_generator_is_left_alone():
+    denoise, _, _ = mixture(3)
+    pull, views = _sampler(torch.eye(3, dtype=F64), denoise, 2, karras(5, 0.1, 10), GaussNewton(), 0.5)
+    random = torch.Generator().manual_seed(0)
+    first = start({"theta": torch.zeros(2, 3, dtype=F64)}, views, GaussNewton(), random)
+    other = torch.Generator().manual_seed(99)
+    before = other.get_state()
+    assert torch.equal(pull(first, other).params["theta"], pull(first).params["theta"])
+    assert torch.equal(other.get_state(), before)
+
+
 def test_a_model_that_returns_nan_is_named():
     matrix = torch.eye(2, dtype=F64)
     pull, views = _sampler(matrix, lambda x, s, c: x * float("nan"), 1, karras(3, 0.1, 10), GaussNewton())

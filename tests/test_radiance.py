@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
-from pullback.diffreps.radiance import VoxelRadiance
+from pullback.diffreps.radiance import SATURATED, VoxelRadiance
 from pullback.fields.voxels import Voxels
 from pullback.geometry.cameras import look_at
+from pullback.mesh.surface import LEVEL
 from pullback.render.march import chords
 
 SMALL = Voxels(resolution=16)
@@ -63,3 +64,13 @@ def test_fields_of_the_first_release_are_skipped_as_they_were_fitted():
     diffrep, params = _field(torch.full((16, 16, 16), 0.7), 48)
     old = VoxelRadiance(size=16, steps=48, voxels=SMALL, threshold=0.03)
     assert old.opacity(params, CAMERA, 16, 16).max() == 0 < diffrep.opacity(params, CAMERA, 16, 16).max()
+
+
+def test_the_surface_s_density_is_cut_above_its_level_at_every_resolution():
+    """A cut below the level would leave no surface; 15 is kept because meshes of existing fields depend on it."""
+    assert SATURATED == 1.5 * LEVEL
+    for resolution in (16, 48, 160):
+        field = VoxelRadiance(voxels=Voxels(resolution=resolution))
+        params = field.init(torch.Generator())
+        params["density"] = torch.full_like(params["density"], 9.0)
+        assert field.density(params, torch.zeros(1, 3)).item() == pytest.approx(SATURATED)

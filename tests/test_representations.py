@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pullback import outputs, representations, storage, tasks
+from pullback import jobs, outputs, representations, storage, tasks
 from pullback.diffreps.tile import SirenTile
 from pullback.generative.toybox.model import ToyboxModel
 from pullback.noise import Shift, TorusViews
@@ -50,7 +50,6 @@ def test_another_package_s_representation_is_a_command_and_its_broken_one_is_nam
 def test_another_package_s_representation_is_a_job_that_resumes(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(SOMEONES))
     monkeypatch.setattr(representations, "representations", representations.representations.__wrapped__)
-    from pullback import jobs
     from pullback.messages import Message
     from pullback.types import Cancelled
 
@@ -153,7 +152,99 @@ def test_noise_on_a_torus_moves_with_the_view():
 
 def test_a_setting_s_words_are_json():
     """What is declared can be told to a program that has no Python of ours."""
-    said = json.loads(json.dumps(representations.described()))
+    said = json.loads(json.dumps(jobs.described()))["representations"]
     assert {each["name"] for each in said} >= {"siren-tile", "voxel-radiance"}
     voxels = next(each for each in said if each["name"] == "voxel-radiance")
     assert voxels["command"] == "generate" and voxels["noun"] == "object" and ".glb" in voxels["suffixes"]
+
+
+def test_a_setting_at_its_default_is_the_same_run_as_one_left_out(tmp_path):
+    """Given or left out, in the run file or now: a run continues. Another value is another run."""
+    model, settings = ToyboxModel(), tasks.Settings("sea at noon", steps=3, views=2)
+    for command, choice, name, default, other in (
+        ("panorama", "sphere", "fov", 65.0, 70.0), ("tile", "", "neurons", 256, 64), ("image", "", "view_width", 0, 32),
+    ):  # fmt: skip
+        kind = representations.chosen(command, choice)
+
+        def run(own, resume, kind=kind):
+            recipe = tasks.recipe_of(kind, model, settings, own)
+            return outputs.run(kind.task(), model, recipe, settings, tmp_path / "a.run", resume, own=own)
+
+        for before, now in (({}, {name: default}), ({name: default}, {})):
+            begun = run(before, False)
+            storage.save_run(begun.path, tasks.beginning(begun.pull), begun.agreed)
+            assert run(now, True).state is not None
+        with pytest.raises(ValueError, match=f"{name} {default} .now {other}"):
+            run({name: other}, True)
+
+
+def test_what_the_model_decides_is_not_the_default_that_is_shown(tmp_path):
+    """Left out, the lowest camera is what the model knows, whatever number interfaces show."""
+    kind = representations.chosen("generate", "")
+    shown = {each.name: each.default for each in kind.settings()}
+    assert (
+        "lowest" not in outputs._defaults(kind.settings()) and outputs._defaults(kind.settings())["fov"] == shown["fov"]
+    )
+
+
+def test_reserved_names_are_those_of_the_commands():
+    """An option that sampling commands get is one that no representation may use."""
+    import inspect
+
+    from pullback import cli
+
+    found = set()
+    for command in representations.commands():
+        own = {each.name for kind in representations.of_command(command) for each in kind.settings()}
+        found |= set(inspect.signature(cli._sampling_command(command)).parameters) - own
+    assert found == representations.RESERVED
+
+
+class Fine(SirenTile):
+    """A representation of another package, before something is wrong with it."""
+
+    name = "fine"
+    command = "fine"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"settings": classmethod(lambda cls: 1 / 0)}, "division by zero"),
+        ({"settings": classmethod(lambda cls: (Setting("steps", 1, "Steps."),))}, "'steps' is one of every run"),
+        ({"settings": classmethod(lambda cls: (Setting("size", 1, "Size."),))}, "'size' is one of every run"),
+        ({"settings": classmethod(lambda cls: (Setting("a b", 1, "Both."),))}, "'a b' must be named"),
+        ({"settings": classmethod(lambda cls: (Setting("a", 1, "Big.", 2, 3),))}, "a is 1; it must be between 2 and 3"),
+        ({"settings": classmethod(lambda cls: (Setting("a", [], "List."),))}, "must be a number"),
+        ({"settings": classmethod(lambda cls: ("a",))}, "has no attribute 'name'"),
+        ({"title": 7}, "its title is 7"), ({"sentence": ""}, "its sentence is empty"), ({"command": "Fine One"}, "its command"),
+        ({"command": "mesh"}, "a command of pullback's own"), ({"guidance": float("nan")}, "its guidance is nan"),
+        ({"name": "other"}, "it calls itself 'other'"), ({"picture": None, "through": None}, ""),
+    ],
+)  # fmt: skip
+def test_a_broken_representation_is_named_and_left_out(monkeypatch, change, said):
+    class Entry:
+        name, value = "fine", "someones:Fine"
+
+        def load(self):
+            return type("Broken", (Fine,), change)
+
+    monkeypatch.setattr(representations, "entry_points", lambda group: [Entry()])
+    with pytest.warns(UserWarning, match="the representation fine of someones:Fine is left out") as warned:
+        found = representations.representations.__wrapped__()
+    assert said in str(warned[0].message) and list(found) == [each.name for each in representations.BUILT_IN]
+
+
+def test_frequencies_are_drawn_once_and_serve_every_caller(monkeypatch):
+    """Also derivatives, when the first caller asked for none."""
+    from pullback.diffreps import siren
+
+    drawn = []
+    monkeypatch.setattr(siren, "gaussian_frequencies", lambda *a: drawn.append(a) or torch.ones(a[0], a[1]))
+    tile = SirenTile(width=16, seed=12345)
+    params = tile.init(storage.generator(0))
+    with torch.inference_mode(), torch.device("cpu"):
+        tile(params, Shift(0, 0))
+    places = torch.rand(5, 2, requires_grad=True)
+    tile.at(params | {"out": torch.ones(4, 16)}, places).sum().backward()
+    assert len(drawn) == 1 and places.grad is not None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from .messages import Preview, Progress, Send, Stage
 from .outputs import PREVIEW, Run, beside, claimed, sampling
 from .pull import State
 from .representation import Representation, Setting, values
-from .representations import chosen, commands, is_solid, of_command, suffixes
+from .representations import chosen, commands, is_solid, of_command, representations, suffixes
 from .schema import built
 from .settings import MESH, PICTURE, RUN, Settings
 from .solvers import Adam
@@ -127,6 +128,38 @@ def perform(message: Mapping[str, Any], send: Send, tick: Callable[[], None] = l
         sampled = run(_Reporter(run, out, send, job.preview))
         send(Progress(Stage.MESHING if is_solid(asked.kind) else Stage.WRITING, total, total))
         return outputs.write_sampled(out, sampled, model, asked.options, tick)
+
+
+def described() -> dict[str, list[dict[str, Any]]]:
+    """Return what can be asked for, as JSON values, for programs that do not import Pullback.
+
+    Returns:
+        "settings": the settings of every run. "representations": what each of them declares; `made` are the settings of the
+        files that are made of it, and `closed` and `aspect` are those of `Flat`, None if they depend on the model.
+    """
+    settings = [_without_infinities(each) for each in RUN.values()]
+    return {"settings": settings, "representations": [_description(kind) for kind in representations().values()]}
+
+
+def _description(kind: type[Representation]) -> dict[str, Any]:
+    closed, aspect = (
+        getattr(kind, "closed", None),
+        getattr(kind, "aspect", None),
+    )  # on a class, properties have no value
+    return {
+        "name": kind.name, "title": kind.title, "sentence": kind.sentence, "command": kind.command,
+        "noun": kind.noun or kind.command, "option": kind.option, "choice": kind.choice, "means": kind.means,
+        "views": kind.views, "looks": kind.looks, "guidance": kind.guidance, "example": kind.example,
+        "suffixes": list(suffixes(kind)), "closed": list(closed) if isinstance(closed, tuple) else None,
+        "aspect": aspect if isinstance(aspect, int | float) else None,
+        "settings": [_without_infinities(each) for each in kind.settings()],
+        "made": [_without_infinities(each) for each in outputs.made_of(kind)],
+    }  # fmt: skip
+
+
+def _without_infinities(setting: Setting) -> dict[str, Any]:
+    """The fields of a setting, with None for infinite bounds, since JSON has no infinity."""
+    return {name: None if value in (math.inf, -math.inf) else value for name, value in asdict(setting).items()}
 
 
 def _perform_derived(job: Job, out: Path, send: Send, tick: Callable[[], None]) -> dict[str, str]:

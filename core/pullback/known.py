@@ -60,23 +60,43 @@ class Known:
         """Whether the parameters are the picture itself."""
         return hasattr(self.diffrep, "shape")
 
+    def to(self, device: Any) -> Known:
+        """Return the same on another device."""
+        return replace(self, picture=self.picture.to(device), mask=None if self.mask is None else self.mask.to(device))
+
     def seen(self, values: Tensor, view: Any) -> Tensor:
         """Return what B views see of values (K, h, w) over the whole picture, (B, K, H, W)."""
         at = self.diffrep.lookup(view)
         if at is None:
             return values[None]
-        u, v = at.unbind(-1)
+        u, v = at.to(values.device).unbind(-1)
         return _sample_picture(values, u, v, self.diffrep.closed[0])
 
-    def keeping(self, denoise: Denoiser) -> Denoiser:
-        """Return a denoiser that replaces the kept part of its estimate by the picture."""
-        mask = self.mask
-        if mask is None:
+    def keeping(
+        self,
+        denoise: Denoiser,
+        noise: Callable[[Any], Tensor] | None = None,
+        masked: Callable[[Tensor, Tensor], Tensor] = lambda sigma, mask: mask,
+    ) -> Denoiser:
+        """Return a denoiser whose estimate of the kept part is the picture, as ComfyUI's KSamplerX0Inpaint does it.
+
+        Where the mask is between 0 and 1, it blends the two.
+
+        Args:
+            denoise: The model.
+            noise: Maps views to unit-normal noise (B, C, H, W), usually the run's first. The model then sees the picture
+                under this noise in the kept part. None shows it what the field renders there.
+            masked: Maps sigma and the mask to the mask at that noise level, if it is not always the same.
+        """
+        if self.mask is None:
             return denoise
+        mask = self.mask
 
         def denoise_and_keep(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-            free = self.seen(mask, cond)
-            return free * denoise(x, sigma, cond) + (1 - free) * self.seen(self.picture, cond)
+            free, kept = self.seen(masked(sigma, mask), cond), self.seen(self.picture, cond)
+            if noise is not None:
+                x = free * x + (1 - free) * (kept + float(sigma) * noise(cond))
+            return free * denoise(x, sigma, cond) + (1 - free) * kept
 
         return denoise_and_keep
 

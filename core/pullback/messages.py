@@ -49,11 +49,12 @@ class Hello(Message):
 
 @dataclass(frozen=True)
 class Ready(Message):
-    """Jobs can run now: the version of torch, the devices, and what every representation declares."""
+    """Jobs can run now: the version of torch, the devices, the settings of every run, and all representations."""
 
     type = "ready"
     torch: str
     devices: list[str]
+    settings: list[dict[str, Any]]
     representations: list[dict[str, Any]]
 
 
@@ -109,7 +110,7 @@ class Done(Message):
 
 
 @dataclass(frozen=True)
-class Stopped(Message):
+class Cancelled(Message):
     """The job was cancelled. `resumable`: whether an unfinished run is left."""
 
     type = "cancelled"
@@ -117,7 +118,7 @@ class Stopped(Message):
 
 
 @dataclass(frozen=True)
-class Failed(Message):
+class Error(Message):
     """The job failed, or the worker itself if there is no job; `text` says why in one sentence."""
 
     type = "error"

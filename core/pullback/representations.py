@@ -12,13 +12,11 @@ it and its package.
 from __future__ import annotations
 
 import functools
-import json
 import math
 import re
 import warnings
-from dataclasses import asdict, fields
+from dataclasses import fields
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
 
 from .diffreps.image import SirenImage
 from .diffreps.panorama import SirenCylinder, SirenSphere
@@ -93,7 +91,10 @@ def _check_declarations(kind: type[Representation]) -> None:
         if setting.name in RESERVED | {kind.option, kind.side}:
             raise TypeError(f"its setting {setting.name!r} is one of every run")
         setting.check(setting.default)
-    json.dumps(_description(kind), allow_nan=False)
+    for name in ("views", "guidance", "pixels_wide", "least_wide"):
+        value = getattr(kind, name)
+        if type(value) not in (int, float) or not 0 <= value < math.inf:
+            raise TypeError(f"its {name} is {value!r:.60}; it must be a number, 0 or above")
 
 
 def package_of(kind: type[Representation]) -> str:
@@ -101,25 +102,6 @@ def package_of(kind: type[Representation]) -> str:
     if kind in BUILT_IN:  # under whatever name a host has imported us
         return "pullback"
     return kind.__module__.partition(".")[0]
-
-
-def described() -> list[dict[str, Any]]:
-    """Return what all representations declare, as JSON values, for programs that do not import them."""
-    return [_description(kind) for kind in representations().values()]
-
-
-def _description(kind: type[Representation]) -> dict[str, Any]:
-    return {
-        "name": kind.name, "title": kind.title, "sentence": kind.sentence, "command": kind.command,
-        "noun": kind.noun or kind.command, "option": kind.option, "choice": kind.choice, "views": kind.views,
-        "guidance": kind.guidance, "example": kind.example, "suffixes": list(suffixes(kind)),
-        "settings": [_without_infinities(asdict(each)) for each in kind.settings()],
-    }  # fmt: skip
-
-
-def _without_infinities(values: dict[str, Any]) -> dict[str, Any]:
-    """Replace infinite bounds by None, since JSON has no infinity."""
-    return {name: None if value in (math.inf, -math.inf) else value for name, value in values.items()}
 
 
 def is_solid(kind: type[Representation]) -> bool:

@@ -17,7 +17,8 @@ import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .messages import Done, Failed, Heartbeat, Hello, Kind, Message, Note, Ready, Stopped, encoded
+from . import messages
+from .messages import Done, Error, Heartbeat, Hello, Kind, Message, Note, Ready, encoded
 from .schema import LONGEST, decoded
 from .version import VERSION
 
@@ -70,7 +71,7 @@ class Worker:
 
     def refuse(self, text: str) -> None:
         """Say why the worker itself ends."""
-        self.send(Failed(text), id=None)
+        self.send(Error(text), id=None)
 
     def _beat(self) -> None:
         pause = threading.Event()
@@ -131,13 +132,13 @@ class Worker:
                 tick()
                 send(Done(jobs.perform(job, send, tick)))
             except Cancelled:
-                send(Stopped(_unfinished(job)))
+                send(messages.Cancelled(_unfinished(job)))
             except Exception as error:  # noqa: BLE001  a failed job must not end the worker
                 traceback.print_exc()
                 text = errors.sentence(error)
                 # A wrong job stays wrong when it is resumed; what the machine lacked, it may have next time.
                 resumable = not (text and isinstance(error, (ValueError, ImportError))) and _unfinished(job)
-                send(Failed(text or f"a mistake in pullback: {error!r}; the log says where", resumable))
+                send(Error(text or f"a mistake in pullback: {error!r}; the log says where", resumable))
         self._cancelled.discard(id)
 
 
@@ -150,15 +151,14 @@ def _capabilities() -> Ready:
     """Load everything, and say what there is."""
     import torch
 
-    from . import jobs  # noqa: F401  loads the rest, so that "ready" is true
-    from .representations import described
+    from .jobs import described  # loads the rest, so that "ready" is true
 
     devices = ["cpu"]
     if torch.cuda.is_available():
         devices.append("cuda")
     if torch.backends.mps.is_available():
         devices.append("mps")
-    return Ready(torch.__version__, devices, described())
+    return Ready(torch.__version__, devices, **described())
 
 
 def _claim_pipes() -> tuple[BinaryIO, BinaryIO]:
