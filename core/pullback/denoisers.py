@@ -1,9 +1,8 @@
-"""Denoisers: every parameterisation of a diffusion model as one function D(x, sigma, cond) -> x0_hat.
+"""Denoisers D(x, sigma, cond) -> x0_hat from networks of every parameterisation.
 
-x = x0 + sigma * eps is variance exploding; `sigma` is 0-d or (B,); x is (B, C, H, W).
-A network is any callable network(x_in, t, cond), with t of shape (B,) in the network's own time units;
-what it predicts and how its input is scaled is the whole difference between the makers below.
-Table of conversions: docs/mathematics.md, section 1.
+The noisy signal is x = x0 + sigma eps (variance exploding), (B, C, H, W); sigma is 0-d or (B,). A network is a callable
+network(x_in, t, cond), with t (B,) in its own units of time. The functions below differ only in what the network predicts and
+how its input is scaled (docs/mathematics.md, section 1).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Timestep = Callable[[Tensor], Tensor]
 
 
 def per_sample(sigma: Tensor, x: Tensor) -> Tensor:
-    """sigma as (B,) on x's device, in x's dtype."""
+    """Return sigma as (B,), on the device and in the dtype of x."""
     return torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(x.shape[0])
 
 
@@ -30,7 +29,12 @@ def _column(sigma: Tensor, x: Tensor) -> Tensor:
 
 
 def epsilon(network: Network, timestep: Timestep) -> Denoiser:
-    """A network that predicts eps from x / sqrt(1 + sigma^2) (SD 1.5, SDXL)."""
+    """Make a denoiser from a network that predicts eps from x / sqrt(1 + sigma^2) (SD 1.5, SDXL).
+
+    Args:
+        network: The network.
+        timestep: Maps sigmas (B,) to its time t (B,).
+    """
 
     def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         s = _column(sigma, x)
@@ -40,7 +44,10 @@ def epsilon(network: Network, timestep: Timestep) -> Denoiser:
 
 
 def velocity(network: Network, timestep: Timestep) -> Denoiser:
-    """A network that predicts v = (eps - sigma x0) / sqrt(1 + sigma^2) from x / sqrt(1 + sigma^2) (SD 2.x)."""
+    """Make a denoiser from a network that predicts v = (eps - sigma x0) / sqrt(1 + sigma^2) from x / sqrt(1 + sigma^2) (SD 2.x).
+
+    The arguments are those of `epsilon`.
+    """
 
     def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         s = _column(sigma, x)
@@ -51,7 +58,10 @@ def velocity(network: Network, timestep: Timestep) -> Denoiser:
 
 
 def flow(network: Network, timestep: Timestep) -> Denoiser:
-    """A network that predicts u = eps - x0 from (1 - t) x0 + t eps, t = sigma / (1 + sigma) (SD3, Flux)."""
+    """Make a denoiser from a network that predicts u = eps - x0 from (1 - t) x0 + t eps, t = sigma / (1 + sigma) (SD3, Flux).
+
+    The arguments are those of `epsilon`.
+    """
 
     def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         s = _column(sigma, x)
@@ -61,7 +71,12 @@ def flow(network: Network, timestep: Timestep) -> Denoiser:
 
 
 def edm(network: Network, sigma_data: float) -> Denoiser:
-    """A network in EDM's preconditioning (Karras et al. 2022, table 1): D = c_skip x + c_out F(c_in x, ln(sigma) / 4)."""
+    """Make a denoiser D = c_skip x + c_out F(c_in x, ln(sigma) / 4) from a network F (Karras et al. 2022, table 1).
+
+    Args:
+        network: The network F, whose time is ln(sigma) / 4.
+        sigma_data: The standard deviation of the data that it was trained with.
+    """
 
     def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         s = _column(sigma, x)
@@ -73,9 +88,14 @@ def edm(network: Network, sigma_data: float) -> Denoiser:
 
 
 def gaussian_mixture(weights: Tensor, means: Tensor, factors: Tensor) -> Denoiser:
-    """The exact denoiser of sum_k w_k N(m_k, L_k L_k^T): the yardstick of the tests.
+    """Make the exact denoiser of a Gaussian mixture sum_k w_k N(m_k, L_k L_k^T), the reference of the tests.
 
-    weights (K,), means (K, D), factors L (K, D, D); x (B, ...) with D entries per sample. Ignores cond.
+    It takes x (B, ...) with D values per sample, and ignores cond.
+
+    Args:
+        weights: The weights w, (K,).
+        means: The means m, (K, D).
+        factors: The factors L of the covariances, (K, D, D).
     """
     covariances = factors @ factors.mT
     eye = torch.eye(means.shape[1], dtype=means.dtype, device=means.device)

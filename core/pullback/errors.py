@@ -1,4 +1,4 @@
-"""Errors: what a user is told of them, in one sentence."""
+"""Error messages for users, in one sentence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def sentence(error: BaseException) -> str | None:
-    """What went wrong and what to do, for errors that a user or a machine causes; None for a mistake of ours."""
+    """Return what went wrong and what to do, or None if the error is a bug of ours."""
     if isinstance(error, OSError):
         return plain(f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}")
     if _out_of_memory(error):
@@ -19,13 +19,13 @@ def sentence(error: BaseException) -> str | None:
 
 
 def plain(text: str) -> str:
-    """A message as one line that any terminal and any pipe takes: numbers of hundreds of digits are cut."""
+    """Return a message as one line that every terminal can show, with very long numbers cut."""
     text = " ".join(text.encode("utf-8", "backslashreplace").decode().split())
     return re.sub(r"\d{40,}", lambda match: f"{match[0][:12]}... ({len(match[0])} digits)", text)
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """torch has a class of its own for CUDA only; other devices' allocators complain in a RuntimeError."""
+    """Whether memory ran out. torch has an error class for CUDA only; other devices raise a plain RuntimeError."""
     if isinstance(error, RuntimeError) and re.search("can't allocate memory|out of memory", str(error)):
         return True
     return isinstance(error, (MemoryError, torch.OutOfMemoryError))

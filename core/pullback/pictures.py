@@ -1,4 +1,4 @@
-"""Pictures: PNG files of any size, written band by band."""
+"""PNG files of any size, written band by band."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from .files import atomic
 
 
 def straight(premultiplied: Tensor) -> Tensor:
-    """Premultiplied RGBA (4, H, W) in [0, 1] to straight alpha, as PNG wants it; black where nothing is."""
+    """Convert premultiplied RGBA (4, H, W) in [0, 1] to straight alpha, as PNG needs it. Transparent pixels are black."""
     alpha = premultiplied[3:]
     return torch.cat([(premultiplied[:3] / alpha.clamp(min=1 / 512)).clamp(0, 1), alpha])
 
 
 def write_png(path: Path, bands: Iterator[Tensor], width: int, height: int) -> None:
-    """Write display bands (3 or 4, rows, width) in [0, 1], from top to bottom, as one PNG by atomic rename.
+    """Write a PNG file, whole or not at all, in the memory of one band.
 
-    Memory is that of one band. Four channels are premultiplied RGBA. OSError where the file cannot be written.
+    Args:
+        path: Where to write.
+        bands: Display bands (3 or 4, rows, width) in [0, 1] from top to bottom; four channels are premultiplied RGBA.
+        width: Width of the picture in pixels.
+        height: Height of the picture.
+
+    Raises:
+        OSError: If the file cannot be written.
     """
     first = next(bands)
     writer = png.Writer(width, height, greyscale=False, alpha=len(first) == 4, bitdepth=8, compression=4)

@@ -1,10 +1,10 @@
-"""Representation: what a differentiable representation declares about itself, once.
+"""The interface of differentiable representations.
 
-A representation is a frozen dataclass, one file in `diffreps/`. Its fields are what a field file keeps; it renders,
-`diffrep(theta, view) -> (B, C, H, W)`, it starts, `init(generator) -> theta`, and it declares, as class variables, how it
-is called, what users may set, and how it is sampled. The command line, the worker, the field file's schema and ComfyUI's
-nodes are made from that; none of them names a representation. (Blender's panel is not made from it yet.) What can be made
-of a field is asked for by capability (`Flat`, `Solid`), never by class.
+A representation is a frozen dataclass in one file in `diffreps/`. Field files store its fields. It renders a field,
+`diffrep(theta, view) -> (B, C, H, W)`, initialises one, `init(generator) -> theta`, and declares its name, its settings and
+how it is sampled. The command line, the worker, the schema of field files, ComfyUI's nodes and Blender's panel are generated
+from these declarations; none of them names a representation. What can be made of a field depends on its capabilities (`Flat`,
+`Solid`, `Placed`, `OwnFile`), never on its class.
 """
 
 from __future__ import annotations
@@ -27,32 +27,33 @@ from .types import Model, Params
 Crop = tuple[int, int, int, int]
 """A part of a picture in pixels: top, left, height, width."""
 Value = int | float | str
-"""What a setting may be."""
+"""The types of a setting's value."""
 
 
 TOP = 80.0
-"""Noise level at which sampling starts, where the model reaches so far: above the distances between its pictures."""
+"""Noise level at which sampling starts, if the model was trained so far: above the distances between its pictures."""
 
 
 def _nothing() -> None:
-    """The tick of those who never stop."""
+    """A tick that never stops anything."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One thing that a user may set, as every door shows it.
+    """A setting that users may change, with everything that interfaces show of it.
 
     Args:
-        name: in the interfaces, in lower case with underscores.
-        default: its type is the setting's.
-        help: one sentence.
-        low: the least value of a number.
-        high: the greatest.
-        step: what interfaces count in.
-        unit: "" , "pixels" or "degrees".
-        choices: the words that a text may be.
-        unset: what it is where it is left out, or 0 if that is the default; "" where that is the default itself.
-        node: what ComfyUI's node calls it, where that is another name: released nodes keep theirs.
+        name: Its name, in lower case with underscores.
+        default: The default, whose type is the type of the setting.
+        help: One sentence.
+        low: The smallest value of a number.
+        high: The largest value of a number.
+        step: The step of a number in interfaces.
+        unit: "", "pixels" or "degrees".
+        choices: The values of a text.
+        unset: If leaving it out means something else than the default (or if the default is 0, which means the same as
+            leaving it out): a phrase that says what. Otherwise "".
+        node: Its name in ComfyUI's node, if released workflows use another one.
     """
 
     name: str
@@ -105,14 +106,14 @@ def plain(number: float) -> str:
 
 
 def of_field(kind: type, name: str, help: str, called: str = "", **more: Any) -> Setting:
-    """The setting of a dataclass's field: its default and its bounds stand where the field does.
+    """Return the setting of a dataclass's field, with the field's default and bounds.
 
     Args:
-        kind: the dataclass.
-        name: of the field.
-        help: see `Setting`.
-        called: the setting's name where it is not the field's.
-        **more: `step`, `unit`, `unset` or `node`, as of `Setting`; `low` and `high` where interfaces allow less than files.
+        kind: The dataclass.
+        name: The name of the field.
+        help: As in `Setting`.
+        called: The name of the setting, if it is not that of the field.
+        **more: `step`, `unit`, `unset` or `node` as in `Setting`; `low` and `high` if interfaces allow less than files.
     """
     default = next(each.default for each in fields(kind) if each.name == name)
     assert default is not MISSING
@@ -121,7 +122,7 @@ def of_field(kind: type, name: str, help: str, called: str = "", **more: Any) ->
 
 
 def bounds(annotation: Any) -> tuple[float, float]:
-    """The least and the greatest value of `Annotated[..., Meta(ge=..., le=...)]`, infinite where it has none."""
+    """Return the bounds of `Annotated[..., Meta(ge=..., le=...)]`, infinite where there are none."""
     low, high = -math.inf, math.inf
     for meta in (each for each in get_args(annotation) if isinstance(each, Meta)):
         low = max(low, next((b for b in (meta.ge, meta.gt) if b is not None), low))
@@ -131,10 +132,15 @@ def bounds(annotation: Any) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a field is sampled: the diffrep, the views that it is seen through, and the numbers that suit it.
+    """How a field is sampled.
 
-    sigma: the least and the greatest noise level. gamma: the part of the residual that is carried. fit, last_views: as
-    in `Pull`.
+    Args:
+        diffrep: The representation.
+        views: The views of a step.
+        solver: The inner solver.
+        sigma: The smallest noise level above 0, and the largest.
+        gamma: The part of the residual that is carried, in [0, 1].
+        fit, last_views: As in `Pull`.
     """
 
     diffrep: Any
@@ -147,22 +153,24 @@ class Recipe:
 
 
 class Representation:
-    """Base of the representations that users choose.
+    """Base of the representations that users can choose.
 
     Attributes:
-        name: in field files.
-        title: in interfaces.
-        sentence: what it is good for.
-        command: the command that samples it.
-        noun: kind of the worker's job and default name of the file; the command's name where it is empty.
-        choice: its name among the representations of one command; "" where it is the only one.
-        option: what the command calls that choice; means: one phrase that explains this one.
-        task: what a run file calls a run; runs of another task are not continued.
-        views: views that a step looks at, where there is a choice; else 0. looks: what they are.
-        guidance: what suits it.
-        example: a prompt.
-        side: for flat ones, the command's option for the width of the written picture; pixels_wide: its default;
-            least_wide: its minimum.
+        name: Its name in field files, and that of its entry point.
+        title: Its name in interfaces.
+        sentence: What it is good for, in one sentence.
+        command: The command that samples it. Several representations may share one.
+        noun: The kind of the worker's job and the default file name, if these differ from the command.
+        choice: Its name among the representations of its command, "" if it is the only one.
+        option: The command's option that makes this choice.
+        means: A phrase that explains this choice.
+        views: The default number of views per step, or 0 if users cannot choose it.
+        looks: What these views are, in one sentence.
+        guidance: The default guidance.
+        example: An example of a prompt.
+        side: If it is flat, the command's option for the width of the written picture.
+        pixels_wide: The default width in pixels.
+        least_wide: The smallest width in pixels.
     """
 
     name: ClassVar[str]
@@ -183,85 +191,109 @@ class Representation:
 
     @classmethod
     def task(cls) -> str:
-        """What a run file calls a run."""
+        """Return what run files call a run. Runs of another task are not continued."""
         return f"{cls.command} {cls.choice}".strip()
 
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
-        """What users may set of it, in the order in which interfaces show it."""
+        """Return its settings, in the order in which interfaces show them."""
         return ()
 
     @classmethod
     def suited(cls, model: Model, **settings: Any) -> Any:
-        """An instance for a model, with those of its `settings` that were given."""
+        """Return an instance for a model.
+
+        Args:
+            model: The model.
+            **settings: Those of its settings that are given, already checked.
+
+        Raises:
+            ValueError: If they do not suit the model or each other.
+        """
         raise NotImplementedError
 
     def recipe(self, model: Model, views: int, seed: int, **settings: Any) -> Recipe:
-        """How it is sampled through `views` views a step; `seed` chooses views that stay. settings: as in `suited`."""
+        """Return how it is sampled.
+
+        Args:
+            model: The model.
+            views: Views per step.
+            seed: The seed of the run, for views that stay the same throughout.
+            **settings: As in `suited`.
+        """
         raise NotImplementedError
 
     def brief(self, recipe: Recipe) -> Recipe:
-        """The recipe beside a large model, one evaluation of which costs more than a fit."""
+        """Return the recipe for large models, where one evaluation costs more than a fit."""
         return recipe
 
     def init(self, generator: Generator) -> Params:
-        """The parameters at the start."""
+        """Return the initial parameters."""
         raise NotImplementedError
 
     def canonical(self, params: Params) -> Tensor:
-        """Signals (B, C, h, w) of the views that say most, at the size that the model sees."""
+        """Return signals (B, C, h, w) of its most telling views, at the size that the model sees."""
         raise NotImplementedError
 
 
 @runtime_checkable
 class Flat(Protocol):
-    """What has a picture at every size."""
+    """A representation that has a picture of every size."""
 
     @property
     def aspect(self) -> float:
-        """Width over height of the whole picture."""
+        """Width divided by height of the whole picture."""
         ...
 
     @property
     def closed(self) -> tuple[bool, bool]:
-        """Whether the lower edge goes on at the upper one, and the right edge at the left one."""
+        """Whether the lower edge joins the upper one, and the right edge the left one."""
         ...
 
     @property
     def opaque(self) -> bool:
-        """Whether the picture hides what lies behind it, so that alpha is not kept."""
+        """Whether the picture hides what lies behind it, so that it needs no alpha."""
         ...
 
     def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
-        """Signals (1, C, h, w) at any size, or a part of it; crops of a closed picture may reach over its edges."""
+        """Return the picture, or its part `crop`, as signals (1, C, h, w).
+
+        Args:
+            params: The parameters.
+            height: Height of the whole picture in pixels.
+            width: Width of the whole picture.
+            crop: The part (top, left, h, w). In a closed picture it may extend over the edges.
+        """
         ...
 
 
 @runtime_checkable
 class Placed(Protocol):
-    """What starts from a given picture, and keeps a part of it (`known.py`)."""
+    """A representation that can start from a given picture and keep a part of it (`known.py`)."""
 
     def at(self, params: Params, places: Tensor) -> Tensor:
-        """Values (..., C) at places (..., D) of its own kind."""
+        """Return values (..., C) at places (..., D), in its own coordinates."""
         ...
 
     def places(self, height: int, width: int, crop: Crop | None = None) -> Tensor:
-        """The places (h, w, D) of the pixels of a whole picture, or of a part of it."""
+        """Return the places (h, w, D) of the pixels of a whole picture, or of its part `crop`."""
         ...
 
     def lookup(self, view: Any) -> Tensor | None:
-        """Where in the whole picture the pixels of views are, (B, H, W, 2): to the right and downwards, 0 to 1; None where
-        the one view is the whole picture."""
+        """Return where in the whole picture the pixels of B views are, (B, H, W, 2) as x (right) and y (down) in [0, 1].
+
+        None says that the one view is the whole picture.
+        """
         ...
 
 
 @runtime_checkable
 class Solid(Protocol):
-    """What is seen through cameras and has a surface."""
+    """A representation that is seen through cameras and has a surface."""
 
     @property
     def elevations(self) -> tuple[float, float]:
-        """Of the cameras that it was sampled through, lowest and highest, in degrees."""
+        """Lowest and highest elevation of the cameras that it was sampled through, in degrees."""
         ...
 
     def through(
@@ -273,34 +305,49 @@ class Solid(Protocol):
         crop: Crop | None = None,
         tick: Callable[[], None] = _nothing,
     ) -> Tensor:
-        """Signals (B, C, h, w) through cameras, or a part of them. `tick` is called often and may raise, to stop."""
+        """Render signals (B, C, h, w) through B cameras.
+
+        Args:
+            params: The parameters.
+            cameras: The cameras.
+            height: Height of the whole picture in pixels.
+            width: Width of the whole picture.
+            crop: The part (top, left, h, w) that is wanted, or None for all of it.
+            tick: Called often; it may raise to stop.
+        """
         ...
 
     def opacity(
         self, params: Params, cameras: Cameras, height: int, width: int, tick: Callable[[], None] = _nothing
     ) -> Tensor:
-        """How much of each pixel the field hides, (B, 1, height, width) in [0, 1]."""
+        """Return the opacity of each pixel, (B, 1, height, width) in [0, 1]. Arguments are those of `through`."""
         ...
 
     def depth(
         self, params: Params, cameras: Cameras, height: int, width: int, tick: Callable[[], None] = _nothing
     ) -> Tensor:
-        """Distance from the eye to what hides each pixel, (B, 1, height, width), infinite where nothing does."""
+        """Return the distance from the camera to the surface in each pixel, (B, 1, height, width), infinite if there is none."""
         ...
 
     def density(self, params: Params, points: Tensor) -> Tensor:
-        """Density (N,) per unit of length at points (N, 3), for a surface."""
+        """Return the density (N,) per unit of length at points (N, 3), from which a surface is extracted."""
         ...
 
 
 @runtime_checkable
 class OwnFile(Protocol):
-    """What has a file format of its own beside meshes and pictures. suffix: of the file, with its dot; a class variable."""
+    """A representation that has a file format of its own. `suffix` is that of the file, with its dot."""
 
     suffix: ClassVar[str]
 
     def write(self, path: Path, params: Params, colours: Callable[[Tensor], Tensor]) -> None:
-        """Write the file. colours: signals (N, C) to display RGB (N, 3) in [0, 1]."""
+        """Write the file.
+
+        Args:
+            path: Where to write.
+            params: The parameters.
+            colours: Maps signals (N, C) to display RGB (N, 3) in [0, 1].
+        """
         ...
 
 
@@ -325,5 +372,5 @@ def values(settings: tuple[Setting, ...], given: Mapping[str, Any]) -> dict[str,
 
 
 def noise_range(model: Model, low: float) -> tuple[float, float]:
-    """The noise levels from `low` to TOP, as far as the model knows them."""
+    """Return the noise levels from `low` to TOP, as far as the model was trained on them."""
     return max(low, model.sigma_min), min(TOP, model.sigma_max)

@@ -1,7 +1,7 @@
-"""Types: the few shapes and callables that every module of the core agrees on.
+"""Types and callables that all modules share.
 
-Images are (B, C, H, W) float in the model's range [-1, 1]; display range [0, 1] exists only at the edges.
-`sigma` is the noise-to-signal ratio of the variance-exploding form x = x0 + sigma * eps, a 0-d or (B,) tensor.
+Images are (B, C, H, W) float in the model's range [-1, 1]; only files and interfaces use the display range [0, 1]. `sigma` is
+the noise level in x = x0 + sigma eps (variance exploding), a 0-d or (B,) tensor.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 View = Any
-"""A batch of views, opaque to the sampler: whatever the diffrep's `render` takes."""
+"""A batch of views: whatever the renderer of a diffrep takes. The sampler never looks into it."""
 
 Params = dict[str, Tensor]
 """The parameters theta of a diffrep, by name."""
@@ -33,15 +33,20 @@ class Cancelled(Exception):
 
 
 Progress = Callable[[int, int, Any], None]
-"""The one callback of long work: (moves done, moves in total, the state). Raise Cancelled in it to stop."""
+"""The callback of long work: (moves done, moves in total, the state). It may raise `Cancelled` to stop."""
 
 
 class Model(Protocol):
-    """A pretrained image diffusion model, ready to be pulled back: what tasks ask of toybox, diffusers and hosts.
+    """The interface of pretrained image diffusion models.
 
-    `channels` and `size` are those of the signal that it denoises (pixels or latents), `scale` the picture pixels
-    per signal pixel. `sigma_min` and `sigma_max` bound the noise levels it was trained on. `device` is where it runs, and
-    every tensor of a run with it. `elevations` are the lowest and the highest from which it knows objects, in degrees.
+    Attributes:
+        name: Its name or path. Fields are decoded, and runs continued, only by a model of the same name.
+        channels: Channels of the signal that it denoises (pixels or latents).
+        size: Side of the signal that it was trained on.
+        scale: Picture pixels per signal pixel.
+        sigma_min, sigma_max: The range of noise levels that it was trained on.
+        device: Where it runs, and with it every tensor of a run.
+        elevations: Lowest and highest elevation from which it knows objects, in degrees.
     """
 
     @property
@@ -62,12 +67,18 @@ class Model(Protocol):
     def elevations(self) -> tuple[float, float]: ...
 
     def denoiser(self, prompt: str, negative: str, guidance: float) -> Denoiser:
-        """D(x, sigma, view) for a prompt. `view` is a `Cameras` (views around an object), a `Crops` or None.
+        """Return the denoiser D(x, sigma, view) for a prompt. It must know `Cameras`, and may ignore other views.
 
-        `guidance` follows `guidance.py`: 0 unconditional, 1 conditional.
+        Args:
+            prompt: The prompt.
+            negative: The negative prompt, which may be empty.
+            guidance: 0 is unconditional, 1 conditional, more exaggerates (`guidance.py`).
+
+        Raises:
+            ValueError: If the model cannot take the prompt.
         """
         ...
 
     def decode(self, signal: Tensor) -> Tensor:
-        """Signals (B, channels, h, w) to display pictures (B, 3 or 4, scale h, scale w) in [0, 1], RGBA premultiplied."""
+        """Decode signals (B, channels, h, w) to display pictures (B, 3 or 4, scale h, scale w) in [0, 1], RGBA premultiplied."""
         ...

@@ -1,4 +1,4 @@
-"""Viewpoints: where a step of a run looks from: cameras around an object, and views from the centre of a sphere."""
+"""Where a step of a run looks from: cameras around an object, or views from the centre of a sphere."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from .geometry.sphere import Headings, headings, lattice, pixels_towards
 from .noise import AnchoredViews, Views, WorldViews, leading
 
 ELEVATIONS = (-15.0, 60.0)
-"""Of the cameras around an object, in degrees: what image models know objects from."""
+"""Lowest and highest elevation of cameras around an object, in degrees: from where image models know objects."""
 LAST_CAMERAS, LAST_HEADINGS = 32, 36
-"""Views that the last fit of an object and of a sphere sees, at least: a step's do not cover them."""
+"""Views of the final fit of an object and of a sphere, at least. Those of a step do not cover them."""
 SPHERE_FOV = math.radians(65.0)
+"""Full vertical angle of a view from the centre of a sphere, in radians."""
 CELLS = 6
-"""Cells of a world's noise to a pixel in the middle of a view; those at its corners are 2.4 times smaller."""
+"""Cells of noise per pixel in the middle of a view. Pixels at its corners are 2.4 times smaller."""
 STEEPEST = 1.2
-"""Greatest pitch in radians of views out of a sphere's middle."""
+"""Largest pitch of a view from the centre of a sphere, in radians."""
 
 
 def orbiting(
@@ -31,15 +32,15 @@ def orbiting(
     distance: float = DISTANCE,
     fov: float = FOV,
 ) -> Cameras:
-    """Cameras around an object: azimuths evenly spaced from a random one, heights stratified.
+    """Draw cameras around an object, with evenly spaced azimuths from a random one and stratified elevations.
 
     Args:
-        count: of the cameras.
-        generator: draws both.
-        elevations: lowest and highest, in degrees. Cameras are uniform in elevation between the usual ones, and uniform
-            in area where these reach further, so that few look from straight above or below.
-        distance: from the middle of the object.
-        fov: full vertical angle in radians.
+        count: The number of cameras.
+        generator: Draws azimuth and elevations.
+        elevations: Lowest and highest elevation in degrees. Within `ELEVATIONS` cameras are uniform in elevation. If the
+            range is wider they are uniform in area, so that few look straight from above or below.
+        distance: Distance from the middle of the object.
+        fov: Full vertical angle in radians.
     """
     azimuth = (torch.arange(count) + torch.rand(1, generator=generator)) * (2 * math.pi / count)
     height = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
@@ -47,7 +48,7 @@ def orbiting(
 
 
 def _elevation(height: Tensor, elevations: tuple[float, float]) -> Tensor:
-    """Radians of heights in [0, 1], see `orbiting`."""
+    """Elevations in radians for heights in [0, 1], see `orbiting`."""
     low, high = (math.radians(each) for each in elevations)
     if ELEVATIONS[0] <= elevations[0] and elevations[1] <= ELEVATIONS[1]:
         return low + (high - low) * height
@@ -55,7 +56,13 @@ def _elevation(height: Tensor, elevations: tuple[float, float]) -> Tensor:
 
 
 def around(count: int, generator: Generator, fov: float = SPHERE_FOV) -> Headings:
-    """Views from the centre: azimuths evenly spaced from a random one; sines of the pitch stratified, uniform in area."""
+    """Draw views from the centre of a sphere, with evenly spaced azimuths from a random one, and uniform in area.
+
+    Args:
+        count: The number of views.
+        generator: Draws azimuth and pitches.
+        fov: Full vertical angle in radians.
+    """
     azimuth = (torch.arange(count) + torch.rand(1, generator=generator)) * (2 * math.pi / count)
     height = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
     return headings(azimuth, torch.asin((2 * height - 1) * math.sin(STEEPEST)), fov)
@@ -69,15 +76,19 @@ def orbiting_views(
     distance: float = DISTANCE,
     fov: float = FOV,
 ) -> tuple[Views, Views]:
-    """`count` cameras around an object, one of them an anchor that `seed` chooses: for a step, and for the last fit.
+    """Return the views of an object: an anchor, which the seed chooses, and fresh cameras around it.
 
     Args:
-        signal: channels and side of a view.
-        count: views per step, the anchor among them.
-        seed: of the run.
-        elevations: of the cameras, in degrees. The anchor is one of the usual ones: from there models draw best.
-        distance: of the cameras from the middle of the object.
-        fov: full vertical angle in radians.
+        signal: Channels and side of a view.
+        count: Views per step, the anchor included.
+        seed: The seed of the run.
+        elevations: Lowest and highest elevation in degrees. The anchor lies within `ELEVATIONS` if possible, where models
+            draw best.
+        distance: Distance of the cameras from the middle of the object.
+        fov: Full vertical angle in radians.
+
+    Returns:
+        The views of a step, and those of the final fit.
     """
     law = functools.partial(orbiting, elevations=elevations, distance=distance, fov=fov)
     usual = max(elevations[0], ELEVATIONS[0]), min(elevations[1], ELEVATIONS[1])
@@ -94,7 +105,7 @@ def orbiting_views(
 
 
 def _beside(anchor: Cameras, law: Callable[[int, Generator], Cameras], count: int, random: Generator) -> Cameras:
-    """The anchor and `count` - 1 others."""
+    """The anchor and `count` - 1 fresh cameras."""
     if count == 1:
         return anchor
     others = law(count - 1, random)
@@ -102,9 +113,15 @@ def _beside(anchor: Cameras, law: Callable[[int, Generator], Cameras], count: in
 
 
 def outward_views(signal: tuple[int, int], count: int, fov: float = SPHERE_FOV) -> tuple[Views, Views]:
-    """`count` views from the centre of a sphere whose noise lives in the world: for a step, and for the last fit.
+    """Return the views of a sphere, whose noise is fixed in space.
 
-    signal: channels and side of a view. fov: full vertical angle in radians.
+    Args:
+        signal: Channels and side of a view.
+        count: Views per step.
+        fov: Full vertical angle in radians.
+
+    Returns:
+        The views of a step, and those of the final fit.
     """
     pixel = (2 * math.tan(fov / 2) / signal[1]) ** 2
     cells = lattice(round(CELLS * 4 * math.pi / pixel))

@@ -1,9 +1,9 @@
-"""Objects: the toys that toybox was taught, built from solids with free proportions.
+"""The objects that toybox was trained on, built from solids with random proportions.
 
-An object stands upright along +Z and faces -Y. Each of its parts is a mesh and a paint:
-"main" (the colour that the caption names), "accent" (the second colour, or the noun's own), a fixed RGB, or all five
-values of a material (`solid`). Together they are closed. The insides of hollow things are a darker shade of their paint:
-without it nothing in a picture of bare colours would tell a mug from a solid cylinder.
+An object stands upright along +Z and faces -Y. Each of its parts is a closed mesh with a paint: "main" (the colour that the
+caption names), "accent" (the second colour of the caption, or the noun's own), a fixed RGB colour, or all five values of a
+material (`solid`). The insides of hollow objects have a darker shade of their paint, since nothing else would tell a mug from a
+solid cylinder in an unlit picture.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CREAM, WOOD, STEEL, RUBBER, GLASS, LEAF, BEAK, COFFEE = (
     (0.62, 0.80, 0.92), (0.20, 0.55, 0.22), (0.97, 0.60, 0.10), (0.30, 0.17, 0.09),
 )  # fmt: skip
 INSIDE: Paint = (0.6, 0.0, 0.0, 0.0, 0.0)
-"""The main paint in the shade of a hollow."""
+"""The main paint, shaded as the inside of a hollow object."""
 
 
 def _at(mesh: Trimesh, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Trimesh:
@@ -50,19 +50,19 @@ def _tube(radius: float, height: float) -> Trimesh:
 
 
 def _egg(x: float, y: float, z: float) -> Trimesh:
-    """Ellipsoid of these radii."""
+    """An ellipsoid with these radii."""
     mesh = creation.icosphere(3)
     mesh.apply_scale((x, y, z))
     return mesh
 
 
 def _cone(radius: float, height: float, sections: int = 24) -> Trimesh:
-    """Cone that stands on z = 0."""
+    """A cone that stands on z = 0."""
     return creation.cone(radius, height, sections=sections)
 
 
 def _lathe(*profile: tuple[float, float]) -> Trimesh:
-    """Solid of revolution of a closed (radius, z) profile around Z."""
+    """The solid of revolution of a closed profile (radius, z) around Z."""
     return creation.revolve(np.array(profile), sections=28)
 
 

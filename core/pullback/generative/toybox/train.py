@@ -1,9 +1,8 @@
-"""Training toybox: `python -m pullback.generative.toybox.train DIR --minutes 120`.
+"""Training of toybox: `python -m pullback.generative.toybox.train COMMAND`. Needs the extra `train`.
 
-Renders pictures into DIR (`render`, any number of processes, any time), trains the template on them (`template`),
-and then the denoiser on whatever lies there.
-The checkpoint in DIR is written by atomic rename every few minutes and continued from by itself;
-`--minutes` counts training time over all continuations. Needs the extra `train`.
+`render` renders pictures into a folder; any number of processes may do so at any time. `template` trains the template on them,
+`train` the denoiser, and `export` writes the weights where the package looks for them. Checkpoints are written every few minutes
+by atomic rename, and training continues from them; `--minutes` counts the time of all continuations.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ app = typer.Typer(add_completion=False, help="Render toybox's pictures, train it
 
 @app.command()
 def render(folder: Path, shards: int = 20, seed: int = 0, landscape_every: int = 4) -> None:
-    """Write `shards` files of 2,048 sketches of objects; every `landscape_every`-th holds landscapes instead."""
+    """Write `shards` files of 2,048 pictures of objects; every `landscape_every`-th holds landscapes instead."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(seed, seed + shards):
         land = number % landscape_every == landscape_every - 1
@@ -52,7 +51,7 @@ def render(folder: Path, shards: int = 20, seed: int = 0, landscape_every: int =
 
 
 def loss(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-    """EDM's weighted denoising error (Karras et al. 2022, eq. 8), ln sigma normal of mean 0.8 and deviation 1.5."""
+    """Return EDM's weighted denoising error (Karras et al. 2022, eq. 8), with ln sigma normal around 0.8 and deviation 1.5."""
     x = batch.x
     sigma = torch.exp(1.5 * torch.randn(len(x), 1, 1, 1, generator=generator) + 0.8)
     noise = torch.randn(x.shape, generator=generator)
@@ -62,7 +61,7 @@ def loss(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
 
 
 def optimisers(model: Toybox, lr: float) -> list[torch.optim.Optimizer]:
-    """Muon on the matrices that the transformer blocks multiply tokens by, AdamW on everything else."""
+    """Return the optimisers: Muon for the matrices of the transformer blocks, AdamW for all other parameters."""
     matrices = [p for name, p in model.blocks.named_parameters() if p.ndim == 2 and "modulation" not in name]
     taken = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in taken and p.requires_grad]
@@ -72,7 +71,7 @@ def optimisers(model: Toybox, lr: float) -> list[torch.optim.Optimizer]:
 def save(
     path: Path, model: nn.Module, ema: nn.Module, optims: list[torch.optim.Optimizer], progress: dict[str, float]
 ) -> None:
-    """The whole training state as one safetensors file, by atomic rename."""
+    """Write the whole training state as one safetensors file, by atomic rename."""
     state = {f"model.{k}": v for k, v in model.state_dict().items()} | {
         f"ema.{k}": v for k, v in ema.state_dict().items()
     }
@@ -85,7 +84,7 @@ def save(
 
 
 def load(path: Path, model: nn.Module, ema: nn.Module, optims: list[torch.optim.Optimizer]) -> dict[str, float]:
-    """Take up the state that `save` wrote; returns its progress."""
+    """Restore the state that `save` wrote, and return its progress."""
     with safe_open(path, "pt") as file:
         state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         progress = {k: float(v) for k, v in file.metadata().items()}
@@ -100,10 +99,10 @@ def load(path: Path, model: nn.Module, ema: nn.Module, optims: list[torch.optim.
     return progress
 
 
-def quicker() -> str:
-    """The precision in which this machine multiplies faster: "bf16" or "no" (float32).
+def faster_precision() -> str:
+    """Return the precision in which this machine multiplies faster: "bf16" or "no" (float32).
 
-    Processors without bfloat16 compute it all the same, several times slower.
+    CPUs without bfloat16 emulate it, several times slower.
     """
     if torch.cuda.is_available():
         return "bf16"
@@ -122,7 +121,7 @@ def quicker() -> str:
 
 
 def _fractions(minutes: float, spent: float, checkpoint_every: float = 180.0) -> Iterator[tuple[float, bool]]:
-    """(fraction of the training time that is over, whether to save now) until it is all spent."""
+    """Yield the elapsed fraction of the training time, and whether to save now, until the time is over."""
     start = saved = time.monotonic()
     while (fraction := (spent + time.monotonic() - start) / (60 * minutes)) < 1:
         due = time.monotonic() - saved > checkpoint_every
@@ -135,12 +134,12 @@ def template(
     folder: Path, out: Path, minutes: float = 20, batch: int = 128, lr: float = 2e-3, width: int = 192,
     precision: str = "auto",
 ) -> None:  # fmt: skip
-    """Train the template alone, by least squares on the layers of 32 x 32 pictures in FOLDER, and write it to OUT.
+    """Train the template alone, by least squares on the 32 x 32 pictures in FOLDER, and write it to OUT.
 
-    Goes on from that file if it is there. precision: see `train`.
+    Continues from OUT if it exists. For the precision, see `train`.
     """
     torch.set_flush_denormal(True)
-    half = (quicker() if precision == "auto" else precision) == "bf16"
+    half = (faster_precision() if precision == "auto" else precision) == "bf16"
     model, data = Template(width), Pictures(folder, 32)
     if out.exists():
         model.load_state_dict(load_file(out))
@@ -189,13 +188,13 @@ def train(
     template: Path | None = None,
     precision: str = "auto",
 ) -> None:
-    """Train on the folder's pictures, continuing from the checkpoint if there is one.
+    """Train the denoiser on the pictures in FOLDER, continuing from CHECKPOINT if it exists.
 
-    Where there is none, `start_from` takes exported weights (the shipped ones, say) and `template` what the command of
-    that name wrote. The learning rate falls linearly to zero over the last part `decay` of the time. precision: of
-    matrix products and convolutions, "bf16", "no" (float32), or "auto", whichever is faster here.
+    A new training starts from exported weights if `start_from` names them, and from the file that the command `template` wrote
+    if `template` does. The learning rate falls linearly to zero over the last part `decay` of the time. The precision of matrix
+    products and convolutions is "bf16", "no" (float32), or "auto" for the faster one.
     """
-    precision = quicker() if precision == "auto" else precision
+    precision = faster_precision() if precision == "auto" else precision
     torch.set_flush_denormal(True)  # before the first parallel operation, so that its threads inherit it
     accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
     model = Toybox(Config(width=width, depth=depth))
@@ -246,7 +245,7 @@ def train(
 def export(
     checkpoint: Path, out: Path = Path(__file__).with_name("toybox.safetensors"), width: int = 192, depth: int = 8
 ) -> None:
-    """Write a checkpoint's averaged weights, in float16, where the package looks for them."""
+    """Write the averaged weights of a checkpoint in float16, where the package looks for them."""
     config = Config(width=width, depth=depth)
     with safe_open(checkpoint, "pt") as file:
         tensors = {k.removeprefix("ema."): file.get_tensor(k).half() for k in file.keys() if k.startswith("ema.")}  # noqa: SIM118
