@@ -1,9 +1,9 @@
-"""Model: the shipped toybox weights as a `Model` that every task and host can use.
+"""Toybox, the built-in model, as a `Model` that every task and host can use.
 
-Signals are 64 x 64 premultiplied RGBA in [-1, 1]. Around an object (`Cameras`) the model draws bare colours, so that a
-field's texture holds colour and not light: what is in light above some sigma keeps it, since the model takes the shades
-that it sees for paint. `Headings` and `Crops` are views of a landscape. Without a view an object is drawn from `STILL`,
-in light and shadow, and a landscape is seen level.
+Signals are 64 x 64 premultiplied RGBA in [-1, 1]. For `Cameras` the model draws objects without light, so that the texture of a
+field holds only colour. This must hold at every noise level: shades drawn at a high one would stay, because the model takes them
+for paint. `Headings` and `Crops` are views of a landscape. Without a view, an object is seen from `STILL` with light and shadow,
+and a landscape is seen level.
 """
 
 from __future__ import annotations
@@ -30,16 +30,20 @@ from .network import ORBIT, PITCH, Config, Toybox
 WEIGHTS = Path(__file__).with_name("toybox.safetensors")
 FORMAT = "pullback-toybox-3"
 STILL = (math.radians(45.0), math.radians(15.0), ORBIT)
-"""The camera condition of a picture without a view. From "anywhere" the model draws all sides into one."""
+"""The camera condition of an object without a view: with an unknown camera the model would draw all sides at once."""
 LEVEL = (0.0, 0.0, PITCH)
-"""That of a landscape's."""
+"""The camera condition of a landscape without a view."""
 HINTS = 5
-"""Unknown words that a note names, at most."""
+"""Unknown words that a warning names, at most."""
 
 
 @functools.lru_cache(maxsize=2)
 def network(path: Path = WEIGHTS, device: str = "cpu") -> Toybox:
-    """The network with its weights, in float32, on a device; loaded once. ValueError where the file is not one of ours."""
+    """Return the network with its weights, in float32 on a device. It is loaded once.
+
+    Raises:
+        ValueError: If the file is missing, damaged or of another format.
+    """
     if not path.exists():
         raise ValueError(
             f"toybox's weights are missing: {path} does not exist; reinstall pullback or train them (docs/toybox.md)"
@@ -89,10 +93,15 @@ class ToyboxModel:
     elevations: tuple[float, float] = (-75.0, 75.0)
 
     def denoiser(self, prompt: str, negative: str = "", guidance: float = 3.0) -> Denoiser:
-        """D(x, sigma, view) for a prompt of toybox's words. ValueError where it knows none of them.
+        """Return the denoiser D(x, sigma, view) for a prompt; its estimates are clamped to [-1, 1].
 
-        Unknown words are left out with a warning that names the nearest known ones. The result is cut to [-1, 1],
-        the range of all pictures.
+        Args:
+            prompt: The prompt. Unknown words are left out, with a warning that names similar known ones.
+            negative: The negative prompt, which may be empty.
+            guidance: 0 is unconditional, 1 conditional, more exaggerates (`guidance.py`).
+
+        Raises:
+            ValueError: If the model knows no word of the prompt.
         """
         warn_unknown(negative)
         unseen = LEVEL if words.is_landscape(prompt) else STILL
@@ -116,13 +125,21 @@ class ToyboxModel:
         return denoise
 
     def decode(self, signal: Tensor) -> Tensor:
-        """Signals (B, 4, h, w) to premultiplied display RGBA in [0, 1]."""
+        """Convert signals (B, 4, h, w) to premultiplied display RGBA in [0, 1]."""
         rgba = (signal.float() / 2 + 0.5).clamp(0, 1)
         return torch.cat([torch.minimum(rgba[:, :3], rgba[:, 3:]), rgba[:, 3:]], 1)
 
 
 def check(prompt: str, listed: str = "`pullback words`") -> str:
-    """The prompt itself, if toybox can draw something of it; warns of words it does not know. listed: what lists them all."""
+    """Return the prompt, after a warning if it has unknown words.
+
+    Args:
+        prompt: The prompt.
+        listed: Where users find the list of known words, for the error message.
+
+    Raises:
+        ValueError: If all words are unknown.
+    """
     known, unknown = words.split(prompt)
     if not known:
         said = f"it does not know {_hints(unknown)}" if unknown else "the prompt is empty"
@@ -131,7 +148,7 @@ def check(prompt: str, listed: str = "`pullback words`") -> str:
 
 
 def warn_unknown(prompt: str) -> str:
-    """The prompt itself; a warning names the words that toybox does not know, with the nearest that it does."""
+    """Return the prompt, after a warning if it has unknown words, which names similar known ones."""
     unknown = words.split(prompt)[1]
     if unknown:
         warnings.warn(f"toybox does not know {_hints(unknown)}: left out", stacklevel=2)
