@@ -193,7 +193,7 @@ def test_reserved_names_are_those_of_the_commands():
 
     from pullback import cli
 
-    found = set()
+    found = {each.option for each in representations.BUILT_IN}
     for command in representations.commands():
         own = {each.name for kind in representations.of_command(command) for each in kind.settings()}
         found |= set(inspect.signature(cli._sampling_command(command)).parameters) - own
@@ -219,7 +219,7 @@ class Fine(SirenTile):
         ({"settings": classmethod(lambda cls: ("a",))}, "has no attribute 'name'"),
         ({"title": 7}, "its title is 7"), ({"sentence": ""}, "its sentence is empty"), ({"command": "Fine One"}, "its command"),
         ({"command": "mesh"}, "a command of pullback's own"), ({"guidance": float("nan")}, "its guidance is nan"),
-        ({"name": "other"}, "it calls itself 'other'"), ({"picture": None, "through": None}, ""),
+        ({"name": "other"}, "it calls itself 'other'"),
     ],
 )  # fmt: skip
 def test_a_broken_representation_is_named_and_left_out(monkeypatch, change, said):
@@ -230,6 +230,9 @@ def test_a_broken_representation_is_named_and_left_out(monkeypatch, change, said
             return type("Broken", (Fine,), change)
 
     monkeypatch.setattr(representations, "entry_points", lambda group: [Entry()])
+    with monkeypatch.context() as unbroken:
+        unbroken.setattr(Entry, "load", lambda self: Fine)
+        assert representations.representations.__wrapped__()["fine"] is Fine
     with pytest.warns(UserWarning, match="the representation fine of someones:Fine is left out") as warned:
         found = representations.representations.__wrapped__()
     assert said in str(warned[0].message) and list(found) == [each.name for each in representations.BUILT_IN]
