@@ -148,7 +148,7 @@ def test_an_object_is_a_glb_that_opens(here, monkeypatch, capsys):
             ["image", "red car", "--repaint", f"1,{'9' * 999}", "--eta", "1"],
             "repeats 999999999999... (999 digits) times",
         ),
-        (["image", "red car", "--seed", "9" * 300], "the seed is 999999999999... (300 digits)"),
+        (["image", "red car", "--seed", "9" * 300], "seed is 999999999999... (300 digits)"),
         (["image", "red car", "--repaint", "1.5,2", "--eta", "1"], "whole numbers"),
         (["image", "red car", "--repaint", "1,1000000000", "--eta", "1"], "at most"),
         (["image", "red car", "--solver", "magic"], "one of adam"),

@@ -23,8 +23,10 @@ INTERPOLATED_PIXELS = 1 << 20
 """Pictures of at least so many pixels are interpolated."""
 TOLERANCE = 2 / 512
 """The largest error of an interpolated signal, whose range is 2."""
-MARGIN, FADE = 8, 6
-"""Latents around a tile that are decoded with it, and in how many of them it fades into its neighbours."""
+MARGIN = 8
+"""Latents around a tile that are decoded with it."""
+FADE = 6
+"""Latents on either side of a tile's edge over which it fades into its neighbour."""
 
 
 def flat(field: Field) -> Flat:

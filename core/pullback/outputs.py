@@ -31,8 +31,12 @@ from .settings import MAX_PIXELS, MESH, PICTURE, Settings
 from .storage import Field
 from .types import Model, Progress
 
-FIELD, TURNTABLE, RUN, PREVIEW, LOCK = ".field.safetensors", ".turntable.png", ".run", ".preview.png", ".lock"
-"""What companions append to the whole name of their output, so that x.glb and x.png have separate fields."""
+# What companions append to the whole name of their output, so that x.glb and x.png have separate fields.
+FIELD = ".field.safetensors"
+TURNTABLE = ".turntable.png"
+RUN = ".run"
+PREVIEW = ".preview.png"
+LOCK = ".lock"
 MAX_NAME_BYTES = 200
 """The longest name of an output. File systems allow 255 bytes; companions and their temporary files need the rest."""
 

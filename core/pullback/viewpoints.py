@@ -15,8 +15,10 @@ from .noise import AnchoredViews, Views, WorldViews, leading
 
 ELEVATIONS = (-15.0, 60.0)
 """Lowest and highest elevation of cameras around an object, in degrees: from where image models know objects."""
-LAST_CAMERAS, LAST_HEADINGS = 32, 36
-"""Views of the final fit of an object and of a sphere, at least. Those of a step do not cover them."""
+LAST_CAMERAS = 32
+"""Cameras of the final fit of an object, at least. Those of a step do not cover it."""
+LAST_HEADINGS = 36
+"""Views of the final fit of a sphere, at least. Those of a step do not cover it."""
 SPHERE_FOV = math.radians(65.0)
 """Full vertical angle of a view from the centre of a sphere, in radians."""
 CELLS = 6

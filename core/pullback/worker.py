@@ -26,8 +26,10 @@ PROTOCOL = 1
 """The version of the protocol."""
 HEARTBEAT_SECONDS = 0.5
 """The pause between two heartbeats."""
-FAILED, REFUSED = 1, 2
-"""Exit codes: Pullback cannot be loaded; a line was no message, or of another version of the protocol."""
+FAILED = 1
+"""Exit code if Pullback cannot be loaded."""
+REFUSED = 2
+"""Exit code after a line that is no message, or another version of the protocol."""
 
 
 class Worker:
