@@ -1,4 +1,4 @@
-"""Version: of this pullback, also where it runs from a folder without being installed, as in ComfyUI."""
+"""The version of Pullback, which must be known even where it runs from a folder without being installed, as in ComfyUI."""
 
 VERSION = "0.3.0"
-"""The same as pyproject.toml's."""
+"""The same as in pyproject.toml."""
