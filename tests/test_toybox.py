@@ -239,7 +239,7 @@ def test_a_sketch_in_its_paints_is_the_photograph():
         photo = pictures.photograph(mesh, objects.coloured(material, main, accent), camera)[0] / 255.0
         own = None if second or objects.NOUNS[noun].accent == "main" else accent
         for lit, rgb in ((True, photo[:3]), (False, photo[3:6])):
-            layers = torch.from_numpy(data._layers(sketch, own, lit))
+            layers = torch.from_numpy(data._sketch_layers(sketch, own, lit))
             paints = (torch.from_numpy(paint).float() for paint in (main, accent))
             assert np.abs(painted(layers, *paints)[:3].numpy() / 2 + 0.5 - rgb).max() < 0.02
 

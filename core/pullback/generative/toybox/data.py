@@ -1,7 +1,7 @@
-"""Data: the pictures that toybox is trained on, painted anew each time that they are drawn.
+"""The training data of toybox: rendered pictures, coloured at random whenever they are used.
 
-A folder holds shards (`pictures.py`): sketches, whose paints are not yet chosen, and landscapes. A sketch serves every
-caption of its noun and size, so colours cost no rendering.
+A folder holds shards (`pictures.py`) of landscapes and of sketches, whose colours are not yet chosen. A sketch serves for every
+caption with its noun and size, so that new colours need no rendering.
 """
 
 from __future__ import annotations
@@ -19,18 +19,25 @@ from .network import ANY, painted
 from .words import COLOURS, LENGTH, NOUNS, PAD, SIZES, START, encode
 
 SHARD = 2048
-"""Pictures in a file."""
+"""Pictures per file."""
 LIT = 0.6
-"""Part of the pictures that are shown in light and shadow."""
-NAMELESS, SECOND = 0.25, 0.15
-"""Parts of the captions that name no colour, and two."""
+"""Part of the pictures that are shown with light and shadow."""
+NAMELESS = 0.25
+"""Part of the captions with one colour whose name is left out."""
+SECOND = 0.15
+"""Part of the captions that name two colours."""
 
 
 @dataclass
 class Batch:
-    """Pictures (B, 4, H, W) in [-1, 1] and what they show: words (B, LENGTH), cameras (B, 3), lit (B,) in {0, 1}.
+    """A batch of pictures and their conditions.
 
-    layers (B, LAYERS, H, W) in [0, 1] are what the template is to draw of them.
+    Attributes:
+        x: The pictures, (B, 4, H, W) in [-1, 1].
+        layers: What the template should predict of them, (B, LAYERS, H, W) in [0, 1].
+        words: Word numbers (B, LENGTH).
+        cameras: Cameras (B, 3).
+        lit: 1 for pictures with light and shadow, else 0, (B,).
     """
 
     x: Tensor
@@ -44,9 +51,11 @@ class Batch:
 
 
 class Pictures:
-    """All sketches and landscapes that lie in a folder; `refresh` takes in the shards that came since.
+    """All sketches and landscapes in a folder.
 
-    size: pixels of the pictures, a divisor of 64.
+    Args:
+        folder: The folder.
+        size: Side of the pictures in pixels, a divisor of 64.
     """
 
     def __init__(self, folder: Path, size: int = 64):
@@ -55,6 +64,7 @@ class Pictures:
         self.refresh()
 
     def refresh(self) -> None:
+        """Load the shards that have been added since."""
         for path in sorted(
             {*self.folder.glob("objects-????.npz"), *self.folder.glob("landscapes-????.npz")} - self.seen
         ):
@@ -65,7 +75,7 @@ class Pictures:
             raise FileNotFoundError(f"no objects-*.npz in {self.folder}: run the command `render` first")
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Random pictures, painted anew, with conditions dropped at random."""
+        """Return random pictures in random colours, with conditions dropped at random."""
         drawn = [self._one(*divmod(int(n), SHARD), rng) for n in rng.integers(len(self.shards) * SHARD, size=size)]
         layers, paints, words, cameras, lit = (
             torch.from_numpy(np.stack([each[k] for each in drawn])) for k in range(5)
@@ -79,47 +89,54 @@ class Pictures:
         pictures, labels, cameras = (part[place] for part in self.shards[shard])
         lit = rng.uniform() < LIT
         if len(pictures) == 3:
-            layers, paints, numbers = _opaque(pictures), np.zeros((2, 3)), labels
+            layers, paints, numbers = _landscape_layers(pictures), np.zeros((2, 3)), labels
         else:
-            text, paints, own = caption(int(labels[0]), int(labels[1]), rng)
-            layers, numbers = _layers(pictures, own, lit), np.array(encode(text))
+            text, paints, fixed_accent = caption(int(labels[0]), int(labels[1]), rng)
+            layers, numbers = _sketch_layers(pictures, fixed_accent, lit), np.array(encode(text))
         return layers, paints.astype(np.float32), numbers.astype(np.int64), cameras, np.array(lit, np.float32)
 
 
 def caption(noun: int, size: int, rng: Generator) -> tuple[str, np.ndarray, np.ndarray | None]:
-    """A random caption of a sketch: its text, the paints (2, 3), and the accent's where the caption does not decide it.
+    """Draw a caption and colours for a sketch.
 
-    The accent's own colour (3,) is None where it takes the second paint.
+    Args:
+        noun: The number of its noun.
+        size: The number of its size word plus one, or 0 if it has none.
+        rng: Draws colours and words.
+
+    Returns:
+        The caption, the colours of main paint and accent (2, 3), and the accent's colour (3,) again if the noun decides it and
+        not the caption, else None.
     """
     name, kind = NOUNS[noun], objects.NOUNS[NOUNS[noun]]
     first, other = (str(c) for c in rng.choice(list(COLOURS), 2, replace=False))
     second = rng.uniform() < SECOND
     main, accent = objects.paints(name, first, other if second else None, rng)
     named = f"{first} and {other}" if second else first if rng.uniform() > NAMELESS else ""
-    own = None if second or kind.accent == "main" else accent
-    return f"{SIZES[size - 1] if size else ''} {named} {name}", np.stack([main, accent]), own
+    fixed_accent = None if second or kind.accent == "main" else accent
+    return f"{SIZES[size - 1] if size else ''} {named} {name}", np.stack([main, accent]), fixed_accent
 
 
-def _layers(sketch: np.ndarray, own: np.ndarray | None, lit: bool) -> np.ndarray:
-    """The template's layers (LAYERS, H, W) of a sketch (11, H, W); `own` is the accent's colour where it has one.
+def _sketch_layers(sketch: np.ndarray, fixed_accent: np.ndarray | None, lit: bool) -> np.ndarray:
+    """The template's layers (LAYERS, H, W) of a sketch (11, H, W). A fixed accent becomes part of the fixed colours.
 
-    An accent that takes the main paint's colour still has a layer of its own: painted alike, they look alike.
+    An accent in the colour of the main paint keeps a layer of its own, which then gets the same colour.
     """
     values = (sketch[:5] if lit else sketch[5:10]).astype(np.float32) / 255
     main, accent, rest = values[:1], values[1:2], values[2:]
-    if own is not None:
-        rest, accent = rest + accent * own[:, None, None], np.zeros_like(accent)
+    if fixed_accent is not None:
+        rest, accent = rest + accent * fixed_accent[:, None, None], np.zeros_like(accent)
     return np.concatenate([main, accent, rest, sketch[10:] / 255]).astype(np.float32)
 
 
-def _opaque(rgb: np.ndarray) -> np.ndarray:
-    """The layers of a landscape (3, H, W): all of it in colours of its own."""
-    none, all = np.zeros((2, *rgb.shape[1:])), np.ones((1, *rgb.shape[1:]))
-    return np.concatenate([none, rgb / 255, all]).astype(np.float32)
+def _landscape_layers(rgb: np.ndarray) -> np.ndarray:
+    """The layers of a landscape (3, H, W), all of whose colours are fixed."""
+    paints, alpha = np.zeros((2, *rgb.shape[1:])), np.ones((1, *rgb.shape[1:]))
+    return np.concatenate([paints, rgb / 255, alpha]).astype(np.float32)
 
 
 def _shrunk(pictures: np.ndarray, size: int) -> np.ndarray:
-    """Pictures (N, C, 64, 64) uint8 as means of pixels, (N, C, size, size)."""
+    """Reduce pictures (N, C, 64, 64) uint8 to (N, C, size, size) by averaging pixels."""
     n, c, _, side = pictures.shape
     if size == side:
         return pictures

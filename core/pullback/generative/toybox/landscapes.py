@@ -1,7 +1,7 @@
-"""Landscapes: procedural worlds seen from a point, as a colour for every direction.
+"""Procedural landscapes seen from a point, as a colour for every direction.
 
-A landscape is a function of (azimuth, elevation) in radians, periodic in azimuth, so that any perspective
-crop can be cut from it and the picture closes after 360 degrees. Colours are display RGB in [0, 1].
+A landscape is a function of azimuth and elevation in radians, periodic in azimuth, so that any perspective view can be rendered.
+Colours are display RGB in [0, 1].
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Light:
-    """The time of day: sky at the zenith, sky at the horizon, the tint of lit ground, the height of sun or moon."""
+    """The light at a time of day: the sky at the zenith and at the horizon, the tint of the ground, and sun or moon.
+
+    Args:
+        zenith, horizon, ground, disc: Colours; `disc` is that of the sun or the moon.
+        height: The elevation of the sun or the moon in radians.
+    """
 
     zenith: tuple[float, float, float]
     horizon: tuple[float, float, float]
@@ -35,7 +40,7 @@ LIGHTS = {
 
 
 def ridge(azimuth: Array, rng: Generator, roughness: int, decay: float = 0.9) -> Array:
-    """A periodic random skyline: a Fourier series of `roughness` octave-like harmonics, about unit variance."""
+    """Return the heights of a random skyline: a Fourier series of `roughness` harmonics with about unit variance."""
     k = np.arange(1, roughness + 1)
     amplitude = rng.normal(size=(2, roughness)) * k**-decay / np.sqrt((k ** (-2 * decay)).sum())
     table = np.linspace(-np.pi, np.pi, 2048)  # interpolating a table is 20 times cheaper than summing per pixel
@@ -44,7 +49,7 @@ def ridge(azimuth: Array, rng: Generator, roughness: int, decay: float = 0.9) ->
 
 
 def clouds(direction: Array, rng: Generator, scale: float, octaves: int = 4) -> Array:
-    """Smooth noise in [0, 1] on the sphere: random plane waves through unit directions (..., 3), doubled in pitch."""
+    """Return smooth noise in [0, 1] for unit directions (..., 3): octaves of random plane waves."""
     total, weight = 0.0, 0.0
     for octave in range(octaves):
         waves = (rng.normal(size=(3, 6)) * scale * 2**octave).astype(direction.dtype)
@@ -67,7 +72,7 @@ def _direction(azimuth: Array, elevation: Array) -> Array:
 
 
 def _sky(azimuth: Array, elevation: Array, light: Light, time: str, rng: Generator, cover: float) -> Array:
-    """The sky above, with its sun or moon, stars at night, and clouds that cover about the part `cover`."""
+    """Return the sky, with sun or moon, stars at night, and clouds that cover about the part `cover`."""
     direction = _direction(azimuth, elevation)
     height = np.clip(elevation / (0.45 * np.pi), 0, 1) ** 0.6
     rgb = _mix(np.broadcast_to(light.horizon, direction.shape), light.zenith, height)
@@ -97,7 +102,7 @@ def _solid(like: Array, rgb: tuple[float, float, float]) -> Array:
 
 
 def _below(picture: Array, elevation: Array, skyline: Array, colour: Array) -> Array:
-    """Paint `colour` under the skyline, with an edge a fraction of a degree soft."""
+    """Paint `colour` below the skyline, with an edge that is soft over a fraction of a degree."""
     return _mix(picture, colour, np.clip((skyline - elevation) / 0.006, 0, 1))
 
 
@@ -186,7 +191,7 @@ GROUNDS: dict[str, Callable[[Array, Array, Array, Light, Generator], Array]] = {
 
 
 def paint(landscape: str, time: str, azimuth: Array, elevation: Array, rng: Generator) -> Array:
-    """Display RGB (..., 3) of one random landscape in the directions `azimuth`, `elevation` (...,)."""
+    """Return the colours (..., 3) of a random landscape in directions `azimuth`, `elevation` (...) in radians."""
     light = LIGHTS[time]
     cover = rng.uniform(0.45, 0.75) if landscape == "sky" else rng.uniform(0.1, 0.5)
     rgb = _sky(azimuth, elevation, light, time, rng, cover)

@@ -1,12 +1,12 @@
-"""Network: toybox's denoiser, 64 x 64 premultiplied RGBA conditioned on words, camera and light.
+"""The network of toybox: it denoises 64 x 64 premultiplied RGBA, conditioned on words, camera and light.
 
-A U-shaped network: convolutions from 64 down to 8 x 8, a transformer on the 64 places, convolutions back up
-with skips. It is told what the `Template` expects to see: the mean picture under every paint that the prompt leaves
-open, weighed by how well it explains the noisy one.
+It is U-shaped: convolutions lead down from 64 x 64 to 8 x 8, a transformer works on the 64 places, and convolutions with skip
+connections lead back up. It also gets the picture that the `Template` expects: the mean picture for every colouring that the
+prompt allows, averaged with weights that say how well each explains the noisy picture.
 
-`context` is the encoded prompt, (B, LENGTH, `Config.context`): the denoiser's reading of the words, the template's, and
-the palette, one row for each way of painting (`palettes`). `camera` is (B, 3): azimuth, elevation (radians) and the kind
-of view; `lit` is (B,), 1 for pictures with light and shadow, 0 for bare colours.
+`context` is the encoded prompt, (B, LENGTH, `Config.context`). It concatenates the denoiser's encoding of the words, that of the
+template, and the palette, which has one row per colouring (`palettes`). `camera` is (B, 3): azimuth and elevation in radians, and
+the kind of view. `lit` is (B,): 1 for pictures with light and shadow, 0 for unlit colours.
 """
 
 from __future__ import annotations
@@ -23,21 +23,27 @@ from .words import COLOURS, LENGTH, PAD, VOCABULARY, parted
 
 SIGMA_DATA = 0.5
 PALETTE = 7
-"""Values of one way of painting: its prior weight, the main paint's RGB in [0, 1], the accent's."""
+"""Values of one colouring: its prior weight, and the RGB in [0, 1] of the main paint and of the accent."""
 LAYERS = 6
-"""Channels of a template: where the main paint lies, where the accent's, RGB of the rest, alpha; in [0, 1]."""
+"""Channels of a template, in [0, 1]: where the main paint is, where the accent is, RGB of everything else, and alpha."""
 SPREAD = 1.0
-"""Deviation of a 32 x 32 picture from its template, per value, that makes the paints' chances right: their likelihood on
-held-out pictures is flat around it. Larger than the true deviation, 0.16, because errors are not independent."""
+"""Assumed standard deviation of a 32 x 32 picture from its template, per value. The likelihood of held-out pictures is flat
+around it. It is larger than the true deviation, 0.16, because the errors of neighbouring values are not independent."""
 VIEW = 22
-"""Values that tell a network its camera and light: `camera_features`, and lit."""
+"""Values that describe camera and light: those of `camera_features`, and lit."""
 ANY, ORBIT, PITCH = 0, 1, 2
 """Kinds of view: unknown; around an object; in a landscape, where only the elevation counts."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes: token width (a multiple of 32) and depth of the transformer, channels at 64, 32 and 16 pixels."""
+    """The sizes of the network.
+
+    Args:
+        width: Width of the transformer's tokens, a multiple of 32.
+        depth: The number of transformer blocks.
+        channels: Channels of the convolutions at 64, 32 and 16 pixels.
+    """
 
     width: int = 192
     depth: int = 8
@@ -45,12 +51,12 @@ class Config:
 
     @property
     def context(self) -> int:
-        """Values per row of an encoded prompt: two readings of a word, and a way of painting."""
+        """Values per row of an encoded prompt: two encodings of a word, and a colouring."""
         return 2 * self.width + PALETTE
 
 
 class Words(nn.Module):
-    """Word numbers (B, LENGTH) to context (B, LENGTH, width): two transformer layers, zero at padding."""
+    """A word encoder: two transformer layers, from word numbers (B, LENGTH) to (B, LENGTH, width), zero at padding."""
 
     def __init__(self, width: int, inner: int = 128):
         super().__init__()
@@ -67,7 +73,7 @@ class Words(nn.Module):
 
 
 class Block(nn.Module):
-    """Transformer block whose norms are shifted, scaled and gated by the condition (adaLN-zero, Peebles & Xie 2023)."""
+    """A transformer block whose norms are shifted, scaled and gated by the condition (adaLN-zero, Peebles & Xie 2023)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -111,12 +117,11 @@ class Residual(nn.Module):
 
 
 class Template(nn.Module):
-    """The mean sketch of a condition, E[layers | shape words, camera, light], at 32 x 32: (B, LAYERS, 32, 32).
+    """A decoder of the mean sketch of a condition, E[layers | shape words, camera, light], (B, LAYERS, 32, 32).
 
-    What the denoiser must answer at high noise depends on the condition alone. A small decoder learns that from ten
-    times the pictures that the denoiser could see in the same time; it is trained first, by least squares. It draws
-    layers and not colours, because colours are known exactly: `painted` makes the mean picture of every way of
-    painting from the same layers.
+    At high noise the right answer of the denoiser depends on the condition alone. A small decoder learns it from ten times as
+    many pictures as the denoiser could see in the same time, so it is trained first, by least squares. It predicts layers instead
+    of colours, because colours are known exactly: `painted` makes the mean picture of every colouring from the same layers.
     """
 
     def __init__(self, width: int, inner: int = 640):
@@ -140,10 +145,16 @@ class Template(nn.Module):
 
 
 def palettes(colours: list[str]) -> Tensor:
-    """The ways of painting that a prompt's colour names leave open, (LENGTH, PALETTE), rows of weight 0 below them.
+    """Return the colourings that the colours in a prompt allow.
 
-    Two names are the main paint and the accent. One is the main paint; what noun has an accent of its own shows it in
-    the template's fixed colours. No name leaves every colour as likely as the next.
+    Two colours are those of the main paint and the accent. One colour is that of the main paint; nouns that have their own accent
+    show it in the template's fixed colours. Without a colour, all are equally likely.
+
+    Args:
+        colours: The names of the colours, in order.
+
+    Returns:
+        The palette (LENGTH, PALETTE), padded with rows of weight 0.
     """
     ways = [colours[:2]] if colours else [[name] for name in COLOURS]
     rows = [[1 / len(ways), *COLOURS[way[0]], *COLOURS[way[-1]]] for way in ways]
@@ -151,23 +162,26 @@ def palettes(colours: list[str]) -> Tensor:
 
 
 def painted(layers: Tensor, main: Tensor, accent: Tensor) -> Tensor:
-    """Pictures (..., 4, H, W) in [-1, 1] of layers (..., LAYERS, H, W) under two paints (..., 3) in [0, 1]."""
+    """Paint layers (..., LAYERS, H, W) with two colours (..., 3) in [0, 1]: pictures (..., 4, H, W) in [-1, 1]."""
     m, a, rest, alpha = layers.split((1, 1, 3, 1), -3)
     rgb = m * main[..., None, None] + a * accent[..., None, None] + rest
     return 2 * torch.cat([rgb, alpha.expand_as(rgb[..., :1, :, :])], -3) - 1
 
 
 def expected(layers: Tensor, palette: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-    """The mean picture (B, 4, 32, 32) over a palette's paints, given the noisy picture x (B, 4, 64, 64).
+    """Return the posterior mean over the colourings of a palette, given a noisy picture.
 
-    Every paint's picture is taken for a Gaussian of deviation SPREAD, so this is the exact posterior mean of a mixture:
-    the paints' prior weights times how well they explain x, of which means of 2 x 2 pixels are looked at.
+    The pictures of each colouring are modelled as a Gaussian of standard deviation SPREAD, so this is the exact posterior mean of
+    a mixture. Of the noisy picture, means of 2 x 2 pixels are used.
 
     Args:
-        layers: (B, LAYERS, 32, 32), the template's.
-        palette: (B, LENGTH, PALETTE), see `palettes`.
-        x: x0 + sigma eps.
-        sigma: (B,).
+        layers: The template's layers, (B, LAYERS, 32, 32).
+        palette: The colourings, (B, LENGTH, PALETTE), see `palettes`.
+        x: The noisy picture x0 + sigma eps, (B, 4, 64, 64).
+        sigma: The noise level, (B,).
+
+    Returns:
+        Pictures (B, 4, 32, 32) in [-1, 1].
     """
     weight, main, accent = palette.split((1, 3, 3), -1)
     layers = layers.float()
@@ -179,7 +193,7 @@ def expected(layers: Tensor, palette: Tensor, x: Tensor, sigma: Tensor) -> Tenso
 
 
 def camera_features(camera: Tensor) -> Tensor:
-    """(B, 3) cameras to (B, 21): harmonics of the azimuth, of the elevation, and the kind, each where it is known."""
+    """Return features (B, 21) of cameras (B, 3): harmonics of azimuth and elevation, 0 if unknown, and the kind of view."""
     azimuth, elevation, kind = camera.unbind(-1)
     orbit, known = (kind == ORBIT).to(camera), (kind != ANY).to(camera)
     around = [f(k * azimuth) * orbit for k in range(1, 7) for f in (torch.sin, torch.cos)]
@@ -188,7 +202,7 @@ def camera_features(camera: Tensor) -> Tensor:
 
 
 class Toybox(nn.Module):
-    """The denoiser D(x, sigma, context-or-words, camera, lit), and the raw network `predict` inside it."""
+    """The denoiser D(x, sigma, context or words, camera, lit), around the raw network `predict`."""
 
     def __init__(self, config: Config = Config()):
         super().__init__()
@@ -214,24 +228,24 @@ class Toybox(nn.Module):
     frequencies: Tensor
 
     def encode(self, words: Tensor) -> Tensor:
-        """Word numbers (B, LENGTH) to their context (B, LENGTH, `Config.context`)."""
+        """Encode word numbers (B, LENGTH) as context (B, LENGTH, `Config.context`)."""
         return encode(self.words, self.template.words, words)
 
     def condition(self, c_noise: Tensor, context: Tensor, camera: Tensor, lit: Tensor) -> Tensor:
-        """One vector (B, width) that says how noisy, of what, from where and in what light."""
+        """Return the condition of all norms, (B, width), from noise level, words, camera and light."""
         angle = c_noise[:, None] * self.frequencies
         time = self.time(torch.cat([angle.sin(), angle.cos()], -1))
         view = self.view(torch.cat([camera_features(camera), lit[:, None]], -1))
         return F.silu(time + view + self.text(context.sum(1)))
 
     def predict(self, x: Tensor, c_noise: Tensor, context: Tensor, camera: Tensor, lit: Tensor) -> Tensor:
-        """The network in EDM's scaling: x (B, 4, 64, 64) of unit variance, c_noise (B,) = ln(sigma) / 4."""
+        """Evaluate the network in EDM's scaling: x (B, 4, 64, 64) has unit variance, and c_noise (B,) is ln(sigma) / 4."""
         width = self.position.shape[-1]
-        mine, its, palette = context.split((width, width, PALETTE), -1)
+        words, template_words, palette = context.split((width, width, PALETTE), -1)
         sigma = torch.exp(4 * c_noise)
         scale = (sigma**2 + SIGMA_DATA**2).sqrt()[:, None, None, None]
-        template = expected(self.template(its, camera, lit), palette, x * scale, sigma)
-        c = self.condition(c_noise, mine, camera, lit)
+        template = expected(self.template(template_words, camera, lit), palette, x * scale, sigma)
+        c = self.condition(c_noise, words, camera, lit)
         x = torch.cat([x, F.interpolate(template, scale_factor=2.0, mode="bilinear")], 1)
         h = self.stem(x.to(memory_format=torch.channels_last))
         skips = [h]
@@ -248,14 +262,22 @@ class Toybox(nn.Module):
         return self.head(F.silu(self.norm(h)))
 
     def forward(self, x: Tensor, sigma: Tensor, words: Tensor, camera: Tensor, lit: Tensor) -> Tensor:
-        """x0_hat (B, 4, 64, 64) from noisy pictures; words (B, LENGTH) numbers or their encoded context."""
+        """Return x0_hat (B, 4, 64, 64) for noisy pictures; `words` are word numbers (B, LENGTH) or an encoded context."""
         context = words if words.is_floating_point() else self.encode(words)
         return edm(lambda x, t, c: self.predict(x, t, *c), SIGMA_DATA)(x, sigma, (context, camera, lit))
 
 
 def encode(words: Words, shapes: Words, numbers: Tensor) -> Tensor:
-    """Word numbers (B, LENGTH) to context (B, LENGTH, `Config.context`): the denoiser's `words` read all of them, the
-    template's `shapes` all but colours, and the colours become palettes."""
+    """Encode prompts.
+
+    Args:
+        words: The denoiser's word encoder, which reads all words.
+        shapes: The template's word encoder, which reads all words but colours.
+        numbers: Word numbers (B, LENGTH).
+
+    Returns:
+        The context (B, LENGTH, `Config.context`).
+    """
     parts = [parted(row) for row in numbers.tolist()]
     palette = torch.stack([palettes(named) for _, named in parts]).to(numbers.device)
     shape = torch.tensor([kept for kept, _ in parts], device=numbers.device)

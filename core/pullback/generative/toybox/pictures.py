@@ -1,12 +1,10 @@
-"""Pictures: what toybox is trained on, rendered here from nothing.
+"""Rendering of toybox's training pictures. Needs `trimesh` with `embreex` (the extra `train`).
 
-A photograph is (2 D + 1, 64, 64) uint8 of a mesh with D values on each face: the values in light, the values
-flat (unlit), both premultiplied by the last channel, alpha. With RGB on the faces that makes 7 channels. A *sketch*
-has the five values of an object's materials instead (`objects.solid`), 11 channels, and can be painted in any
-colours afterwards (`paint`), so that one rendering serves every caption.
-A camera is azimuth, elevation in radians, and its kind: ORBIT around an object or PITCH in a landscape, where azimuth
-means nothing and is 0.
-Needs `trimesh` with `embreex` (the extra `train`).
+A *photograph* of a mesh with D values per face is (2 D + 1, 64, 64) uint8: the values with light, the values without light, and
+alpha, by which both are premultiplied. With RGB on the faces it has 7 channels. A *sketch* is a photograph of the five values of
+an object's materials (`objects.solid`), with 11 channels. It can be coloured later (`network.painted`), so that one rendering
+serves for every caption. A camera is azimuth and elevation in radians, and its kind: ORBIT around an object, or PITCH in a
+landscape, where the azimuth means nothing and is 0.
 """
 
 from __future__ import annotations
@@ -30,18 +28,30 @@ SIZED = 0.15
 """Part of the captions with a size word."""
 SUN = np.array((-0.35, -0.5, 0.79))
 ELEVATION = (math.radians(-20.0), math.radians(65.0))
-"""Of most cameras around an object, lowest and highest."""
-STEEP, STEEPEST = 0.25, math.radians(88.0)
-"""Part of the cameras that may look from anywhere, undersides included, and how far up or down they go."""
+"""Lowest and highest elevation of most cameras around an object, in radians."""
+STEEP = 0.25
+"""Part of the cameras that may look from anywhere, even from below."""
+STEEPEST = math.radians(88.0)
+"""Largest elevation of these, up or down, in radians."""
 
 
 def shade(normals: np.ndarray) -> np.ndarray:
-    """Brightness (n,) in [0, 1] of unit normals (n, 3): a sun at the front left, and a sky brighter than the ground."""
+    """Return the brightness (n,) in [0, 1] of unit normals (n, 3): sun at the front left, sky brighter than the ground."""
     return 0.45 + 0.12 * normals[:, 2] + 0.43 * np.clip(normals @ SUN, 0, 1)
 
 
 def photograph(mesh: Trimesh, values: np.ndarray, cameras: Cameras, size: int = SIZE) -> np.ndarray:
-    """Photographs (B, 2 D + 1, size, size) uint8 of a mesh with `values` (faces, D) in [0, 1], RGB for example."""
+    """Render photographs of a mesh.
+
+    Args:
+        mesh: The mesh.
+        values: The values of its faces, (faces, D) in [0, 1], such as RGB.
+        cameras: B cameras.
+        size: Side of a photograph in pixels.
+
+    Returns:
+        Photographs (B, 2 D + 1, size, size) uint8.
+    """
     fine = size * SUPERSAMPLING
     origins, directions = (r.reshape(-1, 3).double().numpy() for r in rays(cameras, fine, fine))
     face = mesh.ray.intersects_first(origins, directions)
@@ -56,7 +66,7 @@ def photograph(mesh: Trimesh, values: np.ndarray, cameras: Cameras, size: int = 
 
 
 def caption(rng: Generator) -> tuple[str, str, str, str | None, str | None]:
-    """A random caption and what it stands for: (caption, noun, colour, second colour, size)."""
+    """Draw a caption, and return it with its noun, colour, second colour or None, and size word or None."""
     noun = str(rng.choice(NOUNS))
     colour, other = (str(c) for c in rng.choice(list(COLOURS), 2, replace=False))
     second = other if rng.uniform() < 0.15 else None
@@ -67,11 +77,16 @@ def caption(rng: Generator) -> tuple[str, str, str, str | None, str | None]:
 
 
 def sketches(count: int, rng: Generator, views: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Photographs of `count` x `views` unpainted objects of random kinds and proportions.
+    """Render sketches of random objects.
+
+    Args:
+        count: The number of objects.
+        rng: Draws objects and cameras.
+        views: Sketches per object.
 
     Returns:
-        Sketches (N, 11, 64, 64) uint8; (N, 2) uint8 numbers of their noun, and of their size word plus one, 0 where
-        they have none; cameras (N, 3).
+        Sketches (N, 11, 64, 64) uint8, labels (N, 2) uint8 with the number of the noun and that of the size word plus one (0 if
+        there is none), and cameras (N, 3).
     """
     pictures, labels, cameras = [], [], []
     for _ in range(count):
@@ -85,7 +100,7 @@ def sketches(count: int, rng: Generator, views: int = 4) -> tuple[np.ndarray, np
 
 
 def _around(views: int, rng: Generator) -> tuple[Cameras, np.ndarray]:
-    """Random cameras around an object, and what the model is told of them (views, 3)."""
+    """Random cameras around an object, and their condition for the model, (views, 3)."""
     azimuth, elevation = rng.uniform(-np.pi, np.pi, views), rng.uniform(*ELEVATION, views)
     elevation = np.where(rng.uniform(size=views) < STEEP, rng.uniform(-STEEPEST, STEEPEST, views), elevation)
     camera = orbit(torch.from_numpy(azimuth), torch.from_numpy(elevation))
@@ -93,7 +108,16 @@ def _around(views: int, rng: Generator) -> tuple[Cameras, np.ndarray]:
 
 
 def objects(count: int, rng: Generator, views: int = 8) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures, word numbers and cameras of `count` x `views` photographs of random objects."""
+    """Render photographs of random objects in random colours.
+
+    Args:
+        count: The number of objects.
+        rng: Draws objects, colours and cameras.
+        views: Photographs per object.
+
+    Returns:
+        Photographs (N, 7, 64, 64) uint8, word numbers (N, LENGTH), and cameras (N, 3).
+    """
     pictures, words, cameras = [], [], []
     for _ in range(count):
         text, noun, colour, second, size = caption(rng)
@@ -105,7 +129,7 @@ def objects(count: int, rng: Generator, views: int = 8) -> tuple[np.ndarray, np.
 
 
 def landscapes(count: int, rng: Generator, views: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same for `count` x `views` perspective crops of random landscapes (lit = flat, alpha 1)."""
+    """Render perspective views of random landscapes, the same with and without light and with alpha 1. See `objects`."""
     pictures, words, cameras = [], [], []
     fine = SIZE * SUPERSAMPLING
     for _ in range(count):

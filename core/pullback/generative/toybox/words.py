@@ -1,7 +1,7 @@
-"""Words: everything that toybox was taught to draw, and how a prompt becomes word numbers.
+"""The words that toybox knows, and how a prompt becomes word numbers.
 
-A prompt is lower-cased and split into words. Filler words are dropped, synonyms are replaced,
-and what is left must be in the vocabulary; the rest is reported, never guessed.
+A prompt is lower-cased and split into words. Filler words are dropped and synonyms are replaced. Words that are then not in the
+vocabulary are reported, never guessed.
 """
 
 from __future__ import annotations
@@ -73,7 +73,12 @@ LENGTH = 12
 
 
 def split(prompt: str) -> tuple[list[str], list[str]]:
-    """The known words of a prompt, in order and in toybox's own spelling, and its unknown words."""
+    """Return the known words of a prompt, in order and in the vocabulary's spelling, and its unknown words.
+
+    Example:
+        >>> split("a large red unicorn")
+        (['big', 'red'], ['unicorn'])
+    """
     known, unknown = [], []
     for word in re.findall(r"[^\W_]+", prompt.lower()):
         forms = (SYNONYMS.get(form, form) for form in (word, word.removesuffix("s")))
@@ -86,16 +91,20 @@ def split(prompt: str) -> tuple[list[str], list[str]]:
 
 
 def closest(word: str, count: int = 3) -> list[str]:
-    """Words that toybox knows and that are spelt most like `word` (possibly none)."""
+    """Return at most `count` known words whose spelling resembles `word`."""
     near = difflib.get_close_matches(word, [*VOCABULARY[len(SPECIAL) :], *SYNONYMS], n=count, cutoff=0.6)
     return list(dict.fromkeys(SYNONYMS.get(found, found) for found in near))
 
 
 def encode(prompt: str, name: str = "prompt") -> list[int]:
-    """LENGTH word numbers: <start>, the known words, padding.
+    """Return the LENGTH word numbers of a prompt: <start>, the known words, padding. Unknown words are dropped.
 
-    Raises ValueError where the prompt, which it calls `name`, has more known words than fit. Unknown words are dropped:
-    ask `split` for them.
+    Args:
+        prompt: The prompt.
+        name: What the error message calls it.
+
+    Raises:
+        ValueError: If it has more known words than fit.
     """
     known, _ = split(prompt)
     if len(known) > LENGTH - 1:
@@ -105,9 +114,9 @@ def encode(prompt: str, name: str = "prompt") -> list[int]:
 
 
 def parted(numbers: list[int]) -> tuple[list[int], list[str]]:
-    """Word numbers (LENGTH) without the names of colours, and these, in order: what has a shape, and its paints.
+    """Separate word numbers (LENGTH) into those without colours, (LENGTH), and the names of the colours, in order.
 
-    "and" stays where it joins two colours, since a second paint is spread over an object as no shape tells.
+    If there are two colours, the "and" between them stays, because it tells the template that the accent has a colour of its own.
     """
     first = INDEX[next(iter(COLOURS))]
     named = [VOCABULARY[number] for number in numbers if first <= number < first + len(COLOURS)]
@@ -117,6 +126,6 @@ def parted(numbers: list[int]) -> tuple[list[int], list[str]]:
 
 
 def is_landscape(prompt: str) -> bool:
-    """Whether a prompt names a landscape and no object."""
+    """Return whether a prompt names a landscape and no object."""
     known = set(split(prompt)[0])
     return bool(known & set(LANDSCAPES)) and not known & set(NOUNS)
