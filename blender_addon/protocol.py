@@ -10,11 +10,9 @@ import re
 import unicodedata
 from typing import Any
 
+from .descriptions import DERIVED
+
 VERSION = 1
-SUFFIX = {"object": ".glb", "panorama": ".png", "image": ".png", "mesh": ".glb", "picture": ".png"}
-"""The kinds of jobs, and what the name of their output ends in."""
-SAMPLED = ("object", "panorama", "image")
-"""The kinds that sample a field; the others make something new of an existing one."""
 
 Message = dict[str, Any]
 
@@ -37,9 +35,9 @@ def job(
     resume: bool = False,
     preview: float = 0,
 ) -> Message:
-    """A job. kind: a key of `SUFFIX`. out: an absolute path. preview: least seconds between pictures, 0 for none."""
+    """A job. out: an absolute path. preview: least seconds between pictures, 0 for none."""
     message = {"type": "job", "id": id, "kind": kind, "out": out, "options": options or {}}
-    if kind in SAMPLED:
+    if kind not in DERIVED:
         message |= {"settings": settings or {}, "resume": resume, "preview": preview}
     return message
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pullback import outputs, representations, storage, tasks
+from pullback import jobs, outputs, representations, storage, tasks
 from pullback.diffreps.tile import SirenTile
 from pullback.generative.toybox.model import ToyboxModel
 from pullback.noise import Shift, TorusViews
@@ -150,7 +150,7 @@ def test_noise_on_a_torus_moves_with_the_view():
 
 def test_a_setting_s_words_are_json():
     """What is declared can be told to a program that has no Python of ours."""
-    said = json.loads(json.dumps(representations.described()))
+    said = json.loads(json.dumps(jobs.described()))["representations"]
     assert {each["name"] for each in said} >= {"siren-tile", "voxel-radiance"}
     voxels = next(each for each in said if each["name"] == "voxel-radiance")
     assert voxels["command"] == "generate" and voxels["noun"] == "object" and ".glb" in voxels["suffixes"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from . import outputs, storage, tasks
 from .outputs import MESH, PICTURE, PREVIEW, Run, beside, claimed, sampling
 from .pull import State
 from .representation import Representation, Setting, values
-from .representations import chosen, commands, is_solid, of_command, suffixes
+from .representations import chosen, commands, is_solid, of_command, representations, suffixes
 from .schema import built
 from .settings import RUN, Settings
 from .solvers import Adam
@@ -60,6 +61,34 @@ def perform(message: dict[str, Any], say: Say, tick: Callable[[], None] = lambda
     out.parent.mkdir(parents=True, exist_ok=True)
     with sampling(out, *suffixes(asked.kind)) as path:
         return _sampled(job, asked, out, path, say, tick)
+
+
+def described() -> dict[str, list[dict[str, Any]]]:
+    """What can be asked for, as JSON values, for programs that do not import this one.
+
+    Returns:
+        `settings`: those of every run. `representations`: what each declares, with `made`, the settings of what is written;
+        `closed` and `aspect` of flat ones as `Flat` has them, null where they depend on the model.
+    """
+    kinds = representations().values()
+    return {"settings": [_plain(each) for each in RUN.values()], "representations": [_told(kind) for kind in kinds]}
+
+
+def _told(kind: type[Representation]) -> dict[str, Any]:
+    closed, aspect = getattr(kind, "closed", None), getattr(kind, "aspect", None)  # properties are for instances
+    return {
+        "name": kind.name, "title": kind.title, "sentence": kind.sentence, "command": kind.command,
+        "noun": kind.noun or kind.command, "option": kind.option, "choice": kind.choice, "means": kind.means,
+        "views": kind.views, "looks": kind.looks, "guidance": kind.guidance, "example": kind.example,
+        "suffixes": list(suffixes(kind)), "closed": list(closed) if isinstance(closed, tuple) else None,
+        "aspect": aspect if isinstance(aspect, float) else None,
+        "settings": [_plain(each) for each in kind.settings()], "made": [_plain(each) for each in outputs.made_of(kind)],
+    }  # fmt: skip
+
+
+def _plain(setting: Setting) -> dict[str, Any]:
+    """Without infinite bounds, for which JSON has no number."""
+    return {name: None if value in (math.inf, -math.inf) else value for name, value in asdict(setting).items()}
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 A representation is a frozen dataclass, one file in `diffreps/`. Its fields are what a field file keeps; it renders,
 `diffrep(theta, view) -> (B, C, H, W)`, it starts, `init(generator) -> theta`, and it declares, as class variables, how it
-is called, what users may set, and how it is sampled. The command line, the worker, the field file's schema and ComfyUI's
-nodes are made from that; none of them names a representation. (Blender's panel is not made from it yet.) What can be made
-of a field is asked for by capability (`Flat`, `Solid`), never by class.
+is called, what users may set, and how it is sampled. The command line, the worker, the field file's schema, ComfyUI's
+nodes and Blender's panel are made from that; none of them names a representation. What can be made of a field is asked
+for by capability (`Flat`, `Solid`), never by class.
 """
 
 from __future__ import annotations

@@ -12,11 +12,8 @@ names its package, and breaks nothing else.
 from __future__ import annotations
 
 import functools
-import math
 import warnings
-from dataclasses import asdict
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
 
 from .diffreps.image import SirenImage
 from .diffreps.panorama import SirenCylinder, SirenSphere
@@ -75,24 +72,6 @@ def package_of(kind: type[Representation]) -> str:
     if kind in BUILT_IN:  # under whatever name a host has imported us
         return "pullback"
     return kind.__module__.partition(".")[0]
-
-
-def described() -> list[dict[str, Any]]:
-    """What the representations declare, as JSON values, for programs that do not import them."""
-    return [
-        {
-            "name": kind.name, "title": kind.title, "sentence": kind.sentence, "command": kind.command,
-            "noun": kind.noun or kind.command, "option": kind.option, "choice": kind.choice, "views": kind.views,
-            "guidance": kind.guidance, "example": kind.example, "suffixes": list(suffixes(kind)),
-            "settings": [_plain(asdict(each)) for each in kind.settings()],
-        }
-        for kind in representations().values()
-    ]  # fmt: skip
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Without infinite bounds, for which JSON has no number."""
-    return {name: None if value in (math.inf, -math.inf) else value for name, value in values.items()}
 
 
 def is_solid(kind: type[Representation]) -> bool:

@@ -140,15 +140,14 @@ def _unfinished(job: dict[str, Any]) -> bool:
 def _capabilities() -> dict[str, Any]:
     import torch
 
-    from . import jobs  # noqa: F401  loads the rest, so that "ready" is true
-    from .representations import described
+    from .jobs import described  # loads the rest, so that "ready" is true
 
     devices = ["cpu"]
     if torch.cuda.is_available():
         devices.append("cuda")
     if torch.backends.mps.is_available():
         devices.append("mps")
-    return {"torch": torch.__version__, "devices": devices, "representations": described()}
+    return {"torch": torch.__version__, "devices": devices, **described()}
 
 
 def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
