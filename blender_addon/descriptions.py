@@ -183,23 +183,28 @@ _others: tuple[Representation, ...] = ()
 def learn(told: Any) -> bool:
     """Take in what a worker says that there is; whether that is news. What makes no sense is left out."""
     global _others
-    known, found = {each.name for each in OURS}, []
+    names, found = {each.name for each in OURS}, []
     for each in told if isinstance(told, list) else ():
         try:
             one = Representation.of(each)
         except (TypeError, ValueError, LookupError, AttributeError):
             continue
-        if one.name not in known:
-            known.add(one.name)
+        if one.name not in names:
+            names.add(one.name)
             found.append(one)
     before, _others = _others, tuple(found)
     return _others != before
 
 
+def known() -> tuple[Representation, ...]:
+    """All representations, ours first."""
+    return *OURS, *_others
+
+
 def kinds() -> dict[str, Kind]:
     """The kinds of jobs that sample, by name, ours first."""
     groups: dict[str, list[Representation]] = {}
-    for each in (*OURS, *_others):
+    for each in known():
         groups.setdefault(each.command, []).append(each)
     made = [Kind(group[0].noun, tuple(e for e in group if e.makes is group[0].makes)) for group in groups.values()]
     return {kind.noun: kind for kind in made}

@@ -56,7 +56,9 @@ def sampling(context: bpy.types.Context, kind: Kind) -> dict:
         raise ValueError(said("Choose the model's folder first"))
     if settings.repaint and not settings.eta:
         raise ValueError(said("RePaint needs an Eta above 0, for example 0.75: see Advanced"))
-    run = {name: properties.value_of(settings, name, descriptions.RUN[name]) for name in ("seed", "steps", "eta", "solver")}
+    run = {
+        name: properties.value_of(settings, name, descriptions.RUN[name]) for name in ("seed", "steps", "eta", "solver")
+    }
     repaint = [settings.repaint_jump, settings.repaint_repeats] if settings.repaint else [1, 1]
     texts = {"prompt": prompt, "negative": settings.negative.strip()}
     return {

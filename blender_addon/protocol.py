@@ -1,6 +1,6 @@
 """Protocol: the JSON lines between this extension and `python -m pullback.worker`, described in docs/worker.md.
 
-A message is a dict with a "type". Pure standard library.
+What the worker says is a `Message` of its type; what it is told is a dict. Pure standard library.
 """
 
 from __future__ import annotations
@@ -8,20 +8,108 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .descriptions import DERIVED
 
 VERSION = 1
 
-Message = dict[str, Any]
+Told = dict[str, Any]
+"""A message to the worker."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """Something that a worker says. id: of the job that it is about; None where it is about the worker, or about the one
+    job that there is. A message of an unknown type is no more than this."""
+
+    id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hello(Message):
+    protocol: int
+    pid: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready(Message):
+    """Jobs can run now. representations: as `descriptions.learn` takes them, None from a worker that does not say."""
+
+    representations: list[dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heartbeat(Message):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(Message):
+    stage: str
+    move: int
+    total: int
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview(Message):
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note(Message):
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done(Message):
+    files: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cancelled(Message):
+    resumable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Error(Message):
+    """hint: what to do. log: the last lines of the worker's. The worker says neither: our end adds them."""
+
+    text: str
+    resumable: bool
+    hint: str = ""
+    log: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silent(Message):
+    """Nothing was heard for some time: what our end makes of it."""
+
+    text: str
+    hint: str
+    log: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Awake(Message):
+    """It was heard again."""
+
+
+TYPES: dict[str, type[Message]] = {
+    "hello": Hello, "ready": Ready, "heartbeat": Heartbeat, "progress": Progress, "preview": Preview, "note": Note,
+    "done": Done, "cancelled": Cancelled, "error": Error,
+}  # fmt: skip
+ENDS = (Done, Error, Cancelled)
+"""A job ends in exactly one of them."""
 
 
 class ProtocolError(ValueError):
     """A line that is no message of this protocol."""
 
 
-def hello(client: str) -> Message:
+def hello(client: str) -> Told:
     """The first message; `client` is for the worker's log."""
     return {"type": "hello", "protocol": VERSION, "client": client}
 
@@ -34,7 +122,7 @@ def job(
     options: dict[str, Any] | None = None,
     resume: bool = False,
     preview: float = 0,
-) -> Message:
+) -> Told:
     """A job. out: an absolute path. preview: least seconds between pictures, 0 for none."""
     message = {"type": "job", "id": id, "kind": kind, "out": out, "options": options or {}}
     if kind not in DERIVED:
@@ -42,12 +130,12 @@ def job(
     return message
 
 
-def cancel(id: str) -> Message:
+def cancel(id: str) -> Told:
     """Stop a job that runs or waits."""
     return {"type": "cancel", "id": id}
 
 
-def encode(message: Message) -> bytes:
+def encode(message: Told) -> bytes:
     """A message as its line."""
     return json.dumps(message, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
@@ -58,9 +146,12 @@ def parse(line: bytes) -> Message:
         message = json.loads(line)
     except ValueError:
         message = None
-    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        raise ProtocolError(f"not a message: {line[:80].decode(errors='replace').strip()!r}")
-    return message
+    try:
+        kind = TYPES.get(message["type"], Message)
+        names = {each.name for each in fields(kind)}
+        return kind(**{name: value for name, value in message.items() if name in names})
+    except (TypeError, LookupError, AttributeError):
+        raise ProtocolError(f"not a message: {line[:80].decode(errors='replace').strip()!r}") from None
 
 
 def slug(prompt: str) -> str:

@@ -307,7 +307,7 @@ def test_the_window_is_never_held_up(blender):
         "jobs._advance = timed\n"
         "request = {'kind': 'object', 'settings': {'prompt': 'a ball', 'seed': 1}, 'options': {'model': 'toybox'}}\n"
         "job = jobs.add(request, {'scene': 'Scene', 'location': (0, 0, 0)})\n"
-        f"job.status, job.files = 'READY', {{'mesh': {str(path)!r}, 'field': {str(path)!r}}}"
+        f"job.status, job.files = type(job.status).READY, {{'mesh': {str(path)!r}, 'field': {str(path)!r}}}"
     )
     until_object(blender, "a ball")
     slow = blender.ask(JOBS + "jobs._advance = jobs.untimed; result = sorted(jobs.slow)[-3:]")
