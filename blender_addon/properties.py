@@ -114,8 +114,8 @@ class PullbackSettings(bpy.types.PropertyGroup):
         name="Repeats", description="How often each stretch is walked", default=2, min=2, max=20
     )
     material_repeats: FloatProperty(
-        name="Times",
-        description="How often a material repeats across the object: in Blender only, its Mapping node can be set later",
+        name="Repeats",
+        description="How often a new material repeats across the object; afterwards its Mapping node says so",
         default=1.0,
         min=0.01,
         soft_max=20.0,
