@@ -90,7 +90,10 @@ class Representation:
     def of(cls, told: dict[str, Any]) -> Representation:
         """From JSON values. TypeError, ValueError, LookupError or AttributeError where they are none."""
         made = cls(**_known(cls, told))
-        if not re.fullmatch(r"[a-z][\w-]{0,30}", made.noun) or made.noun in DERIVED:
+        texts = (made.name, made.title, made.sentence, made.command, made.option, made.choice, *made.suffixes)
+        if not all(isinstance(each, str) for each in texts) or not made.suffixes or made.noun in DERIVED:
+            raise ValueError(f"{made} is no representation")
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,30}", made.noun):
             raise ValueError(f"{made.noun!r} is no kind of job")
         settings, of_made = (tuple(map(Setting.of, each)) for each in (made.settings, made.made))
         closed = tuple(made.closed) if made.closed else None

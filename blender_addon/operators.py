@@ -303,8 +303,19 @@ class PULLBACK_OT_test_worker(bpy.types.Operator):
         if python is None:
             self.report({"ERROR"}, said("No Python with Pullback was found: choose one, or create an environment"))
             return {"CANCELLED"}
-        questions.ask("test", environment.Probe(python, said))
+        _test(python)
         return _waited(self, preferences.report)
+
+
+def _test(python: Path) -> None:
+    """Ask a Python what it has, in the background, and take in what representations there are."""
+    probe = environment.Probe(python, said)
+
+    def hear() -> None:
+        if probe.report is not None:
+            learned.hear(probe.report.representations)
+
+    questions.ask("test", probe, hear)
 
 
 class PULLBACK_OT_create_environment(bpy.types.Operator):
@@ -329,7 +340,7 @@ class PULLBACK_OT_create_environment(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         backend.stop_worker()  # it may run in the folder that is made anew
-        preferences.create()
+        preferences.create(_test)
         return _waited(self, preferences.created)
 
 

@@ -5,6 +5,7 @@ What a setting is called, its default, range, unit and tooltip are the descripti
 
 import math
 import random
+from collections.abc import Iterable
 from typing import Any
 
 import bpy
@@ -192,12 +193,16 @@ def offer() -> None:
         wanted = {**settings_of(kind), **wanted}
         if len(kind.choices) > 1:
             wanted[kind.property(kind.usual.option)] = choice_of(kind)
-    for name in [name for name, setting in _offered.items() if wanted.get(name) != setting]:
-        delattr(PullbackSettings, name)
-        del _offered[name]
+    _withdraw(name for name, setting in tuple(_offered.items()) if wanted.get(name) != setting)
     for name in wanted.keys() - _offered.keys() - PullbackSettings.__annotations__.keys():
         setattr(PullbackSettings, name, property_of(wanted[name]))
         _offered[name] = wanted[name]
+
+
+def _withdraw(names: Iterable[str]) -> None:
+    for name in names:
+        delattr(PullbackSettings, name)
+        del _offered[name]
 
 
 def register() -> None:
@@ -211,5 +216,5 @@ def register() -> None:
 def unregister() -> None:
     del bpy.types.Scene.pullback
     learned.then.remove(offer)
-    _offered.clear()
+    _withdraw(tuple(_offered))
     bpy.utils.unregister_class(PullbackSettings)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from blender_addon import descriptions  # noqa: E402
+from blender_addon import descriptions
 
 ADDON = Path(__file__).resolve().parent.parent / "blender_addon"
 FACE = ("properties", "preferences", "panel", "operators", "jobs", "job", "results", "placing", "worker", "environment",
@@ -39,7 +39,11 @@ def texts() -> set[str]:
                 found |= items(node.value)
             elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("STAGES", "STEPS"):
                 found |= set(ast.literal_eval(node.value)) if isinstance(node.value, ast.Tuple) else set()
-            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("REASONS", "EXPECT", "SOLVERS"):
+            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in (
+                "REASONS",
+                "EXPECT",
+                "SOLVERS",
+            ):
                 found |= set(ast.literal_eval(node.value).values())
             elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in HINTS:
                 found |= strings(node.value)
