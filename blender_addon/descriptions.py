@@ -26,8 +26,8 @@ class Makes(str, Enum):
 
     OBJECT = "object"
     WORLD = "world"
-    MATERIAL = "material"
     IMAGE = "image"
+    MATERIAL = "material"
 
 
 @dataclass(frozen=True)
@@ -205,12 +205,12 @@ def known() -> tuple[Representation, ...]:
 
 
 def kinds() -> dict[str, Kind]:
-    """The kinds of jobs that sample, by name, ours first."""
+    """The kinds of jobs that sample, by name, in the order of what they make, ours first."""
     groups: dict[str, list[Representation]] = {}
     for each in known():
         groups.setdefault(each.command, []).append(each)
     made = [Kind(group[0].noun, tuple(e for e in group if e.makes is group[0].makes)) for group in groups.values()]
-    return {kind.noun: kind for kind in made}
+    return {kind.noun: kind for kind in sorted(made, key=lambda kind: list(Makes).index(kind.makes))}
 
 
 def first(makes: Makes) -> Kind:
