@@ -81,7 +81,7 @@ def _told(kind: type[Representation]) -> dict[str, Any]:
         "noun": kind.noun or kind.command, "option": kind.option, "choice": kind.choice, "means": kind.means,
         "views": kind.views, "looks": kind.looks, "guidance": kind.guidance, "example": kind.example,
         "suffixes": list(suffixes(kind)), "closed": list(closed) if isinstance(closed, tuple) else None,
-        "aspect": aspect if isinstance(aspect, float) else None,
+        "aspect": aspect if isinstance(aspect, int | float) else None,
         "settings": [_plain(each) for each in kind.settings()], "made": [_plain(each) for each in outputs.made_of(kind)],
     }  # fmt: skip
 
