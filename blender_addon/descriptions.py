@@ -161,9 +161,10 @@ class Kind:
             return name
         return RELEASED.get(f"{self.identifier}_{name}", f"{self.identifier}_{name}")
 
-    def chosen(self, choice: str) -> Representation:
-        """The representation of a choice, the usual one where there is none of it."""
-        return next((each for each in self.choices if each.choice == choice), self.usual)
+    @property
+    def words(self) -> dict[str, Representation]:
+        """Its representations by what a choice among them calls them."""
+        return {each.choice or each.name: each for each in self.choices}
 
 
 def _known(cls: type, told: dict[str, Any]) -> dict[str, Any]:

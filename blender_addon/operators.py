@@ -75,11 +75,10 @@ def _values(settings: bpy.types.PropertyGroup, kind: Kind, of: dict[str, Setting
 
 def _choice(settings: bpy.types.PropertyGroup, kind: Kind) -> dict[str, Any]:
     """Which representation, where there is a choice, and those of its settings that were touched: the others suit the model."""
-    option = kind.usual.option
-    chosen = {option: getattr(settings, kind.property(option))} if len(kind.choices) > 1 else {}
-    own = {each.name: each for each in kind.chosen(chosen.get(option, "")).settings}
-    touched = {name: each for name, each in own.items() if settings.is_property_set(kind.property(name))}
-    return chosen | _values(settings, kind, touched)
+    chosen = properties.chosen(settings, kind)
+    choice = {chosen.option: chosen.choice} if chosen is not kind.usual else {}
+    touched = {each.name: each for each in chosen.settings if settings.is_property_set(kind.property(each.name))}
+    return choice | _values(settings, kind, touched)
 
 
 def making(settings: bpy.types.PropertyGroup, kind: Kind) -> dict[str, Any]:

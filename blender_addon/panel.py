@@ -3,7 +3,7 @@
 import bpy
 from bpy.app.translations import pgettext_rpt as said
 
-from . import backend, descriptions, disk, jobs, labels
+from . import backend, descriptions, disk, jobs, labels, properties
 from .descriptions import Kind, Makes
 from .job import ALIVE, Job, State, title
 from .properties import EXPECT
@@ -38,8 +38,7 @@ class PULLBACK_PT_main(Sidebar, bpy.types.Panel):
         _model(layout.column(align=True), settings, context.region.width)
         _warnings(layout, settings, context.region.width)
 
-        for kind in descriptions.kinds().values():
-            _buttons(layout.column(align=True), settings, kind)
+        _buttons(layout, settings)
 
         if jobs.left():
             _left(layout.box().column(), context.region.width)
@@ -50,21 +49,28 @@ class PULLBACK_PT_main(Sidebar, bpy.types.Panel):
 ICON = {Makes.OBJECT: "MESH_ICOSPHERE", Makes.WORLD: "WORLD", Makes.MATERIAL: "MATERIAL", Makes.IMAGE: "TEXTURE"}
 
 
-def _buttons(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup, kind: Kind) -> None:
-    """The button of a kind, and what is most often set beside it."""
-    row = column.split(factor=0.72, align=True) if kind.makes is not Makes.OBJECT else column.row(align=True)
-    if kind == descriptions.first(Makes.OBJECT):
+def _buttons(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> None:
+    """The buttons of all kinds, objects first, and what is most often set beside them."""
+    kinds = descriptions.kinds().values()
+    column = layout.column(align=True)
+    for kind in (kind for kind in kinds if kind.makes is Makes.OBJECT):
+        row = column.row(align=True)
         row.scale_y = 1.6
-    row.operator(f"pullback.generate_{kind.identifier}", icon=ICON[kind.makes])
-    if kind.makes is not Makes.OBJECT:
+        _button(row, kind)
+    row = column.split(factor=0.72, align=True)
+    row.operator("pullback.generate_variants", icon="MOD_ARRAY")
+    row.prop(settings, "variants", text="")
+    column = layout.column(align=True)
+    for kind in (kind for kind in kinds if kind.makes is not Makes.OBJECT):
+        row = column.split(factor=0.72, align=True)
+        _button(row, kind)
         for name in kind.made:
             row.prop(settings, kind.property(name), text="")
-    if kind == descriptions.first(Makes.OBJECT):
-        row = column.split(factor=0.72, align=True)
-        row.operator("pullback.generate_variants", icon="MOD_ARRAY")
-        row.prop(settings, "variants", text="")
-    if kind.makes is Makes.MATERIAL:
-        column.prop(settings, "material_repeats")
+    column.prop(settings, "material_repeats")
+
+
+def _button(row: bpy.types.UILayout, kind: Kind) -> None:
+    row.operator(f"pullback.generate_{kind.identifier}", icon=ICON[kind.makes])
 
 
 def _model(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup, width: int) -> None:
@@ -197,10 +203,9 @@ class PULLBACK_PT_advanced(Sidebar, bpy.types.Panel):
 
 def _settings(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup, kind: Kind) -> None:
     """Everything that can be set of a kind."""
-    option, chosen = kind.usual.option, kind.usual
     if len(kind.choices) > 1:
-        column.prop(settings, kind.property(option))
-        chosen = kind.chosen(getattr(settings, kind.property(option)))
+        column.prop(settings, kind.property(kind.usual.option))
+    chosen = properties.chosen(settings, kind)
     for name in (*kind.of_run, *(each.name for each in chosen.settings), *kind.made):
         column.prop(settings, kind.property(name))
 

@@ -12,7 +12,7 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
 from . import descriptions, learned, presets
-from .descriptions import RUN, Kind, Makes, Setting
+from .descriptions import RUN, Kind, Makes, Representation, Setting
 
 LARGEST = 2**31 - 1
 """Of Blender's whole numbers."""
@@ -178,9 +178,14 @@ def settings_of(kind: Kind) -> dict[str, Setting]:
 
 def choice_of(kind: Kind) -> Setting:
     """Which of a kind's representations, as a setting."""
-    words = tuple(each.choice for each in kind.choices)
-    says = "; ".join(f"{each.choice}: {each.means or each.sentence}" for each in kind.choices)
-    return Setting(kind.usual.option, words[0], says, choices=words)
+    words = kind.words
+    says = "; ".join(f"{word}: {(each.means or each.sentence).removesuffix('.')}" for word, each in words.items())
+    return Setting(kind.usual.option, next(iter(words)), says, choices=tuple(words))
+
+
+def chosen(settings: PullbackSettings, kind: Kind) -> Representation:
+    """The representation that a kind is set to."""
+    return kind.words[getattr(settings, kind.property(kind.usual.option))] if len(kind.choices) > 1 else kind.usual
 
 
 _offered: dict[str, Setting] = {}

@@ -107,7 +107,7 @@ def test_what_makes_no_sense_is_left_out_and_takes_nothing_along(forgetful, wron
 def test_a_second_representation_of_a_command_is_a_choice(forgetful):
     descriptions.learn([a_kind(name="rings", command="image", noun="image", choice="rings")])
     kind = descriptions.kinds()["image"]
-    assert [each.choice for each in kind.choices] == ["", "rings"] and kind.chosen("rings").name == "rings"
+    assert list(kind.words) == ["siren-image", "rings"] and kind.usual.name == "siren-image"
     assert kind.property("waves") == "image_waves" and "neurons" in kind.own and "waves" in kind.own
 
 

@@ -20,7 +20,18 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import blender_addon  # noqa: E402
-from blender_addon import batch, descriptions, environment, jobs, operators, panel, preferences, properties, scene  # noqa: E402
+from blender_addon import (
+    batch,
+    descriptions,
+    environment,
+    jobs,
+    learned,
+    operators,
+    panel,
+    preferences,
+    properties,
+    scene,
+)
 
 RELEASED = (
     "prompt", "negative", "seed", "quality", "variants", "model", "model_path", "checkpoint", "panorama_width",
@@ -207,6 +218,20 @@ def test_a_worker_that_tells_nothing_and_a_cache_that_is_rubbish_change_nothing(
     (home / "representations" / "learned.json").write_text("{")
     restart()
     assert ask() == {"FINISHED"} and offers("object") and not offers("cosines")
+
+
+def test_a_second_one_of_a_command_is_a_choice(home, someones):
+    """One button for both; what is set of the other one is not sent."""
+    (other,) = (each for each in json.loads(someones) if each["name"] == "cosines")
+    learned.hear([other | {"command": "image", "noun": "image", "choice": "cosines"}])
+    settings().prompt, kind = "a fish", descriptions.kinds()["image"]
+    options = lambda: operators.sampling(bpy.context, kind)["options"].keys() - {"size", "model", "device"}
+    settings().image_waves, settings().image_neurons = 5, 32
+    assert settings().image_field == "siren-image" and options() == {"neurons"}
+    assert "image_waves" not in drawn()
+    settings().image_field = "cosines"
+    assert options() == {"field", "waves"} and not offers("cosines")
+    assert {"image_field", "image_waves"} <= drawn() and "image_neurons" not in drawn()
 
 
 def test_it_is_sampled_for_real(home, monkeypatch):
