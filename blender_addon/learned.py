@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import descriptions, preferences
+from . import descriptions, preferences, windows
 
 then: list[Callable[[], None]] = []
-"""What is to be called when there are others than before: properties and buttons come and go."""
+"""What is to be called when there are others than before."""
 
 
 def recall() -> None:
@@ -29,6 +29,7 @@ def hear(told: Any) -> None:
         part.replace(path)
     for each in then:
         each()
+    windows.redraw()
 
 
 def _file() -> Path:

@@ -25,7 +25,10 @@ class Generate(bpy.types.Operator):
 
     def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
         """(what to make, where it goes) of each job."""
-        return [(sampling(context, descriptions.kinds()[self.noun]), self.place(context))]
+        kind = descriptions.kinds().get(self.noun)
+        if kind is None:
+            raise ValueError(said("Pullback's Python cannot make {kind} any more").format(kind=self.noun))
+        return [(sampling(context, kind), self.place(context))]
 
     def place(self, context: bpy.types.Context) -> dict:
         """Names and numbers of where it goes."""
@@ -428,18 +431,15 @@ CLASSES = (
     PULLBACK_OT_purge_results,
 )
 keys: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []
-_buttons: dict[Kind, type[Generate]] = {}
+_buttons: dict[str, type[Generate]] = {}
 
 
 def offer() -> None:
-    """Have the buttons of all kinds that are known, and no others."""
-    wanted = descriptions.kinds().values()
-    for kind in [kind for kind in _buttons if kind not in wanted]:
-        bpy.utils.unregister_class(_buttons.pop(kind))
-    for kind in wanted:
-        if kind not in _buttons:
-            _buttons[kind] = button_of(kind)
-            bpy.utils.register_class(_buttons[kind])
+    """Have the buttons of all kinds that are known; as with properties, none is taken away before the extension is."""
+    for noun, kind in descriptions.kinds().items():
+        if noun not in _buttons:
+            _buttons[noun] = button_of(kind)
+            bpy.utils.register_class(_buttons[noun])
 
 
 def register() -> None:

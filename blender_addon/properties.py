@@ -5,7 +5,6 @@ What a setting is called, its default, range, unit and tooltip are the descripti
 
 import math
 import random
-from collections.abc import Iterable
 from typing import Any
 
 import bpy
@@ -188,26 +187,20 @@ def chosen(settings: PullbackSettings, kind: Kind) -> Representation:
     return kind.words[getattr(settings, kind.property(kind.usual.option))] if len(kind.choices) > 1 else kind.usual
 
 
-_offered: dict[str, Setting] = {}
+_offered: set[str] = set()
 
 
 def offer() -> None:
-    """Have the properties of all kinds that are known, and no others. Values of those that go stay in the file."""
+    """Have the properties of all kinds that are known. None is taken away before the extension is: what is on the screen
+    points to it, and Blender would crash. Values stay in the file in any case."""
     wanted = {name: RUN[name] for name in ("seed", "steps", "eta", "solver")}
     for kind in descriptions.kinds().values():
         wanted = {**settings_of(kind), **wanted}
         if len(kind.choices) > 1:
             wanted[kind.property(kind.usual.option)] = choice_of(kind)
-    _withdraw(name for name, setting in tuple(_offered.items()) if wanted.get(name) != setting)
-    for name in wanted.keys() - _offered.keys() - PullbackSettings.__annotations__.keys():
+    for name in wanted.keys() - _offered - PullbackSettings.__annotations__.keys():
         setattr(PullbackSettings, name, property_of(wanted[name]))
-        _offered[name] = wanted[name]
-
-
-def _withdraw(names: Iterable[str]) -> None:
-    for name in names:
-        delattr(PullbackSettings, name)
-        del _offered[name]
+        _offered.add(name)
 
 
 def register() -> None:
@@ -221,5 +214,6 @@ def register() -> None:
 def unregister() -> None:
     del bpy.types.Scene.pullback
     learned.then.remove(offer)
-    _withdraw(tuple(_offered))
+    while _offered:
+        delattr(PullbackSettings, _offered.pop())
     bpy.utils.unregister_class(PullbackSettings)

@@ -165,6 +165,7 @@ GERMAN = {
     "Pullback is not installed in it: install it with its pip, or create an environment": "Pullback ist darin nicht "
     "installiert: mit seinem pip installieren, oder eine Umgebung anlegen",
     "Pullback {version}": "Pullback {version}",
+    "Pullback's Python cannot make {kind} any more": "Pullbacks Python kann {kind} nicht mehr machen",
     "Pullback's Preferences": "Pullbacks Einstellungen",
     "Purge Unused Results": "Unbenutzte Ergebnisse löschen",
     "Python": "Python",
