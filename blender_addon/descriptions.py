@@ -155,7 +155,7 @@ class Kind:
         """The settings of what is written."""
         return {each.name: each for each in self.usual.made}
 
-    def property(self, name: str) -> str:
+    def prop(self, name: str) -> str:
         """What Blender's property of a setting is called. All meshes share theirs."""
         if self.makes is Makes.OBJECT and name in self.made:
             return name

@@ -73,14 +73,14 @@ def sampling(context: bpy.types.Context, kind: Kind) -> dict:
 
 def _values(settings: bpy.types.PropertyGroup, kind: Kind, of: dict[str, Setting]) -> dict[str, Any]:
     """Some settings of a kind, as the panel has them."""
-    return {name: properties.value_of(settings, kind.property(name), each) for name, each in of.items()}
+    return {name: properties.value_of(settings, kind.prop(name), each) for name, each in of.items()}
 
 
 def _choice(settings: bpy.types.PropertyGroup, kind: Kind) -> dict[str, Any]:
     """Which representation, where there is a choice, and those of its settings that were touched: the others suit the model."""
     chosen = properties.chosen(settings, kind)
     choice = {chosen.option: chosen.choice} if chosen is not kind.usual else {}
-    touched = {each.name: each for each in chosen.settings if settings.is_property_set(kind.property(each.name))}
+    touched = {each.name: each for each in chosen.settings if settings.is_property_set(kind.prop(each.name))}
     return choice | _values(settings, kind, touched)
 
 

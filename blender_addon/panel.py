@@ -65,7 +65,7 @@ def _buttons(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> N
         row = column.split(factor=0.72, align=True)
         _button(row, kind)
         for name in kind.made:
-            row.prop(settings, kind.property(name), text="")
+            row.prop(settings, kind.prop(name), text="")
     column.prop(settings, "material_repeats")
 
 
@@ -204,10 +204,10 @@ class PULLBACK_PT_advanced(Sidebar, bpy.types.Panel):
 def _settings(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup, kind: Kind) -> None:
     """Everything that can be set of a kind."""
     if len(kind.choices) > 1:
-        column.prop(settings, kind.property(kind.usual.option))
+        column.prop(settings, kind.prop(kind.usual.option))
     chosen = properties.chosen(settings, kind)
     for name in (*kind.of_run, *(each.name for each in chosen.settings), *kind.made):
-        column.prop(settings, kind.property(name))
+        column.prop(settings, kind.prop(name))
 
 
 CLASSES = (PULLBACK_PT_main, PULLBACK_PT_object, PULLBACK_PT_advanced)

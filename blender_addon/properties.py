@@ -28,7 +28,7 @@ def preset(quality: str) -> dict[str, int]:
     made = dict(presets.options(descriptions.first(Makes.OBJECT), quality))
     for kind in descriptions.kinds().values():
         spent = presets.settings(kind, quality)
-        made |= {"steps": spent["steps"], **({kind.property("views"): spent["views"]} if "views" in spent else {})}
+        made |= {"steps": spent["steps"], **({kind.prop("views"): spent["views"]} if "views" in spent else {})}
     return made
 
 
@@ -172,7 +172,7 @@ def value_of(settings: PullbackSettings, name: str, setting: Setting) -> int | f
 
 def settings_of(kind: Kind) -> dict[str, Setting]:
     """The settings of a kind by the names of their properties."""
-    return {kind.property(name): each for name, each in {**kind.own, **kind.made, **kind.of_run}.items()}
+    return {kind.prop(name): each for name, each in {**kind.own, **kind.made, **kind.of_run}.items()}
 
 
 def choice_of(kind: Kind) -> Setting:
@@ -183,8 +183,9 @@ def choice_of(kind: Kind) -> Setting:
 
 
 def chosen(settings: PullbackSettings, kind: Kind) -> Representation:
-    """The representation that a kind is set to."""
-    return kind.words[getattr(settings, kind.property(kind.usual.option))] if len(kind.choices) > 1 else kind.usual
+    """The representation that a kind is set to; the usual one where that one is not there any more."""
+    word = getattr(settings, kind.prop(kind.usual.option), "")
+    return kind.words.get(word, kind.usual)
 
 
 _offered: set[str] = set()
@@ -197,7 +198,7 @@ def offer() -> None:
     for kind in descriptions.kinds().values():
         wanted = {**settings_of(kind), **wanted}
         if len(kind.choices) > 1:
-            wanted[kind.property(kind.usual.option)] = choice_of(kind)
+            wanted[kind.prop(kind.usual.option)] = choice_of(kind)
     for name in wanted.keys() - _offered - PullbackSettings.__annotations__.keys():
         setattr(PullbackSettings, name, property_of(wanted[name]))
         _offered.add(name)

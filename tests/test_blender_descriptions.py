@@ -108,7 +108,7 @@ def test_a_second_representation_of_a_command_is_a_choice(forgetful):
     descriptions.learn([a_kind(name="rings", command="image", noun="image", choice="rings")])
     kind = descriptions.kinds()["image"]
     assert list(kind.words) == ["siren-image", "rings"] and kind.usual.name == "siren-image"
-    assert kind.property("waves") == "image_waves" and "neurons" in kind.own and "waves" in kind.own
+    assert kind.prop("waves") == "image_waves" and "neurons" in kind.own and "waves" in kind.own
 
 
 def test_the_batch_knows_another_package_s(forgetful, tmp_path):
