@@ -29,6 +29,8 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Hello(Message):
+    """The first message."""
+
     protocol: int
     pid: int = 0
 
@@ -42,11 +44,13 @@ class Ready(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat(Message):
-    pass
+    """It is alive."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Message):
+    """How far a job is: so many moves of a stage."""
+
     stage: str
     move: int
     total: int
@@ -55,27 +59,35 @@ class Progress(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Preview(Message):
+    """A picture of what there is so far."""
+
     path: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Note(Message):
+    """Something to know, that stops nothing."""
+
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Done(Message):
+    """A job is done: its files by what they are."""
+
     files: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cancelled(Message):
+    """A job was stopped."""
+
     resumable: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Error(Message):
-    """hint: what to do. log: the last lines of the worker's. The worker says neither: our end adds them."""
+    """A job failed, or the worker. hint: what to do. log: the last lines of the worker's. The worker says neither: our end adds them."""
 
     text: str
     resumable: bool
