@@ -87,7 +87,7 @@ class Cancelled(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Error(Message):
-    """A job failed, or the worker. hint: what to do. log: the last lines of the worker's. The worker says neither: our end adds them."""
+    """A job failed, or the worker. hint: what to do. log: the worker's last lines. Our end adds them: the worker says neither."""
 
     text: str
     resumable: bool
