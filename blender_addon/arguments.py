@@ -9,20 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import presets, protocol
+from . import descriptions, presets, protocol
+from .descriptions import RUN, Kind, Makes
 
 SAMPLES = 32
 """Of a picture that is rendered."""
-KINDS = {"object": "prompt", "panorama": "panorama", "image": "image"}
-"""The kinds of jobs and the options that name them."""
-SETTINGS: dict[str, type] = {
-    "negative": str, "steps": int, "guidance": float, "eta": float, "solver": str, "views": int,
-}  # fmt: skip
-OPTIONS: dict[str, dict[str, type]] = {
-    "object": {"faces": int, "texture": int, "resolution": int, "bake_views": int, "bake_size": int},
-    "panorama": {"width": int},
-    "image": {"size": int},
-}
+OBJECTS = "prompt"
+"""The option for objects; those for other things are called like the kinds of their jobs."""
+SETTINGS: dict[str, type] = {"negative": str, **{n: type(each.default) for n, each in RUN.items() if n != "seed"}}
+MINE = {"prompts", "seed", "out", "resume", "render", "samples", "quality", "model", "device", "python"}
+"""Options of a batch, which no setting takes the place of: another package's of the same name stands in a .jsonl file."""
+WORDS = {Makes.OBJECT: "an object", Makes.WORLD: "a world", Makes.MATERIAL: "a material", Makes.IMAGE: "an image"}
 PLACES = {"prompt", "seed", "kind", "index"}
 """What may stand in braces in the name of an output."""
 
@@ -47,6 +44,10 @@ class Item:
     files: dict[str, str] = field(default_factory=dict)
 
     @property
+    def makes(self) -> Makes:
+        return descriptions.kinds()[self.kind].makes
+
+    @property
     def title(self) -> str:
         return f'{self.kind} "{self.prompt}" (seed {self.seed})'
 
@@ -60,15 +61,28 @@ class Item:
         return Path(template.format(**values)).absolute()
 
 
+def named() -> dict[str, Kind]:
+    """The kinds of jobs by the options that name them."""
+    objects = descriptions.first(Makes.OBJECT)
+    return {OBJECTS if kind == objects else kind.noun: kind for kind in descriptions.kinds().values()}
+
+
+def options_of(kind: Kind) -> dict[str, type]:
+    """What a job's options may be, and their types: where there is a choice, also which representation."""
+    choice = {kind.usual.option: str} if len(kind.choices) > 1 else {}
+    return choice | {name: type(each.default) for name, each in {**kind.own, **kind.made}.items()}
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="pullback", description="Sample textured objects, panorama worlds and images, and put them into files.",
         epilog="The exit code is 0 only if every job succeeded, 1 where one failed, 2 where the arguments are wrong.",
     )  # fmt: skip
     what = made.add_argument_group("what")
-    what.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="an object; may be repeated")
-    what.add_argument("--panorama", action="append", default=[], metavar="TEXT", help="a world; may be repeated")
-    what.add_argument("--image", action="append", default=[], metavar="TEXT", help="an image; may be repeated")
+    kinds = named()
+    for option, kind in kinds.items():
+        says = f"{WORDS[kind.makes]}; may be repeated"
+        what.add_argument(f"--{option}", action="append", default=[], metavar="TEXT", help=says)
     what.add_argument("--prompts", metavar="FILE", help="objects: a .txt with one prompt a line, or any jobs: a .jsonl "
                       'with lines such as {"kind": "object", "prompt": "a red mushroom", "seed": 7, "steps": 30}')  # fmt: skip
     what.add_argument("--seed", type=int, nargs="+", default=[0], help="every prompt with each of these seeds (0)")
@@ -80,8 +94,9 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--samples", type=int, default=SAMPLES, help=f"of that picture ({SAMPLES})")
     how = made.add_argument_group("how")
     how.add_argument("--quality", choices=presets.QUALITIES, default="normal", help="draft, normal or fine (normal)")
-    for name, kind in {**SETTINGS, **{n: t for options in OPTIONS.values() for n, t in options.items()}}.items():
-        how.add_argument(f"--{name.replace('_', '-')}", type=kind, help="in place of the quality's")
+    settings = SETTINGS | {name: type for kind in kinds.values() for name, type in options_of(kind).items()}
+    for name in [name for name in settings if name not in MINE | kinds.keys()]:
+        how.add_argument(f"--{name.replace('_', '-')}", type=settings[name], help="in place of the quality's")
     how.add_argument("--model", default="toybox", help="toybox, a diffusers folder or a .safetensors checkpoint")
     how.add_argument("--device", default="cpu", help="cpu, cuda, mps (cpu)")
     how.add_argument("--python", metavar="FILE", help="the interpreter that has pullback; else the one that is found")
@@ -90,10 +105,12 @@ def parser() -> argparse.ArgumentParser:
 
 def items(asked: argparse.Namespace) -> list[Item]:
     """Every job with its files. Mistake where the arguments do not fit together."""
-    wanted = [{"kind": kind, "prompt": prompt} for kind, option in KINDS.items() for prompt in getattr(asked, option)]
+    given = vars(asked)
+    wanted = [{"kind": kind.noun, "prompt": prompt}
+              for option, kind in named().items() for prompt in given[option.replace("-", "_")]]  # fmt: skip
     wanted += _listed(Path(asked.prompts)) if asked.prompts else []
     if not wanted:
-        raise Mistake("nothing to do: give --prompt, --panorama, --image or --prompts")
+        raise Mistake(f"nothing to do: give {', '.join(f'--{each}' for each in named())} or --prompts")
     spread = [{"seed": seed, **job} for job in wanted for seed in ([job["seed"]] if "seed" in job else asked.seed)]
     made = [_item(index, job, asked) for index, job in enumerate(spread)]
     _check_names(asked.out)
@@ -113,7 +130,7 @@ def _listed(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".jsonl":
         return [_described(line, f"line {n} of {path.name}") for n, line in kept]
     if path.suffix == ".txt":
-        return [{"kind": "object", "prompt": line} for _, line in kept]
+        return [{"kind": descriptions.first(Makes.OBJECT).noun, "prompt": line} for _, line in kept]
     raise Mistake(f"{path.name} should be a .txt with one prompt a line, or a .jsonl with one job a line")
 
 
@@ -125,11 +142,11 @@ def _described(line: str, place: str) -> dict[str, Any]:
         job = None
     if not isinstance(job, dict) or not isinstance(job.get("prompt"), str):
         raise Mistake(f'{place} should be a job such as {{"prompt": "a red mushroom"}}')
-    job = {"kind": "object", **job}
-    if job["kind"] not in KINDS:
-        raise Mistake(f"{place} has the kind {job['kind']!r}; it must be one of {', '.join(KINDS)}")
-    known = {"kind": str, "prompt": str, "seed": int, **SETTINGS, **OPTIONS[job["kind"]], "quality": str, "model": str,
-             "device": str}  # fmt: skip
+    job, kinds = {"kind": descriptions.first(Makes.OBJECT).noun, **job}, descriptions.kinds()
+    if job["kind"] not in kinds:
+        raise Mistake(f"{place} has the kind {job['kind']!r}; it must be one of {', '.join(kinds)}")
+    known = {"kind": str, "prompt": str, "seed": int, **SETTINGS, **options_of(kinds[job["kind"]]), "quality": str,
+             "model": str, "device": str}  # fmt: skip
     for name, value in job.items():
         if name not in known:
             raise Mistake(f"{place} has {name!r}, which a job of the kind {job['kind']} does not take")
@@ -142,14 +159,14 @@ def _described(line: str, place: str) -> dict[str, Any]:
 
 def _item(index: int, job: dict[str, Any], asked: argparse.Namespace) -> Item:
     """A job with all its values: its own, else the arguments', else the quality's."""
-    value = lambda name: job.get(name, getattr(asked, name))
-    kind, quality = job["kind"], value("quality")
-    own = lambda names: {name: value(name) for name in names if value(name) is not None}
-    model = value("model")
+    given = {name: value for name, value in vars(asked).items() if value is not None} | job
+    kind, quality, model = descriptions.kinds()[job["kind"]], given["quality"], given["model"]
+    mine = MINE - job.keys()
+    own = lambda names: {name: given[name] for name in names if name in given and name not in mine}
     model = model if model == "toybox" else str(Path(model).absolute())
     settings = presets.settings(kind, quality) | own(SETTINGS) | {"prompt": job["prompt"], "seed": job["seed"]}
-    options = presets.options(kind, quality) | own(OPTIONS[kind]) | {"model": model, "device": value("device")}
-    return Item(index, kind, job["prompt"], job["seed"], settings, options)
+    options = presets.options(kind, quality) | own(options_of(kind)) | {"model": model, "device": given["device"]}
+    return Item(index, kind.noun, job["prompt"], job["seed"], settings, options)
 
 
 def _check_names(template: str) -> None:
@@ -167,7 +184,7 @@ def _check_names(template: str) -> None:
 def _give_files(item: Item, asked: argparse.Namespace) -> None:
     """What is asked for, and what the worker writes: the same, or a part beside the .blend file that takes it in."""
     item.out = item.path(asked.out)
-    suffix = protocol.SUFFIX[item.kind]
+    suffix = descriptions.suffix(item.kind)
     if item.out.suffix.lower() == ".blend":
         folder = item.out.with_suffix(".pullback")
         item.made = folder / f"{item.kind}-{protocol.slug(item.prompt)}-{item.seed}{suffix}"

@@ -27,8 +27,10 @@ if not __package__:  # Blender runs this file as a script: give it the package t
 
 import bpy
 
-from . import arguments, glb, preferences, protocol, render, scene
+from . import arguments, glb, learned, preferences, protocol, render, scene
 from .arguments import Item, Mistake
+from .descriptions import Makes
+from .protocol import Done, Error, Message, Note, Progress, Ready, Silent
 from .worker import Worker
 
 SPACING = 2.5
@@ -39,6 +41,7 @@ EVERY = 5.0
 
 def run(given: list[str]) -> int:
     """Do what the arguments ask for; the exit code: 0, or 1 where a job failed, 2 where the arguments are wrong."""
+    learned.recall()
     try:
         asked = arguments.parser().parse_args(given)
         items = arguments.items(asked)
@@ -101,7 +104,10 @@ def _there(item: Item) -> bool:
 
 
 def _files(item: Item) -> dict[str, str]:
-    return {"mesh" if item.kind == "object" else "picture": str(item.made), "field": f"{item.made}.field.safetensors"}
+    return {
+        "mesh" if item.makes is Makes.OBJECT else "picture": str(item.made),
+        "field": f"{item.made}.field.safetensors",
+    }
 
 
 def _field_texts(path: Path) -> dict[str, str]:
@@ -125,10 +131,8 @@ def _generate(items: list[Item], python: str, resume: bool) -> None:
         told = 0.0
         while worker.jobs:
             for message in worker.poll():
-                item = waiting.get(str(message.get("id")))
-                if message["type"] == "progress" and (
-                    time.monotonic() - told > EVERY or message["stage"] != "sampling"
-                ):
+                item = waiting.get(str(message.id))
+                if isinstance(message, Progress) and (time.monotonic() - told > EVERY or message.stage != "sampling"):
                     told = time.monotonic()
                     _say(f"{item.title}: {_progress(message)}")
                 else:
@@ -138,23 +142,25 @@ def _generate(items: list[Item], python: str, resume: bool) -> None:
         worker.stop()
 
 
-def _hear(message: protocol.Message, item: Item | None) -> None:
-    kind = message["type"]
-    if kind == "done":
-        item.files = message["files"]
-    elif kind == "error" and item is not None:
-        item.error = ". ".join(filter(None, [message["text"], message["hint"].replace("Resume", "--resume")]))
-        for line in message["log"] if message["hint"] else ():  # not for mistakes that the sentence says all about
-            _complain(f"    {line}")
-    elif kind == "note":
-        _complain(f"note: {message['text']}")
-    elif kind == "silent":
-        _complain(f"pullback: {message['text']}")
+def _hear(message: Message, item: Item | None) -> None:
+    match message:
+        case Done():
+            item.files = message.files
+        case Error() if item is not None:
+            item.error = ". ".join(filter(None, [message.text, message.hint.replace("Resume", "--resume")]))
+            for line in message.log if message.hint else ():  # not for mistakes that the sentence says all about
+                _complain(f"    {line}")
+        case Note():
+            _complain(f"note: {message.text}")
+        case Silent():
+            _complain(f"pullback: {message.text}")
+        case Ready():
+            learned.hear(message.representations)
 
 
-def _progress(message: protocol.Message) -> str:
-    text = f"{message['stage']}, {message['move']} of {message['total']}"
-    return text if message["seconds_left"] is None else f"{text}, {message['seconds_left']:.0f} s left"
+def _progress(message: Progress) -> str:
+    text = f"{message.stage}, {message.move} of {message.total}"
+    return text if message.seconds_left is None else f"{text}, {message.seconds_left:.0f} s left"
 
 
 # Delivering
@@ -200,21 +206,15 @@ def _clear_startup() -> None:
 
 
 def _place(item: Item, place: int) -> bpy.types.ID:
-    if item.kind == "object":
-        location = bpy.context.scene.cursor.location + bpy.context.scene.cursor.location.__class__(
-            (SPACING * place, 0, 0)
-        )
+    if item.makes is Makes.OBJECT:
+        cursor = bpy.context.scene.cursor.location
         return scene.add_object(
-            glb.read(item.made), name=item.name, location=location, field=item.files["field"], prompt=item.prompt,
-            seed=item.seed, model=item.options["model"],
+            glb.read(item.made), name=item.name, location=cursor + cursor.__class__((SPACING * place, 0, 0)),
+            field=item.files["field"], prompt=item.prompt, seed=item.seed, model=item.options["model"],
         )  # fmt: skip
-    if item.kind == "panorama":
-        made: bpy.types.ID = scene.set_world(item.made, name=item.name)
-    else:
-        made = scene.add_image(item.made, name=item.name)
-    made.use_fake_user = (
-        True  # else a world that another took the place of, and an image on nothing, would not be saved
-    )
+    add = {Makes.WORLD: scene.set_world, Makes.MATERIAL: scene.add_material, Makes.IMAGE: scene.add_image}[item.makes]
+    made: bpy.types.ID = add(item.made, name=item.name)
+    made.use_fake_user = True  # else a world that another took the place of, and what nothing has, would not be saved
     return made
 
 

@@ -62,6 +62,12 @@ if found("torch"):
         report["devices"] = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
     except Exception as error:
         report["missing"].append("torch (" + str(error)[:200] + ")")
+if report["pullback"] and not report["missing"]:
+    try:
+        from pullback.jobs import described
+        report["representations"] = described()["representations"]
+    except Exception as error:  # an older one, or a broken one: the first job says it in words
+        print(error)
 print("PULLBACK " + json.dumps(report))
 """
 
@@ -205,7 +211,8 @@ class Commands:
 
 @dataclass(frozen=True)
 class Report:
-    """What an interpreter has. missing: modules without which the worker cannot run; lacks: what diffusers needs."""
+    """What an interpreter has. missing: modules without which the worker cannot run; lacks: what diffusers needs;
+    representations: as `protocol.Ready` has them."""
 
     python: str
     pullback: str | None
@@ -213,6 +220,7 @@ class Report:
     devices: list[str]
     missing: list[str]
     lacks: list[str]
+    representations: list[dict[str, Any]] | None = None
 
     @property
     def ready(self) -> bool:

@@ -2,12 +2,14 @@
 
 import time
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from bpy.app.translations import pgettext_rpt as said
 
-from . import environment, protocol
+from . import descriptions, environment, protocol
+from .descriptions import Kind, Makes
 
 SERVER = "comfyui:"
 """What stands before the name of a model that the ComfyUI server has."""
@@ -19,20 +21,33 @@ AFTERWARDS = ("mesh and texture", "writing")
 """Stages that come after sampling."""
 SAMPLED = 0.9
 """Part of a job's bar that sampling fills."""
-ALIVE = ("WAITING", "RUNNING", "READY")
+
+
+class State(str, Enum):
+    """Where a job is. READY: made, not yet placed. LEFT: an earlier session of Blender did not come to its end."""
+
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    READY = "READY"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    LEFT = "LEFT"
+
+
+ALIVE = (State.WAITING, State.RUNNING, State.READY)
 
 
 @dataclass
 class Job:
     """One thing to make. request: kind, settings and options as in docs/worker.md; place: names and numbers, never
-    references, of where it goes. status: WAITING, RUNNING, READY (made, not yet placed), DONE, FAILED, CANCELLED, or LEFT
-    (an earlier session of Blender did not come to its end)."""
+    references, of where it goes."""
 
     number: int
     request: dict[str, Any]
     place: dict[str, Any]
     out: Path
-    status: str = "WAITING"
+    status: State = State.WAITING
     stage: str = ""
     move: int = 0
     total: int = 0
@@ -61,6 +76,11 @@ class Job:
         return self.request["kind"]
 
     @property
+    def makes(self) -> Makes | None:
+        """What it becomes; None for another mesh of an object that is there. KeyError where its kind is unknown."""
+        return None if self.kind in descriptions.DERIVED else descriptions.kinds()[self.kind].makes
+
+    @property
     def on_server(self) -> bool:
         """Whether the ComfyUI server does it, where no run is kept."""
         return self.request["options"]["model"].startswith(SERVER)
@@ -76,9 +96,9 @@ class Job:
     @property
     def title(self) -> str:
         """What the panel and the undo history call it."""
-        name = {"object": said("Object"), "panorama": said("World"), "image": said("Image"), "mesh": said("Mesh")}
+        name = said("Mesh") if self.makes is None else title(descriptions.kinds()[self.kind])
         seed = f" ({self.seed})" if self.place.get("several") else ""
-        return f"{name[self.kind]}: {self.prompt}{seed}"
+        return f"{name}: {self.prompt}{seed}"
 
     @property
     def fraction(self) -> float:
@@ -110,3 +130,10 @@ class Job:
         return protocol.job(
             self.id, self.kind, str(self.out), self.request.get("settings"), options, self.resuming, PREVIEWS
         )
+
+
+def title(kind: Kind) -> str:
+    """What people call a kind: by what it makes, or by its title where another kind makes the same."""
+    names = {Makes.OBJECT: said("Object"), Makes.WORLD: said("World"), Makes.MATERIAL: said("Material"),
+             Makes.IMAGE: said("Image")}  # fmt: skip
+    return names[kind.makes] if kind == descriptions.first(kind.makes) else kind.usual.title

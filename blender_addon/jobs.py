@@ -14,8 +14,9 @@ import bpy
 from bpy.app.handlers import persistent
 from bpy.app.translations import pgettext_rpt as said
 
-from . import backend, disk, placing, preview, protocol, results, runs, windows
-from .job import ALIVE, Job
+from . import backend, disk, learned, placing, preview, results, runs, windows
+from .job import ALIVE, Job, State
+from .protocol import Awake, Cancelled, Done, Error, Message, Note, Preview, Progress, Ready, Silent
 
 EVERY = 0.1
 """Seconds between two looks at the backend."""
@@ -47,7 +48,7 @@ def cancel(number: int = 0) -> None:
     job = _of(number) if number else current()
     if job is None:
         return
-    if job.status == "RUNNING":
+    if job.status is State.RUNNING:
         job.stage = "stopping"
         backend.of(job).cancel(job.id)
     elif job.status in ALIVE:
@@ -60,7 +61,7 @@ def resume(number: int = 0) -> None:
     global _paused
     for job in _stopped(number):
         _paused = job.wants_preferences = False
-        job.resuming, job.status, job.stage = job.can_resume, "WAITING", ""
+        job.resuming, job.status, job.stage = job.can_resume, State.WAITING, ""
         job.message, job.hint, job.log = "", "", []
         if not job.can_resume:
             job.move = job.total = 0
@@ -90,22 +91,24 @@ def log_of(number: int) -> str:
 
 def shown() -> list[Job]:
     """The jobs of this session: the running one first."""
-    return sorted((job for job in queue if job.status != "LEFT"), key=lambda job: job.status != "RUNNING")
+    return sorted(
+        (job for job in queue if job.status is not State.LEFT), key=lambda job: job.status is not State.RUNNING
+    )
 
 
 def left() -> list[Job]:
     """The jobs that earlier sessions did not finish."""
-    return [job for job in queue if job.status == "LEFT"]
+    return [job for job in queue if job.status is State.LEFT]
 
 
 def current() -> Job | None:
     """The running job, or the one that waits to be placed."""
-    return next((job for job in queue if job.status == "RUNNING"), None) or next(iter(_ready()), None)
+    return next((job for job in queue if job.status is State.RUNNING), None) or next(iter(_ready()), None)
 
 
 def _ready() -> list[Job]:
     """The jobs that are made and not yet placed."""
-    return [job for job in queue if job.status == "READY"]
+    return [job for job in queue if job.status is State.READY]
 
 
 def busy() -> bool:
@@ -174,11 +177,11 @@ def _tick() -> float | None:
 
 def _advance() -> None:
     """Go on with the running job, or begin the next; place what is ready. A job that cannot be placed yet holds up none."""
-    job = next((job for job in queue if job.status == "RUNNING"), None)
+    job = next((job for job in queue if job.status is State.RUNNING), None)
     if job is None and not _paused:
-        job = next((job for job in queue if job.status == "WAITING"), None)
+        job = next((job for job in queue if job.status is State.WAITING), None)
         if job is not None:
-            job.status, job.stage, job.sent, job.tries = "RUNNING", "", False, job.tries + 1
+            job.status, job.stage, job.sent, job.tries = State.RUNNING, "", False, job.tries + 1
     if job is not None:
         _run(job)
     for made in _ready():
@@ -192,47 +195,49 @@ def _run(job: Job) -> None:
     barred = backend.barred(worker.address) if job.on_server else ""
     if barred:
         backend.stop_server()
-        _end(job, "FAILED", barred)
+        _end(job, State.FAILED, barred)
         _paused = job.wants_preferences = True
         return
     if worker is None:
         text = said("No Python in which Pullback is installed was found")
-        _end(job, "FAILED", text, said("choose one in the preferences, or create an environment there"))
+        _end(job, State.FAILED, text, said("choose one in the preferences, or create an environment there"))
         _paused = job.wants_preferences = True
         return
     if not job.sent:
         worker.submit(job.started())
         job.sent = True
     for message in worker.poll():
-        if message.get("id") in (None, job.id) and job.status == "RUNNING":
+        if message.id in (None, job.id) and job.status is State.RUNNING:
             _take(job, message)
-            if message["type"] == "error":
+            if isinstance(message, Error):
                 _paused = job.wants_preferences = not worker.ready  # the next job would fail in the same way
 
 
-def _take(job: Job, message: protocol.Message) -> None:
+def _take(job: Job, message: Message) -> None:
     """What a message of the backend means for the running job."""
-    kind = message["type"]
-    if kind == "progress":
-        job.stage, job.move, job.total = message["stage"], message["move"], message["total"]
-        job.seconds_left, job.heard = message["seconds_left"], time.monotonic()
-        if job.stage == "sampling" and not job.on_server:
-            runs.keep(job)
-    elif kind == "preview":
-        job.preview_icon = preview.show(message["path"]) or job.preview_icon
-    elif kind == "note":
-        job.notes.append(message["text"])
-    elif kind == "silent":
-        job.message, job.hint, job.log = message["text"], message["hint"], message["log"]
-    elif kind == "awake":
-        job.message, job.hint, job.log = "", "", []
-    elif kind == "done":
-        job.files, job.status = message["files"], "READY"
-        job.message, job.hint, job.log = "", "", []
-    elif kind == "cancelled":
-        _end(job, "CANCELLED", said("Cancelled"), resumable=message["resumable"])
-    elif kind == "error":
-        _end(job, "FAILED", message["text"], message["hint"], message["log"], message["resumable"])
+    match message:
+        case Progress():
+            job.stage, job.move, job.total = message.stage, message.move, message.total
+            job.seconds_left, job.heard = message.seconds_left, time.monotonic()
+            if job.stage == "sampling" and not job.on_server:
+                runs.keep(job)
+        case Preview():
+            job.preview_icon = preview.show(message.path) or job.preview_icon
+        case Note():
+            job.notes.append(message.text)
+        case Silent():
+            job.message, job.hint, job.log = message.text, message.hint, message.log
+        case Awake():
+            job.message, job.hint, job.log = "", "", []
+        case Ready():
+            learned.hear(message.representations)
+        case Done():
+            job.files, job.status = message.files, State.READY
+            job.message, job.hint, job.log = "", "", []
+        case Cancelled():
+            _end(job, State.CANCELLED, said("Cancelled"), resumable=message.resumable)
+        case Error():
+            _end(job, State.FAILED, message.text, message.hint, message.log, message.resumable)
 
 
 def _place(job: Job) -> None:
@@ -241,16 +246,16 @@ def _place(job: Job) -> None:
         if not placing.place(job):
             return
     except (OSError, ValueError, RuntimeError) as error:
-        _end(job, "FAILED", str(error))
+        _end(job, State.FAILED, str(error))
         return
-    _end(job, "DONE", " ".join(job.notes))
+    _end(job, State.DONE, " ".join(job.notes))
     disk.look()
     if not job.notes:
         queue.remove(job)
 
 
 def _end(
-    job: Job, status: str, text: str, hint: str = "", log: list[str] | None = None, resumable: bool = False
+    job: Job, status: State, text: str, hint: str = "", log: list[str] | None = None, resumable: bool = False
 ) -> None:
     job.status, job.message, job.hint, job.log, job.can_resume = status, text, hint, log or [], resumable
     job.preview_icon = 0
@@ -283,7 +288,7 @@ def _stop(why: str) -> None:
     backend.stop()
     for job in queue:
         if job.status in ALIVE:
-            _end(job, "CANCELLED", why, resumable=runs.unfinished(job.out))
+            _end(job, State.CANCELLED, why, resumable=runs.unfinished(job.out))
 
 
 @persistent

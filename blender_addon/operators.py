@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import bpy
 from bpy.app.translations import pgettext_rpt as said
 from bpy.props import IntProperty
 
-from . import backend, disk, environment, jobs, preferences, properties, questions, server, uses
-from .job import SERVER
+from . import backend, descriptions, disk, environment, jobs, learned, preferences, properties, questions, server, uses
+from .descriptions import Kind, Makes, Setting
+from .job import SERVER, State
 
 SPACING = 2.5
 """Metres between the objects of a row: an object is at most two metres wide."""
@@ -19,8 +21,17 @@ class Generate(bpy.types.Operator):
 
     bl_options = {"REGISTER"}
 
+    noun = ""
+
     def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
         """(what to make, where it goes) of each job."""
+        kind = descriptions.kinds().get(self.noun)
+        if kind is None:
+            raise ValueError(said("Pullback's Python cannot make {kind} any more").format(kind=self.noun))
+        return [(sampling(context, kind), self.place(context))]
+
+    def place(self, context: bpy.types.Context) -> dict:
+        """Names and numbers of where it goes."""
         raise NotImplementedError
 
     def execute(self, context: bpy.types.Context) -> set[str]:
@@ -31,14 +42,14 @@ class Generate(bpy.types.Operator):
             return {"CANCELLED"}
         if bpy.app.background:  # no timer ever fires there
             jobs.run_to_end()
-            failed = [job for job in added if job.status != "DONE"]
+            failed = [job for job in added if job.status is not State.DONE]
             for job in failed:
                 self.report({"ERROR"}, f"{job.title}: {job.message}")
             return {"CANCELLED"} if failed else {"FINISHED"}
         return {"FINISHED"}
 
 
-def sampling(context: bpy.types.Context, kind: str, **options: object) -> dict:
+def sampling(context: bpy.types.Context, kind: Kind) -> dict:
     """What the panel's settings ask for. ValueError says what is wrong, before anything starts."""
     settings = context.scene.pullback
     prompt = settings.prompt.strip()
@@ -48,20 +59,34 @@ def sampling(context: bpy.types.Context, kind: str, **options: object) -> dict:
         raise ValueError(said("Choose the model's folder first"))
     if settings.repaint and not settings.eta:
         raise ValueError(said("RePaint needs an Eta above 0, for example 0.75: see Advanced"))
-    sampler = {
-        "prompt": prompt, "negative": settings.negative.strip(), "seed": settings.seed, "steps": settings.steps,
-        "guidance": round(settings.image_guidance if kind == "image" else settings.guidance, 4),
-        "eta": round(settings.eta, 4), "solver": settings.solver,
-        "repaint": [settings.repaint_jump, settings.repaint_repeats] if settings.repaint else [1, 1],
-    }  # fmt: skip
-    if kind != "image":
-        sampler["views"] = settings.panorama_views if kind == "panorama" else settings.views
-    return {"kind": kind, "settings": sampler, "options": {**options, **drawing_model(settings)}}
+    run = {
+        name: properties.value_of(settings, name, descriptions.RUN[name]) for name in ("seed", "steps", "eta", "solver")
+    }
+    repaint = [settings.repaint_jump, settings.repaint_repeats] if settings.repaint else [1, 1]
+    texts = {"prompt": prompt, "negative": settings.negative.strip()}
+    return {
+        "kind": kind.noun,
+        "settings": {**texts, **run, **_values(settings, kind, kind.of_run), "repaint": repaint},
+        "options": {**_choice(settings, kind), **making(settings, kind), **drawing_model(settings)},
+    }
 
 
-def meshing(settings: bpy.types.PropertyGroup) -> dict:
-    """How a field becomes a mesh."""
-    return {"faces": settings.faces, "texture": settings.texture, "resolution": settings.resolution}
+def _values(settings: bpy.types.PropertyGroup, kind: Kind, of: dict[str, Setting]) -> dict[str, Any]:
+    """Some settings of a kind, as the panel has them."""
+    return {name: properties.value_of(settings, kind.prop(name), each) for name, each in of.items()}
+
+
+def _choice(settings: bpy.types.PropertyGroup, kind: Kind) -> dict[str, Any]:
+    """Which representation, where there is a choice, and those of its settings that were touched: the others suit the model."""
+    chosen = properties.chosen(settings, kind)
+    choice = {chosen.option: chosen.choice} if chosen is not kind.usual else {}
+    touched = {each.name: each for each in chosen.settings if settings.is_property_set(kind.prop(each.name))}
+    return choice | _values(settings, kind, touched)
+
+
+def making(settings: bpy.types.PropertyGroup, kind: Kind) -> dict[str, Any]:
+    """How a field becomes what is written."""
+    return _values(settings, kind, kind.made)
 
 
 def drawing_model(settings: bpy.types.PropertyGroup) -> dict:
@@ -72,61 +97,74 @@ def drawing_model(settings: bpy.types.PropertyGroup) -> dict:
     return {"model": model, "device": settings.device or "cpu"}
 
 
-class PULLBACK_OT_generate_object(Generate):
+class GenerateObject(Generate):
     """Sample a radiance field and place it at the 3D cursor as a textured mesh. You can go on working meanwhile"""
 
-    bl_idname = "pullback.generate_object"
     bl_label = "Generate NeRF object"
 
-    def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
-        settings = context.scene.pullback
-        request = sampling(context, "object", **meshing(settings))
-        return [(request, {"scene": context.scene.name, "location": tuple(context.scene.cursor.location)})]
+    def place(self, context: bpy.types.Context) -> dict:
+        return {"scene": context.scene.name, "location": tuple(context.scene.cursor.location)}
 
 
-class PULLBACK_OT_generate_variants(Generate):
+class GenerateWorld(Generate):
+    """Sample a panorama and set it as the scene's world, at any width"""
+
+    bl_label = "Generate panorama world"
+
+    def place(self, context: bpy.types.Context) -> dict:
+        return {"scene": context.scene.name}
+
+
+class GenerateMaterial(Generate):
+    """Sample a picture that repeats without a seam, and give it to the active object as a material"""
+
+    bl_label = "Generate material"
+
+    def place(self, context: bpy.types.Context) -> dict:
+        times = round(context.scene.pullback.material_repeats, 4)
+        return {"object": context.object.name if context.object else "", "repeats": times}
+
+
+class GenerateImage(Generate):
+    """Sample an image, at any size, and put it into the active object's material"""
+
+    bl_label = "Generate image texture"
+
+    def place(self, context: bpy.types.Context) -> dict:
+        return {"object": context.object.name if context.object else ""}
+
+
+BUTTONS = {
+    Makes.OBJECT: GenerateObject, Makes.WORLD: GenerateWorld, Makes.MATERIAL: GenerateMaterial, Makes.IMAGE: GenerateImage,
+}  # fmt: skip
+
+
+def button_of(kind: Kind) -> type[Generate]:
+    """The button of a kind: the first of which something is made is called by that, the others by their titles."""
+    base, name = BUTTONS[kind.makes], f"generate_{kind.identifier}"
+    usual = kind.usual
+    called = {} if kind == descriptions.first(kind.makes) else {"bl_label": f"Generate {usual.title}"}
+    text = {"__doc__": usual.sentence.removesuffix(".") if called else base.__doc__}
+    body = {"bl_idname": f"pullback.{name}", "noun": kind.noun, "__module__": __name__, **called, **text}
+    return type(f"PULLBACK_OT_{name}", (base,), body)
+
+
+class PULLBACK_OT_generate_variants(GenerateObject):
     """Generate the same prompt with several seeds, side by side in a row that starts at the 3D cursor"""
 
     bl_idname = "pullback.generate_variants"
     bl_label = "Several seeds"
 
     def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
-        settings, cursor = context.scene.pullback, context.scene.cursor.location
-        request = sampling(context, "object", **meshing(settings))
+        settings, (x, y, z) = context.scene.pullback, context.scene.cursor.location
+        request = sampling(context, descriptions.first(Makes.OBJECT))
         return [
             (
                 request | {"settings": request["settings"] | {"seed": (settings.seed + i) % 2**31}},
-                {
-                    "scene": context.scene.name,
-                    "location": (cursor.x + i * SPACING, cursor.y, cursor.z),
-                    "several": True,
-                },
+                {"scene": context.scene.name, "location": (x + i * SPACING, y, z), "several": True},
             )
             for i in range(settings.variants)
         ]
-
-
-class PULLBACK_OT_generate_panorama(Generate):
-    """Sample a panorama and set it as the scene's world, at any width"""
-
-    bl_idname = "pullback.generate_panorama"
-    bl_label = "Generate panorama world"
-
-    def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
-        # Always the whole sphere: a cylinder has no up and down, so that no world can be made of it.
-        request = sampling(context, "panorama", width=context.scene.pullback.panorama_width)
-        return [(request, {"scene": context.scene.name})]
-
-
-class PULLBACK_OT_generate_image(Generate):
-    """Sample an image, at any size, and put it into the active object's material"""
-
-    bl_idname = "pullback.generate_image"
-    bl_label = "Generate image texture"
-
-    def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
-        request = sampling(context, "image", size=context.scene.pullback.image_size)
-        return [(request, {"object": context.object.name if context.object else ""})]
 
 
 class PULLBACK_OT_remesh(Generate):
@@ -150,7 +188,8 @@ class PULLBACK_OT_remesh(Generate):
         model = drawing_model(settings)
         if settings.model != "SERVER" and thing.get("pullback_model"):
             model["model"] = thing["pullback_model"]  # the field's own, whatever the panel says now
-        return [({"kind": "mesh", "options": {"field": field, **meshing(settings), **model}}, {"object": thing.name})]
+        options = {"field": field, **making(settings, descriptions.first(Makes.OBJECT)), **model}
+        return [({"kind": "mesh", "options": options}, {"object": thing.name})]
 
 
 class PULLBACK_OT_roll_seed(bpy.types.Operator):
@@ -266,8 +305,19 @@ class PULLBACK_OT_test_worker(bpy.types.Operator):
         if python is None:
             self.report({"ERROR"}, said("No Python with Pullback was found: choose one, or create an environment"))
             return {"CANCELLED"}
-        questions.ask("test", environment.Probe(python, said))
+        _test(python)
         return _waited(self, preferences.report)
+
+
+def _test(python: Path) -> None:
+    """Ask a Python what it has, in the background, and take in what representations there are."""
+    probe = environment.Probe(python, said)
+
+    def hear() -> None:
+        if probe.report is not None:
+            learned.hear(probe.report.representations)
+
+    questions.ask("test", probe, hear)
 
 
 class PULLBACK_OT_create_environment(bpy.types.Operator):
@@ -292,7 +342,7 @@ class PULLBACK_OT_create_environment(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         backend.stop_worker()  # it may run in the folder that is made anew
-        preferences.create()
+        preferences.create(_test)
         return _waited(self, preferences.created)
 
 
@@ -366,10 +416,7 @@ class PULLBACK_OT_purge_results(bpy.types.Operator):
 
 
 CLASSES = (
-    PULLBACK_OT_generate_object,
     PULLBACK_OT_generate_variants,
-    PULLBACK_OT_generate_panorama,
-    PULLBACK_OT_generate_image,
     PULLBACK_OT_remesh,
     PULLBACK_OT_roll_seed,
     PULLBACK_OT_cancel,
@@ -384,11 +431,22 @@ CLASSES = (
     PULLBACK_OT_purge_results,
 )
 keys: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []
+_buttons: dict[str, type[Generate]] = {}
+
+
+def offer() -> None:
+    """Have the buttons of all kinds that are known; as with properties, none is taken away before the extension is."""
+    for noun, kind in descriptions.kinds().items():
+        if noun not in _buttons:
+            _buttons[noun] = button_of(kind)
+            bpy.utils.register_class(_buttons[noun])
 
 
 def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
+    offer()
+    learned.then.append(offer)
     PULLBACK_OT_create_environment.possible = environment.wheel() is not None
     configuration = bpy.context.window_manager.keyconfigs.addon
     if configuration:  # none without a window
@@ -400,5 +458,7 @@ def unregister() -> None:
     while keys:
         keymap, item = keys.pop()
         keymap.keymap_items.remove(item)
-    for cls in reversed(CLASSES):
+    learned.then.remove(offer)
+    for cls in (*_buttons.values(), *reversed(CLASSES)):
         bpy.utils.unregister_class(cls)
+    _buttons.clear()

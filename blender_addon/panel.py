@@ -3,8 +3,9 @@
 import bpy
 from bpy.app.translations import pgettext_rpt as said
 
-from . import backend, disk, jobs, labels
-from .job import ALIVE, Job
+from . import backend, descriptions, disk, jobs, labels, properties
+from .descriptions import Kind, Makes
+from .job import ALIVE, Job, State, title
 from .properties import EXPECT
 
 NAMED = 3
@@ -37,24 +38,39 @@ class PULLBACK_PT_main(Sidebar, bpy.types.Panel):
         _model(layout.column(align=True), settings, context.region.width)
         _warnings(layout, settings, context.region.width)
 
-        column = layout.column(align=True)
-        row = column.row(align=True)
-        row.scale_y = 1.6
-        row.operator("pullback.generate_object", icon="MESH_ICOSPHERE")
-        row = column.split(factor=0.72, align=True)
-        row.operator("pullback.generate_variants", icon="MOD_ARRAY")
-        row.prop(settings, "variants", text="")
-
-        column = layout.column(align=True)
-        for operator, icon, size in (("panorama", "WORLD", "panorama_width"), ("image", "TEXTURE", "image_size")):
-            row = column.split(factor=0.72, align=True)
-            row.operator(f"pullback.generate_{operator}", icon=icon)
-            row.prop(settings, size, text="")
+        _buttons(layout, settings)
 
         if jobs.left():
             _left(layout.box().column(), context.region.width)
         for job in jobs.shown():
             _job(layout.box().column(), job, context.region.width)
+
+
+ICON = {Makes.OBJECT: "MESH_ICOSPHERE", Makes.WORLD: "WORLD", Makes.MATERIAL: "MATERIAL", Makes.IMAGE: "TEXTURE"}
+
+
+def _buttons(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> None:
+    """The buttons of all kinds, objects first, and what is most often set beside them."""
+    kinds = descriptions.kinds().values()
+    column = layout.column(align=True)
+    for kind in (kind for kind in kinds if kind.makes is Makes.OBJECT):
+        row = column.row(align=True)
+        row.scale_y = 1.6
+        _button(row, kind)
+    row = column.split(factor=0.72, align=True)
+    row.operator("pullback.generate_variants", icon="MOD_ARRAY")
+    row.prop(settings, "variants", text="")
+    column = layout.column(align=True)
+    for kind in (kind for kind in kinds if kind.makes is not Makes.OBJECT):
+        row = column.split(factor=0.72, align=True)
+        _button(row, kind)
+        for name in kind.made:
+            row.prop(settings, kind.prop(name), text="")
+    column.prop(settings, "material_repeats")
+
+
+def _button(row: bpy.types.UILayout, kind: Kind) -> None:
+    row.operator(f"pullback.generate_{kind.identifier}", icon=ICON[kind.makes])
 
 
 def _model(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup, width: int) -> None:
@@ -98,11 +114,11 @@ def _job(column: bpy.types.UILayout, job: Job, width: int) -> None:
     row.label(text=job.title, icon=ICONS[job.status], translate=False)
     operator = "pullback.cancel" if job.status in ALIVE else "pullback.dismiss"
     row.operator(operator, text="", icon="X", emboss=False).job = job.number
-    if job.status == "RUNNING":
+    if job.status is State.RUNNING:
         column.progress(factor=job.fraction, text=job.progress_text, type="BAR", translate=False)
         if job.preview_icon:
             column.template_icon(job.preview_icon, scale=max(4.0, (width - 75) / (20 * labels.scale())))
-    elif job.status == "READY":
+    elif job.status is State.READY:
         _lines(column, said("Ready: it is placed once you are in Object Mode"), width)
     for text in (job.message, *(job.notes if job.status in ALIVE else ()), job.hint):
         if text:
@@ -112,11 +128,11 @@ def _job(column: bpy.types.UILayout, job: Job, width: int) -> None:
         log.scale_y = 0.7
         for line in job.log[-4:]:
             log.label(text=line[:200], translate=False)
-    if job.status == "RUNNING":
+    if job.status is State.RUNNING:
         row = column.row()
         row.scale_y = 1.2
         row.operator("pullback.cancel", icon="CANCEL").job = job.number
-    elif job.status in ("FAILED", "CANCELLED"):
+    elif job.status in (State.FAILED, State.CANCELLED):
         row = column.row(align=True)
         row.operator("pullback.resume", text="Resume" if job.can_resume else "Try Again", icon="PLAY").job = job.number
         if job.wants_preferences:
@@ -125,8 +141,8 @@ def _job(column: bpy.types.UILayout, job: Job, width: int) -> None:
             row.operator("pullback.copy_log", text="", icon="COPYDOWN").job = job.number
 
 
-ICONS = {"WAITING": "TIME", "RUNNING": "RENDER_ANIMATION", "READY": "CHECKMARK", "DONE": "INFO", "FAILED": "ERROR",
-         "CANCELLED": "CANCEL"}  # fmt: skip
+ICONS = {State.WAITING: "TIME", State.RUNNING: "RENDER_ANIMATION", State.READY: "CHECKMARK", State.DONE: "INFO",
+         State.FAILED: "ERROR", State.CANCELLED: "CANCEL"}  # fmt: skip
 
 
 def _lines(column: bpy.types.UILayout, text: str, width: int) -> None:
@@ -151,8 +167,8 @@ class PULLBACK_PT_object(Sidebar, bpy.types.Panel):
         )
         layout.label(text=text, icon="OBJECT_DATA", translate=False)
         column = layout.column(align=True)
-        column.prop(settings, "faces")
-        column.prop(settings, "texture")
+        for name in ("faces", "texture"):
+            column.prop(settings, name)
         layout.operator("pullback.remesh", icon="MOD_REMESH")
 
 
@@ -168,19 +184,30 @@ class PULLBACK_PT_advanced(Sidebar, bpy.types.Panel):
         layout.use_property_split = True
         layout.use_property_decorate = False
         column = layout.column()
-        for name in ("steps", "views", "panorama_views", "guidance", "image_guidance", "eta", "solver"):
+        for name in ("steps", "eta", "solver"):
             column.prop(settings, name)
         column = layout.column(heading="RePaint")
         column.prop(settings, "repaint", text="")
         if settings.repaint:
             column.prop(settings, "repaint_jump")
             column.prop(settings, "repaint_repeats")
-        column = layout.column()
-        for name in ("faces", "texture", "resolution"):
-            column.prop(settings, name)
         if settings.model != "SERVER":
-            column.prop(settings, "device")
+            layout.prop(settings, "device")
+        for kind in descriptions.kinds().values():
+            head, body = layout.panel(f"pullback_{kind.identifier}", default_closed=kind.makes is not Makes.OBJECT)
+            head.label(text=title(kind), icon=ICON[kind.makes], translate=False)
+            if body is not None:
+                _settings(body.column(), settings, kind)
         layout.operator("pullback.open_preferences", icon="PREFERENCES")
+
+
+def _settings(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup, kind: Kind) -> None:
+    """Everything that can be set of a kind."""
+    if len(kind.choices) > 1:
+        column.prop(settings, kind.prop(kind.usual.option))
+    chosen = properties.chosen(settings, kind)
+    for name in (*kind.of_run, *(each.name for each in chosen.settings), *kind.made):
+        column.prop(settings, kind.prop(name))
 
 
 CLASSES = (PULLBACK_PT_main, PULLBACK_PT_object, PULLBACK_PT_advanced)

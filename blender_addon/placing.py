@@ -6,12 +6,13 @@ import bpy
 from bpy.app.translations import pgettext_rpt as said
 
 from . import environment, glb, results, scene
+from .descriptions import Makes
 from .job import Job
 
 
 def place(job: Job) -> bool:
     """Bring what a job made into the scene; False where it has to wait. OSError, ValueError or RuntimeError say why not."""
-    if job.kind in ("object", "mesh"):
+    if job.makes in (Makes.OBJECT, None):
         if job.parsing is None:
             path = job.files["mesh"]
             job.parsing = environment.Question(lambda: glb.read(path), said)
@@ -22,7 +23,7 @@ def place(job: Job) -> bool:
     if not _free():
         return False
     with _window():
-        PLACE[job.kind](job)
+        PLACE[job.makes](job)
         if not bpy.app.background:
             bpy.ops.ed.undo_push(message=job.title)
     return True
@@ -43,7 +44,7 @@ def _mesh(job: Job) -> None:
     scene.replace_mesh(thing, job.parsing.answer, pack=results.packed())
 
 
-def _panorama(job: Job) -> None:
+def _world(job: Job) -> None:
     target = bpy.data.scenes.get(job.place["scene"])
     scene.set_world(job.files["picture"], name=job.prompt[:60], scene=target, pack=results.packed())
 
@@ -53,7 +54,13 @@ def _image(job: Job) -> None:
     scene.add_image(job.files["picture"], name=job.prompt[:60], thing=thing, pack=results.packed())
 
 
-PLACE = {"object": _object, "mesh": _mesh, "panorama": _panorama, "image": _image}
+def _material(job: Job) -> None:
+    thing = bpy.data.objects.get(job.place["object"]) if job.place["object"] else None
+    repeats = job.place["repeats"]
+    scene.add_material(job.files["picture"], name=job.prompt[:60], repeats=repeats, thing=thing, pack=results.packed())
+
+
+PLACE = {Makes.OBJECT: _object, None: _mesh, Makes.WORLD: _world, Makes.MATERIAL: _material, Makes.IMAGE: _image}
 
 
 def _free() -> bool:

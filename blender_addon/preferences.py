@@ -198,7 +198,7 @@ def user_folder(name: str) -> Path:
         return Path(bpy.utils.user_resource("DATAFILES", path=f"pullback/{name}", create=True))
 
 
-def create() -> environment.Creation:
+def create(test: Callable[[Path], None]) -> environment.Creation:
     """Make an environment of Pullback's own. Once it is there, it is the one that is used, and tested."""
     mine, wheel = get(), environment.wheel()
     assert wheel is not None, "the button asks first"
@@ -210,7 +210,7 @@ def create() -> environment.Creation:
         if not task.error and python is not None:
             if mine is not None:
                 mine.interpreter = ""
-            questions.ask("test", environment.Probe(python, said))
+            test(python)
         disk.look()
 
     questions.ask("create", task, use)

@@ -1,42 +1,33 @@
-"""Presets: what "draft", "normal" and "fine" mean for each kind of job. Normal is the core's default."""
+"""Presets: what "draft", "normal" and "fine" mean for each kind of job: so many times what the core's default is."""
 
 from __future__ import annotations
 
 from typing import Any
 
-QUALITIES = ("draft", "normal", "fine")
+from .descriptions import RUN, Kind, Makes, Setting
 
-SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
-    "object": {
-        "draft": {"steps": 12, "views": 6},
-        "normal": {"steps": 30, "views": 8},
-        "fine": {"steps": 60, "views": 12},
-    },
-    "panorama": {
-        "draft": {"steps": 12, "views": 8},
-        "normal": {"steps": 30, "views": 12},
-        "fine": {"steps": 60, "views": 18},
-    },
-    "image": {"draft": {"steps": 12}, "normal": {"steps": 30}, "fine": {"steps": 60}},
+PIXELS = "pixels"
+"""Of a picture's side, whatever its option is called."""
+SPENT: dict[str, dict[str, float]] = {
+    "draft": {"steps": 0.4, "views": 0.7, "faces": 0.25, "texture": 0.5, "resolution": 0.75, PIXELS: 0.25},
+    "normal": {"steps": 1, "views": 1, "faces": 1, "texture": 1, "resolution": 1, PIXELS: 1},
+    "fine": {"steps": 2, "views": 1.5, "faces": 3, "texture": 2, "resolution": 1.5, PIXELS: 2},
 }
-GUIDANCE = {"object": 1.0, "panorama": 1.0, "image": 3.0}
-
-OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
-    "object": {
-        "draft": {"faces": 5_000, "texture": 512, "resolution": 96},
-        "normal": {"faces": 20_000, "texture": 1024, "resolution": 128},
-        "fine": {"faces": 60_000, "texture": 2048, "resolution": 192},
-    },
-    "panorama": {"draft": {"width": 1024}, "normal": {"width": 4096}, "fine": {"width": 8192}},
-    "image": {"draft": {"size": 512}, "normal": {"size": 2048}, "fine": {"size": 4096}},
-}
+QUALITIES = tuple(SPENT)
 
 
-def settings(kind: str, quality: str) -> dict[str, Any]:
+def settings(kind: Kind, quality: str) -> dict[str, Any]:
     """The sampler's settings of a preset, without prompt and seed."""
-    return {"guidance": GUIDANCE[kind], **SETTINGS[kind][quality]}
+    return {"guidance": kind.usual.guidance, **_spent({"steps": RUN["steps"], **kind.of_run}, SPENT[quality])}
 
 
-def options(kind: str, quality: str) -> dict[str, Any]:
+def options(kind: Kind, quality: str) -> dict[str, Any]:
     """The job's options of a preset, without the model."""
-    return dict(OPTIONS[kind][quality])
+    spent = SPENT[quality]
+    return _spent(kind.made, spent if kind.makes is Makes.OBJECT else dict.fromkeys(kind.made, spent[PIXELS]))
+
+
+def _spent(settings: dict[str, Setting], factors: dict[str, float]) -> dict[str, int]:
+    """The values of those settings that are a matter of quality."""
+    each = ((name, settings[name], factor) for name, factor in factors.items() if name in settings)
+    return {name: round(min(max(one.default * factor, one.low), one.high)) for name, one, factor in each}

@@ -1,21 +1,20 @@
-"""Properties: everything that the panel lets a user set, in one group on the scene, saved with the .blend file."""
+"""Properties: everything that the panel lets a user set, in one group on the scene, saved with the .blend file.
 
+What a setting is called, its default, range, unit and tooltip are the descriptions'; here is what Blender alone asks.
+"""
+
+import math
 import random
+from typing import Any
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
-from . import presets
+from . import descriptions, learned, presets
+from .descriptions import RUN, Kind, Makes, Representation, Setting
 
-PRESETS = {
-    quality.upper(): {
-        **{name: presets.SETTINGS["object"][quality][name] for name in ("steps", "views")},
-        "panorama_views": presets.SETTINGS["panorama"][quality]["views"],
-        **{name: presets.OPTIONS["object"][quality][name] for name in ("faces", "texture", "resolution")},
-    }
-    for quality in presets.QUALITIES
-}
-NORMAL = PRESETS["NORMAL"]
+LARGEST = 2**31 - 1
+"""Of Blender's whole numbers."""
 QUALITIES = (
     ("DRAFT", "Draft", "See quickly what a prompt gives: few steps, a light mesh, a small texture"),
     ("NORMAL", "Normal", "A good object in some minutes"),
@@ -24,18 +23,27 @@ QUALITIES = (
 )
 
 
+def preset(quality: str) -> dict[str, int]:
+    """The properties that a quality sets, and their values."""
+    made = dict(presets.options(descriptions.first(Makes.OBJECT), quality))
+    for kind in descriptions.kinds().values():
+        spent = presets.settings(kind, quality)
+        made |= {"steps": spent["steps"], **({kind.prop("views"): spent["views"]} if "views" in spent else {})}
+    return made
+
+
 def _quality(settings: "PullbackSettings") -> int:
     """The preset that the values are those of; no preset can be shown that is not in force."""
-    for number, values in enumerate(PRESETS.values()):
-        if all(getattr(settings, name) == value for name, value in values.items()):
+    for number, quality in enumerate(presets.QUALITIES):
+        if all(getattr(settings, name) == value for name, value in preset(quality).items()):
             return number
-    return len(PRESETS)
+    return len(presets.QUALITIES)
 
 
 def _set_quality(settings: "PullbackSettings", number: int) -> None:
-    name = QUALITIES[number][0]
-    for key, value in PRESETS.get(name, {}).items():
-        setattr(settings, key, value)
+    if number < len(presets.QUALITIES):
+        for key, value in preset(presets.QUALITIES[number]).items():
+            setattr(settings, key, value)
 
 
 def _checkpoints(_settings: "PullbackSettings", context: bpy.types.Context, typed: str) -> list[str]:
@@ -49,7 +57,6 @@ class PullbackSettings(bpy.types.PropertyGroup):
 
     prompt: StringProperty(name="Prompt", description="What to draw, for example: a red mushroom", maxlen=2000)
     negative: StringProperty(name="Negative Prompt", description="What to keep away from", maxlen=2000)
-    seed: IntProperty(name="Seed", description="The same seed gives the same result", default=0, min=0)
     quality: EnumProperty(
         name="Quality",
         description="How much work to spend; sets the values under Advanced",
@@ -97,51 +104,6 @@ class PullbackSettings(bpy.types.PropertyGroup):
         search_options={"SUGGESTION"},
     )
 
-    panorama_width: IntProperty(
-        name="Width", description="Pixels around the world", default=4096, min=8, max=65536, subtype="PIXEL"
-    )
-    image_size: IntProperty(
-        name="Size", description="Pixels of the image's side", default=2048, min=16, max=16384, subtype="PIXEL"
-    )
-
-    steps: IntProperty(
-        name="Steps", description="Noise levels to go through: more is finer and slower", default=NORMAL["steps"],
-        min=1, max=1000, soft_max=100,
-    )  # fmt: skip
-    views: IntProperty(
-        name="Views",
-        description="Sides of an object that are looked at per step",
-        default=NORMAL["views"],
-        min=1,
-        max=64,
-    )
-    panorama_views: IntProperty(
-        name="Panorama Views", description="Directions of a panorama that are looked at per step",
-        default=NORMAL["panorama_views"], min=1, max=64,
-    )  # fmt: skip
-    guidance: FloatProperty(
-        name="Guidance",
-        description="How strictly objects and panoramas follow the prompt: 0 not at all, 1 as trained, more exaggerates",
-        default=presets.GUIDANCE["object"],
-        min=0.0,
-        max=100.0,
-        soft_max=15.0,
-    )
-    image_guidance: FloatProperty(
-        name="Image Guidance",
-        description="How strictly images follow the prompt",
-        default=presets.GUIDANCE["image"],
-        min=0.0,
-        max=100.0,
-        soft_max=15.0,
-    )
-    eta: FloatProperty(
-        name="Eta",
-        description="Fresh noise per step: 0 none, 1 as much as was taken away",
-        default=0.0,
-        min=0.0,
-        max=1.0,
-    )
     repaint: BoolProperty(
         name="RePaint",
         description="Walk back and forth between noise levels, so that views agree better; takes longer",
@@ -151,26 +113,14 @@ class PullbackSettings(bpy.types.PropertyGroup):
     repaint_repeats: IntProperty(
         name="Repeats", description="How often each stretch is walked", default=2, min=2, max=20
     )
-    solver: EnumProperty(
-        name="Solver",
-        description="How the field is fitted at each step",
-        items=(
-            ("adam", "Adam", "Few passes, moments kept: quick and close"),
-            ("paper", "Paper", "200 plain Adam passes a step: for comparison, slow"),
-            ("gauss-newton", "Gauss-Newton", "For image textures only"),
-        ),
+    material_repeats: FloatProperty(
+        name="Repeats",
+        description="How often a new material repeats across the object; afterwards its Mapping node says so",
+        default=1.0,
+        min=0.01,
+        soft_max=20.0,
+        max=1000.0,
     )
-    faces: IntProperty(
-        name="Faces", description="Triangles of the mesh, at most", default=NORMAL["faces"], min=100, max=1_000_000
-    )
-    texture: IntProperty(
-        name="Texture", description="Pixels of the texture's side", default=NORMAL["texture"], min=16, max=8192,
-        subtype="PIXEL",
-    )  # fmt: skip
-    resolution: IntProperty(
-        name="Grid", description="Cells of a side of the grid in which the surface is found: more shows finer detail",
-        default=NORMAL["resolution"], min=16, max=512,
-    )  # fmt: skip
     device: StringProperty(
         name="Device", description="Where the model runs in the worker: cpu, cuda, mps", default="cpu", maxlen=32
     )
@@ -188,11 +138,83 @@ def new_seed() -> int:
     return random.SystemRandom().randrange(2**31)
 
 
+SOLVERS = {
+    "adam": "Few passes, moments kept: quick and close",
+    "paper": "200 plain Adam passes a step: for comparison, slow",
+    "gauss-newton": "For image textures only",
+}
+"""What to say of the choices of a setting, where there is more to say than its words."""
+
+
+def property_of(setting: Setting) -> Any:
+    """A setting as a property of Blender's."""
+    more: dict[str, Any] = {"name": setting.label, "description": setting.tooltip}
+    if isinstance(setting.default, str):
+        items = [(word, word.title(), SOLVERS.get(word, "")) for word in setting.choices]
+        return EnumProperty(items=items, default=setting.default, **more)
+    if isinstance(setting.default, int):
+        low, high = (int(max(-LARGEST, min(each, LARGEST))) for each in (setting.low, setting.high))
+        subtype = "PIXEL" if setting.unit == "pixels" else "NONE"
+        return IntProperty(default=setting.default, min=low, max=high, step=int(setting.step), subtype=subtype, **more)
+    unit, subtype = (math.pi / 180, "ANGLE") if setting.unit == "degrees" else (1.0, "NONE")
+    limits = {name: each * unit for name, each in (("min", setting.low), ("max", setting.high)) if math.isfinite(each)}
+    step = 100 * setting.step  # Blender counts in hundredths, of angles in hundredths of a degree
+    return FloatProperty(default=setting.default * unit, step=round(step), subtype=subtype, **limits, **more)
+
+
+def value_of(settings: PullbackSettings, name: str, setting: Setting) -> int | float | str:
+    """What a property says, in the setting's unit."""
+    value = getattr(settings, name)
+    if isinstance(setting.default, float):  # Blender keeps four bytes of it
+        return round(math.degrees(value) if setting.unit == "degrees" else value, 4)
+    return value
+
+
+def settings_of(kind: Kind) -> dict[str, Setting]:
+    """The settings of a kind by the names of their properties."""
+    return {kind.prop(name): each for name, each in {**kind.own, **kind.made, **kind.of_run}.items()}
+
+
+def choice_of(kind: Kind) -> Setting:
+    """Which of a kind's representations, as a setting."""
+    words = kind.words
+    says = "; ".join(f"{word}: {(each.means or each.sentence).removesuffix('.')}" for word, each in words.items())
+    return Setting(kind.usual.option, next(iter(words)), says, choices=tuple(words))
+
+
+def chosen(settings: PullbackSettings, kind: Kind) -> Representation:
+    """The representation that a kind is set to; the usual one where that one is not there any more."""
+    word = getattr(settings, kind.prop(kind.usual.option), "")
+    return kind.words.get(word, kind.usual)
+
+
+_offered: set[str] = set()
+
+
+def offer() -> None:
+    """Have the properties of all kinds that are known. None is taken away before the extension is: what is on the screen
+    points to it, and Blender would crash. Values stay in the file in any case."""
+    wanted = {name: RUN[name] for name in ("seed", "steps", "eta", "solver")}
+    for kind in descriptions.kinds().values():
+        wanted = {**settings_of(kind), **wanted}
+        if len(kind.choices) > 1:
+            wanted[kind.prop(kind.usual.option)] = choice_of(kind)
+    for name in wanted.keys() - _offered - PullbackSettings.__annotations__.keys():
+        setattr(PullbackSettings, name, property_of(wanted[name]))
+        _offered.add(name)
+
+
 def register() -> None:
+    learned.recall()
     bpy.utils.register_class(PullbackSettings)
+    offer()
+    learned.then.append(offer)
     bpy.types.Scene.pullback = PointerProperty(type=PullbackSettings)
 
 
 def unregister() -> None:
     del bpy.types.Scene.pullback
+    learned.then.remove(offer)
+    while _offered:
+        delattr(PullbackSettings, _offered.pop())
     bpy.utils.unregister_class(PullbackSettings)

@@ -7,7 +7,7 @@ from typing import Any
 import bpy
 from bpy.app.translations import pgettext_rpt as said
 
-from . import preferences, protocol, runs
+from . import descriptions, preferences, protocol, runs
 
 
 def packed() -> bool:
@@ -39,7 +39,7 @@ def output(request: dict[str, Any], place: dict[str, Any], taken: Collection[Pat
     sampler = request.get("settings", {})
     name = protocol.slug(sampler.get("prompt") or place.get("object", ""))
     stem = f"{name}-{sampler['seed']}" if "seed" in sampler else f"{name}-mesh"
-    home, suffix = folder(), protocol.SUFFIX[request["kind"]]
+    home, suffix = folder(), descriptions.suffix(request["kind"])
     for number in range(1, 10_000):
         out = home / f"{stem}{'' if number == 1 else f'-{number}'}{suffix}"
         if out not in taken and not out.exists() and not runs.unfinished(out):

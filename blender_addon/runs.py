@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from .job import Job
+from .job import Job, State
 
 RUN, PREVIEW, NOTE, LOCK = ".run", ".preview.png", ".job.json", ".lock"
 """What the names of an unfinished run and of what belongs to it add to the output's."""
@@ -62,7 +62,7 @@ def left(folder: Path, known: Collection[Path]) -> Iterator[Job]:
             continue
         try:
             told = json.loads(note.read_text(encoding="utf-8"))
-            job = Job(0, dict(told["request"]), dict(told["place"]), out, "LEFT", can_resume=True)
+            job = Job(0, dict(told["request"]), dict(told["place"]), out, State.LEFT, can_resume=True)
             job.move, job.total = int(told["move"]), int(told["total"])
             _ = job.title, job.started()  # all that it takes to show it and to start it is there
         except (OSError, ValueError, LookupError, TypeError, AttributeError):

@@ -15,6 +15,8 @@ from bpy.app.translations import pgettext_rpt as said
 from .glb import Parts
 
 ROUGHNESS = 0.9
+BLEND = 0.2
+"""How far the pictures of two sides of a box fade into each other."""
 
 
 def add_object(
@@ -122,6 +124,37 @@ def add_image(
     node.location = principled.location.x - 300, principled.location.y
     tree.links.new(node.outputs["Color"], principled.inputs["Base Color"])
     return image
+
+
+def add_material(
+    path: str | Path, *, name: str, repeats: float = 1.0, thing: bpy.types.Object | None = None, pack: bool = True
+) -> bpy.types.Material:
+    """The tile at `path` as a material in the active slot of `thing`, if given; what was there stays in the file.
+
+    It repeats `repeats` times over the UV map, or where there is none, over the bounding box, from all sides. A light, a
+    camera and other things that have no material are left alone.
+    """
+    image = load_image(path, name, pack)
+    material = _material(name, image)
+    tree, node = material.node_tree, _texture_node(material)
+    mapping, coordinates = tree.nodes.new("ShaderNodeMapping"), tree.nodes.new("ShaderNodeTexCoord")
+    mapping.inputs["Scale"].default_value = (repeats,) * 3
+    _in_a_row(coordinates, mapping)
+    for each in (coordinates, mapping):
+        each.location.x += node.location.x - 600
+    has = hasattr(getattr(thing, "data", None), "materials")
+    flat = not has or bool(getattr(thing.data, "uv_layers", ()))
+    tree.links.new(coordinates.outputs["UV" if flat else "Generated"], mapping.inputs["Vector"])
+    tree.links.new(mapping.outputs["Vector"], node.inputs["Vector"])
+    node.extension = "REPEAT"
+    if not flat:
+        node.projection, node.projection_blend = "BOX", BLEND
+    if has:
+        _keep(thing.active_material)
+        thing.active_material = material
+    else:
+        material.use_fake_user = True  # nothing has it yet, and it is to be saved
+    return material
 
 
 def _keep(replaced: bpy.types.ID | None) -> None:

@@ -20,9 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import websocket
+from . import descriptions, websocket
 from .complaint import Complaint, told
-from .protocol import Message
+from .descriptions import Kind, Makes
+from .protocol import ENDS, Awake, Cancelled, Done, Error, Message, Preview, Progress, Silent, Told
 
 ANSWER = 4.0
 """Seconds within which a server that is well answers."""
@@ -38,6 +39,9 @@ STAGES = {
     "PullbackFieldToMesh": "mesh and texture", "PullbackResolutionFreeDecode": "writing", "SaveImage": "writing",
     "PullbackSaveTexturedGlb": "writing", "PullbackSaveField": "writing",
 }  # fmt: skip
+
+MESH = {"resolution": "resolution", "faces": "faces", "texture": "texture", "bake_views": "views"}
+"""The settings of a mesh, and what the node calls them."""
 
 Said = Callable[[str], str]
 
@@ -71,7 +75,7 @@ def local(address: str) -> bool:
     return number.is_loopback or number.is_unspecified  # 0.0.0.0 is what ComfyUI calls itself with --listen
 
 
-def graph(job: Message, field_file: str = "") -> dict[str, Any]:
+def graph(job: Told, field_file: str = "") -> dict[str, Any]:
     """The API workflow of a job; `field_file` is what Load Field calls the field of a mesh or picture job."""
     settings, options, kind = job.get("settings", {}), job["options"], job["kind"]
     model = options.get("model", "toybox")
@@ -86,40 +90,51 @@ def graph(job: Message, field_file: str = "") -> dict[str, Any]:
     else:
         loader = node("model", "CheckpointLoaderSimple", ckpt_name=model)
     vae = [loader, 2]
-    if kind in ("mesh", "picture"):
+    if kind in descriptions.DERIVED:
         field: list[Any] = [node("field", "PullbackLoadField", file=field_file), 0]
+        solid, width = kind == "mesh", options.get("width")
     else:
-        field = _sampled(node, kind, settings, options, loader, vae)
+        sampled = descriptions.kinds()[kind]
+        field = _sampled(node, sampled, settings, options, loader, vae)
         node("save_field", "PullbackSaveField", field=field, filename_prefix="pullback/blender")
-    if kind in ("object", "mesh"):
-        mesh = node("mesh", "PullbackFieldToMesh", field=field, resolution=options.get("resolution", 128), level=10.0,
-                    faces=options["faces"], texture=options["texture"], views=24, vae=vae)  # fmt: skip
+        solid, width = sampled.makes is Makes.OBJECT, options.get(sampled.usual.made[0].name)
+    if solid:
+        made = {name: options.get(name, each.default) for name, each in descriptions.mesh().items() if name in MESH}
+        mesh = node("mesh", "PullbackFieldToMesh", field=field, level=10.0, vae=vae,
+                    **{MESH[name]: value for name, value in made.items()})  # fmt: skip
         node("save", "PullbackSaveTexturedGlb", mesh=[mesh, 0], filename_prefix="pullback/blender")
     else:
-        width = options["width"] if "width" in options else options["size"]
         image = node("picture", "PullbackResolutionFreeDecode", field=field, width=width, height=0, left=0, top=0,
                      crop_width=0, crop_height=0, tile=512, vae=vae)  # fmt: skip
         node("save", "SaveImage", images=[image, 0], filename_prefix="pullback/blender")
     return nodes
 
 
+def _fresh(kind: Kind, settings: dict[str, Any], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The node that describes the field, one for each title, and its inputs."""
+    usual = kind.usual
+    title = "".join(word.capitalize() if word.isupper() or word == "NeRF" else word for word in usual.title.split())
+    same = [each for each in descriptions.known() if each.title == usual.title]
+    own = {each.name: each for one in same for each in one.settings}
+    inputs = {each.node or name: options.get(name, each.default) for name, each in own.items()}
+    if "view_size" in own and usual.views:
+        inputs["views"] = settings["views"]
+    if len(same) > 1:
+        inputs[usual.option] = options.get(usual.option, usual.choice)
+    return f"Pullback{title}", {"seed": 0, **inputs}
+
+
 def _sampled(
-    node: Any, kind: str, settings: dict[str, Any], options: dict[str, Any], loader: str, vae: Any
+    node: Any, kind: Kind, settings: dict[str, Any], options: dict[str, Any], loader: str, vae: Any
 ) -> list[Any]:
     """The sampling part of a workflow; the field's socket."""
     model, clip, seed = [loader, 0], [loader, 1], settings.get("seed", 0)
     positive = node("positive", "CLIPTextEncode", clip=clip, text=settings["prompt"])
     negative = node("negative", "CLIPTextEncode", clip=clip, text=settings.get("negative", ""))
-    if kind == "object":
-        fresh = node("fresh", "PullbackVoxelNerf", resolution=48, view_size=0, views=settings["views"], lowest=-15.0,
-                     highest=60.0, distance=3.2, fov=40.0, seed=0)  # fmt: skip
-    elif kind == "panorama":
-        fresh = node("fresh", "PullbackSirenPanorama", projection=options.get("projection", "sphere"), view_size=0,
-                     views=settings["views"], fov=65.0, neurons=256, depth=3, detail=16.0, seed=0)  # fmt: skip
-    else:
-        fresh = node("fresh", "PullbackSirenImage", width=0, height=0, neurons=256, depth=3, detail=10.0, seed=0)
+    cls, inputs = _fresh(kind, settings, options)
+    fresh = node("fresh", cls, **inputs)
     sides: dict[str, Any] = {}
-    if kind == "object" and options.get("model", "toybox") != "toybox":
+    if kind.makes is Makes.OBJECT and options.get("model", "toybox") != "toybox":
         words = node("sides", "PullbackViewPrompts", clip=clip, text=settings["prompt"])
         sides = {side: [words, i] for i, side in enumerate(("front", "side", "back", "overhead"))}
     jump, repeats = settings.get("repaint", (1, 1))
@@ -149,7 +164,7 @@ class Server:
     def __init__(self, address: str, said: Said = str) -> None:
         self.address = address
         self._said = said
-        self.jobs: dict[str, Message] = {}
+        self.jobs: dict[str, Told] = {}
         self.ready = False
         self._talks: dict[str, _Talk] = {}
         self._incoming: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -162,7 +177,7 @@ class Server:
     def start(self) -> None:
         """Nothing to do: it runs already, or a job will say that it does not."""
 
-    def submit(self, job: Message) -> None:
+    def submit(self, job: Told) -> None:
         """Send a job; the server queues them."""
         self.jobs[job["id"]] = job
         self._talks[job["id"]] = _Talk(self.address, job, self._incoming, self._said)
@@ -177,12 +192,12 @@ class Server:
         messages = []
         while not self._incoming.empty():
             message = self._incoming.get()
-            if message.get("id") not in self.jobs:
+            if message.id not in self.jobs:
                 continue  # of a job that was given up
-            self.ready = self.ready or message["type"] in ("progress", "preview", "done")
-            if message["type"] in ("done", "error", "cancelled"):
-                self.jobs.pop(message["id"])
-                self._talks.pop(message["id"])
+            self.ready = self.ready or isinstance(message, Progress | Preview | Done)
+            if isinstance(message, ENDS):
+                self.jobs.pop(message.id)
+                self._talks.pop(message.id)
             messages.append(message)
         return messages
 
@@ -197,7 +212,7 @@ class Server:
 class _Talk(threading.Thread):
     """One job's conversation with the server."""
 
-    def __init__(self, address: str, job: Message, say: queue.SimpleQueue[Message], said: Said) -> None:
+    def __init__(self, address: str, job: Told, say: queue.SimpleQueue[Message], said: Said) -> None:
         super().__init__(daemon=True)
         self._said = said
         self.address, self.job, self._queue = address, job, say
@@ -212,23 +227,23 @@ class _Talk(threading.Thread):
         self._gone = ""
         self.start()
 
-    def _say(self, kind: str, **what: Any) -> None:
-        self._queue.put({"type": kind, "id": self.job["id"], **what})
+    def _say(self, kind: type[Message], **what: Any) -> None:
+        self._queue.put(kind(id=self.job["id"], **what))
 
     def run(self) -> None:
         try:
-            self._say("progress", stage=self._stage, move=0, total=0, seconds_left=None)
+            self._say(Progress, stage=self._stage, move=0, total=0, seconds_left=None)
             _require_nodes(self.address)
             files = self._make()
             if files is None:
-                self._say("cancelled", resumable=False)
+                self._say(Cancelled, resumable=False)
             else:
-                self._say("done", files=files)
+                self._say(Done, files=files)
         except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
             if not isinstance(error, ValueError):
                 error = Complaint("the ComfyUI server did not answer as expected: {reason}", reason=error)
             text, hint = told(error, self._said), self._said("look at ComfyUI's console, then try again")
-            self._say("error", text=text, hint=hint, log=self._log[-12:], resumable=False)
+            self._say(Error, text=text, hint=hint, log=self._log[-12:], resumable=False)
 
     def _make(self) -> dict[str, str] | None:
         """Run the job; the files that came of it, or None after a cancel."""
@@ -263,12 +278,12 @@ class _Talk(threading.Thread):
         if kind == "executing" and data.get("node"):
             self._stage = STAGES.get(workflow.get(data["node"], {}).get("class_type", ""), self._stage)
             self._began = time.monotonic()
-            self._say("progress", stage=self._stage, move=0, total=0, seconds_left=None)
+            self._say(Progress, stage=self._stage, move=0, total=0, seconds_left=None)
         elif kind == "progress" and data.get("max"):
             move, total = int(data["value"]), int(data["max"])
             taken = time.monotonic() - self._began
             left = taken / move * (total - move) if move else None
-            self._say("progress", stage=self._stage, move=move, total=total, seconds_left=left)
+            self._say(Progress, stage=self._stage, move=move, total=total, seconds_left=left)
         elif kind == "execution_error":
             raise ValueError(" ".join(str(data.get("exception_message", "the workflow failed")).split()))
         elif kind == "execution_interrupted":
@@ -286,14 +301,14 @@ class _Talk(threading.Thread):
             self._pending = None
             if self._silent:
                 self._silent = False
-                self._say("awake")
+                self._say(Awake)
         if self._pending is None and now - self._looked > LOOK:
             self._looked = now
             self._pending = threading.Thread(target=self._look, daemon=True)
             self._pending.start()
         elif self._pending is not None and now - self._looked > ANSWER and not self._silent:
             self._silent = True
-            self._say("silent", seconds=now - self._looked, text=self._said("the ComfyUI server does not answer"),
+            self._say(Silent, text=self._said("the ComfyUI server does not answer"),
                       hint=self._said("wait, or cancel and look at its console"), log=self._log[-12:])  # fmt: skip
         return False
 
@@ -313,7 +328,7 @@ class _Talk(threading.Thread):
             return
         path = Path(self.job["out"] + ".preview.png")  # whatever it is: readers look at the first bytes
         path.write_bytes(message[start:])
-        self._say("preview", path=str(path))
+        self._say(Preview, path=str(path))
 
     def _uploaded(self) -> str:
         """Give the job's field file to the server; the name that it has there."""

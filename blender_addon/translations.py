@@ -29,15 +29,18 @@ GERMAN = {
     "fehlt",
     "Asking the server": "Der Server wird gefragt",
     "Asking…": "Wird gefragt …",
+    "Bake Size": "Größe der Ansichten",
+    "Bake Views": "Ansichten der Textur",
     "Beside the .blend": "Neben der .blend-Datei",
     "Block-outs: 24 objects, 10 colors, 6 landscapes": "Grobformen: 24 Objekte, 10 Farben, 6 Landschaften",
     "Built in and small: simple shapes for blocking out and for trying things, no finished assets": "Eingebaut und "
     "klein: einfache Formen zum Anlegen einer Szene und zum Probieren, keine fertigen Modelle",
+    "Cameras that each sampling step looks through": "Kameras, durch die jeder Schritt blickt",
     "Cancel": "Abbrechen",
     "Cancelled": "Abgebrochen",
     "Cannot keep files: {error}": "Dateien können nicht abgelegt werden: {error}",
-    "Cells of a side of the grid in which the surface is found: more shows finer detail": "Zellen je Seite des Gitters, in "
-    "dem die Oberfläche gesucht wird: mehr zeigt feinere Einzelheiten",
+    "Cells of a side of the grid in which the surface is found": "Zellen je Seite des Gitters, in dem die "
+    "Oberfläche gesucht wird",
     "Check the interpreter in the preferences with Test": "Den Interpreter in den Einstellungen mit „Prüfen“ ansehen",
     "Checkpoint": "Checkpoint",
     "Choose the Python that has Pullback, or the ComfyUI server": "Das Python mit Pullback oder den ComfyUI-Server wählen",
@@ -60,11 +63,15 @@ GERMAN = {
     "Ergebnisse in Blenders Benutzerordner löschen, die keine .blend-Datei verwendet und die älter als eine Woche "
     "sind. Vorher wird gefragt",
     "Delete unused results: {count}, {size:.1f} MB?": "Unbenutzte Ergebnisse löschen: {count}, {size:.1f} MB?",
+    "Depth": "Tiefe",
+    "Detail": "Feinheit",
     "Device": "Gerät",
     "Diffusers Folder": "Diffusers-Ordner",
-    "Directions of a panorama that are looked at per step": "Richtungen eines Panoramas, die je Schritt angesehen werden",
     "Discard": "Löschen",
     "Dismiss": "Verwerfen",
+    "Distance": "Abstand",
+    "Distance of the cameras from the middle; the object lives within 1 of it": "Abstand der Kameras von der "
+    "Mitte; das Objekt liegt innerhalb von 1 davon",
     "Draft": "Entwurf",
     "Eta": "Eta",
     "Faces": "Flächen",
@@ -77,39 +84,53 @@ GERMAN = {
     "dreimal so viele Flächen, doppelte Textur",
     "Forget this job and what it has done so far": "Diesen Auftrag vergessen, mit allem, was er getan hat",
     "Found: {python}": "Gefunden: {python}",
-    "Fresh noise per step: 0 none, 1 as much as was taken away": "Frisches Rauschen je Schritt: 0 keines, 1 so viel, wie "
-    "entfernt wurde",
+    "Fov": "Blickwinkel",
+    "Fresh noise per step, 0 to 1": "Frisches Rauschen je Schritt, 0 bis 1",
     "Gauss-Newton": "Gauß-Newton",
     "Generate NeRF object": "NeRF-Objekt erzeugen",
     "Generate image texture": "Bildtextur erzeugen",
+    "Generate material": "Material erzeugen",
     "Generate panorama world": "Panorama-Welt erzeugen",
     "Generate the same prompt with several seeds, side by side in a row that starts at the 3D cursor": "Denselben Text mit "
     "mehreren Startwerten erzeugen, nebeneinander in einer Reihe, die am 3D-Cursor beginnt",
     "Grid": "Gitter",
+    "Grid points along each side of the cube": "Gitterpunkte je Seite des Würfels",
     "Guidance": "Führung",
+    "Height in pixels of the view that the model sees. 0: what suits the model (64 for toybox, 512 for SD 1.5, "
+    "1024 for larger ones)": "Höhe der Ansicht, die das Modell sieht, in Pixeln. 0: was zum Modell passt (64 für "
+    "Toybox, 512 für SD 1.5, 1024 für größere)",
+    "Highest": "Höchste",
+    "Highest elevation of the cameras in degrees. Not set: what the model knows objects from": "Höchste Erhebung "
+    "der Kameras in Grad. Nicht gesetzt: von wo das Modell Objekte kennt",
+    "How each step is fitted: adam, paper or gauss-newton": "Wie jeder Schritt angepasst wird: adam, paper oder "
+    "gauss-newton",
     "How many objects to lay out in a row, each with its own seed": "Wie viele Objekte nebeneinander stehen sollen, jedes "
     "mit eigenem Startwert",
+    "How many sine layers the network has": "Wie viele Sinus-Schichten das Netz hat",
     "How much work to spend; sets the values under Advanced": "Wie viel Arbeit aufgewendet wird; setzt die Werte unter "
     "Erweitert",
+    "How often a new material repeats across the object; afterwards its Mapping node says so": "Wie oft sich ein "
+    "neues Material über das Objekt wiederholt; danach sagt es sein Mapping-Knoten",
     "How often each stretch is walked": "Wie oft jede Strecke gegangen wird",
-    "How strictly images follow the prompt": "Wie streng Bilder dem Text folgen",
-    "How strictly objects and panoramas follow the prompt: 0 not at all, 1 as trained, more exaggerates": "Wie streng "
-    "Objekte und Panoramen dem Text folgen: 0 gar nicht, 1 wie gelernt, mehr übertreibt",
-    "How the field is fitted at each step": "Wie das Feld bei jedem Schritt angepasst wird",
+    "How strictly to follow the prompt: 0 not at all, 1 as trained": "Wie streng dem Text gefolgt wird: 0 gar "
+    "nicht, 1 wie gelernt",
     "Image": "Bild",
-    "Image Guidance": "Führung (Bilder)",
     "Installing Pullback": "Pullback wird installiert",
     "Installing torch": "torch wird installiert",
     "It does not run: {error}": "Es läuft nicht: {error}",
     "Job": "Auftrag",
     "Jump": "Sprung",
     "Loading the model": "Das Modell wird geladen",
+    "Lowest": "Niedrigste",
+    "Lowest elevation of the cameras in degrees. Not set: what the model knows objects from": "Niedrigste "
+    "Erhebung der Kameras in Grad. Nicht gesetzt: von wo das Modell Objekte kennt",
     "Make a Python with Pullback and torch in Blender's user folder, and use it: this downloads 300 MB, with CUDA 3 GB": ""
     "In Blenders Benutzerordner ein Python mit Pullback und torch anlegen und verwenden: das lädt 300 MB herunter, "
     "mit CUDA 3 GB",
     "Make another mesh and texture of the active object from its field, with these faces and pixels": "Aus dem Feld des "
     "aktiven Objekts ein anderes Mesh mit Textur machen, mit diesen Flächen und Pixeln",
     "Making the environment": "Die Umgebung wird angelegt",
+    "Material": "Material",
     "Mesh": "Mesh",
     "Mesh and texture": "Mesh und Textur",
     "Missing: {names}": "Es fehlt: {names}",
@@ -117,6 +138,8 @@ GERMAN = {
     "Needs diffusers and, for minutes instead of hours, a graphics card: set Device to cuda and Guidance to 7": "Braucht "
     "diffusers und, für Minuten statt Stunden, eine Grafikkarte: Gerät auf cuda und Führung auf 7 stellen",
     "Negative Prompt": "Negativer Text",
+    "Network Seed": "Startwert des Netzes",
+    "Neurons": "Neuronen",
     "New Seed": "Neuer Startwert",
     "No Python in which Pullback is installed was found": "Es wurde kein Python gefunden, in dem Pullback installiert ist",
     "No Python with Pullback was found": "Kein Python mit Pullback gefunden",
@@ -124,7 +147,7 @@ GERMAN = {
     "wählen oder eine Umgebung anlegen",
     "No Python with Pullback yet": "Noch kein Python mit Pullback",
     "Noise levels to go back at a time": "Rauschstufen, die auf einmal zurückgegangen werden",
-    "Noise levels to go through: more is finer and slower": "Rauschstufen: mehr ist feiner und langsamer",
+    "Noise levels to go through": "Rauschstufen, durch die es geht",
     "Normal": "Normal",
     "Nothing else has to be carried along": "Nichts weiter muss mitgenommen werden",
     "Object": "Objekt",
@@ -132,17 +155,17 @@ GERMAN = {
     "hier nie geöffnet oder gespeichert wurden, könnten nicht neu vernetzt werden",
     "Only for diffusers folders, not here: {names}": "Nur für Diffusers-Ordner, hier nicht da: {names}",
     "Packed in the .blend": "In die .blend-Datei gepackt",
-    "Panorama Views": "Ansichten (Panorama)",
     "Paper": "Aufsatz",
-    "Pixels around the world": "Pixel rund um die Welt",
-    "Pixels of the image's side": "Pixel je Bildseite",
+    "Pixels of the picture's width": "Pixel der Bildbreite",
     "Pixels of the texture's side": "Pixel je Texturseite",
+    "Pixels of their side": "Pixel ihrer Seite",
     "Preferences": "Einstellungen",
     "Prompt": "Text",
     "Pullback": "Pullback",
     "Pullback is not installed in it: install it with its pip, or create an environment": "Pullback ist darin nicht "
     "installiert: mit seinem pip installieren, oder eine Umgebung anlegen",
     "Pullback {version}": "Pullback {version}",
+    "Pullback's Python cannot make {kind} any more": "Pullbacks Python kann {kind} nicht mehr machen",
     "Pullback's Preferences": "Pullbacks Einstellungen",
     "Purge Unused Results": "Unbenutzte Ergebnisse löschen",
     "Python": "Python",
@@ -155,6 +178,7 @@ GERMAN = {
     "Ready: it is placed once you are in Object Mode": "Fertig: wird eingefügt, sobald du im Objektmodus bist",
     "Renewing pip": "pip wird erneuert",
     "Repeats": "Wiederholungen",
+    "Resolution": "Auflösung",
     "Results that no .blend file uses: {count}, {size:.1f} MB": "Ergebnisse, die keine .blend-Datei verwendet: "
     "{count}, {size:.1f} MB",
     "Resume": "Fortsetzen",
@@ -162,6 +186,8 @@ GERMAN = {
     "Roll the dice for another seed": "Einen anderen Startwert würfeln",
     "Sample a panorama and set it as the scene's world, at any width": "Ein Panorama ziehen und als Welt der Szene setzen, "
     "in beliebiger Breite",
+    "Sample a picture that repeats without a seam, and give it to the active object as a material": "Ein Bild "
+    "ziehen, das sich ohne Naht wiederholt, und es dem aktiven Objekt als Material geben",
     "Sample a radiance field and place it at the 3D cursor as a textured mesh. You can go on working meanwhile": "Ein "
     "Strahlungsfeld ziehen und als texturiertes Mesh an den 3D-Cursor setzen. Du kannst dabei weiterarbeiten",
     "Sample an image, at any size, and put it into the active object's material": "Ein Bild in beliebiger Größe ziehen und "
@@ -170,10 +196,13 @@ GERMAN = {
     "See quickly what a prompt gives: few steps, a light mesh, a small texture": "Schnell sehen, was ein Text ergibt: "
     "wenige Schritte, ein leichtes Mesh, eine kleine Textur",
     "Seed": "Startwert",
+    "Seed of the network's random start": "Startwert des zufälligen Anfangs des Netzes",
     "Seeds": "Anzahl",
     "Select an object that Pullback generated": "Ein Objekt auswählen, das Pullback erzeugt hat",
     "Several seeds": "Mehrere Startwerte",
-    "Sides of an object that are looked at per step": "Seiten eines Objekts, die je Schritt angesehen werden",
+    "Side in pixels of one view that the model sees. 0: what suits the model (64 for toybox, 512 for SD 1.5, "
+    "1024 for larger ones)": "Seite einer Ansicht, die das Modell sieht, in Pixeln. 0: was zum Modell passt (64 "
+    "für Toybox, 512 für SD 1.5, 1024 für größere)",
     "Size": "Größe",
     "Solver": "Löser",
     "Starting the worker": "Der Worker startet",
@@ -197,6 +226,9 @@ GERMAN = {
     "The environment is ready": "Die Umgebung ist bereit",
     "The environment was not made: {error}": "Die Umgebung wurde nicht angelegt: {error}",
     "The field file {path} is gone: generate the object again": "Die Felddatei {path} ist weg: das Objekt neu erzeugen",
+    "The finest detail that is easy to draw, in radians per half picture. Latents of 1024-pixel models want "
+    "about 20": "Die feinste Einzelheit, die leicht zu zeichnen ist, in Radiant je halbem Bild. Latente von "
+    "1024-Pixel-Modellen brauchen etwa 20",
     "The folder {folder} is full": "Der Ordner {folder} ist voll",
     "The job's number. 0: the running one, or all that earlier sessions left": "Die Nummer des Auftrags. 0: der "
     "laufende, oder alle, die frühere Sitzungen liegen ließen",
@@ -214,7 +246,15 @@ GERMAN = {
     "Try Again": "Neu versuchen",
     "Try again; if it happens again, the log says why": "Neu versuchen; geschieht es wieder, sagt das Protokoll, warum",
     "Unused results deleted: {count}, {size:.1f} MB": "Unbenutzte Ergebnisse gelöscht: {count}, {size:.1f} MB",
+    "Vertical angle of one view in degrees (sphere only)": "Senkrechter Winkel einer Ansicht in Grad (nur für "
+    "die Kugel)",
+    "Vertical angle of the cameras in degrees": "Senkrechter Winkel der Kameras in Grad",
+    "View Height": "Höhe der Ansicht",
+    "View Size": "Größe der Ansicht",
+    "View Width": "Breite der Ansicht",
     "Views": "Ansichten",
+    "Views from which the texture is taken": "Ansichten, aus denen die Textur genommen wird",
+    "Views that each sampling step looks at": "Ansichten, die jeder Schritt ansieht",
     "Wait, or cancel the job: it can be resumed later": "Warten, oder den Auftrag abbrechen: er kann später "
     "fortgesetzt werden",
     "Walk back and forth between noise levels, so that views agree better; takes longer": "Zwischen Rauschstufen vor und "
@@ -226,6 +266,10 @@ GERMAN = {
     "Where the pictures of objects, worlds and images are kept": "Wo die Bilder von Objekten, Welten und Bildern liegen",
     "Which image model draws": "Welches Bildmodell zeichnet",
     "Width": "Breite",
+    "Width in pixels of the view that the model sees. 0: what suits the model (64 for toybox, 512 for SD 1.5, "
+    "1024 for larger ones)": "Breite der Ansicht, die das Modell sieht, in Pixeln. 0: was zum Modell passt (64 "
+    "für Toybox, 512 für SD 1.5, 1024 für größere)",
+    "Width of the network's layers": "Breite der Schichten des Netzes",
     "With Diffusers": "Mit Diffusers",
     "Worker": "Worker",
     "World": "Welt",

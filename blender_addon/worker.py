@@ -15,10 +15,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import protocol
-from .protocol import Message, ProtocolError
+from .protocol import ENDS, Awake, Cancelled, Error, Heartbeat, Hello, Message, ProtocolError, Ready, Silent, Told
 
 SILENT = 5.0
 """Seconds without a word after which `poll` says so."""
@@ -34,7 +35,6 @@ TAIL = 12
 ABSENT = re.compile(r"No module named '?(\w+)")
 """What a Python says of a module that it lacks."""
 
-ENDS = ("done", "error", "cancelled")
 Said = Callable[[str], str]
 RESUME = "Resume continues the run where it stopped"
 AGAIN = "Try again; if it happens again, the log says why"
@@ -49,20 +49,18 @@ class Worker:
     After `submit` (`protocol.job`), call `poll()` every tenth of a second or so: it gives the messages of docs/worker.md
     except heartbeats, and these:
 
-    - {"type": "error", "id", "text", "hint", "log", "resumable"}: every error has a `hint`, what to do, and `log`, the
-      last lines of the worker's log. A job whose process is lost ends in one; the jobs after it go to a new process.
-      Its id is None where the process was lost and had no job.
-    - {"type": "silent", "seconds", "text", "hint", "log"}: nothing was heard for 5 seconds; {"type": "awake"}: it was
-      heard again. After a minute the job ends in an error.
+    - `Error`: every one has a `hint`, what to do, and `log`, the last lines of the worker's log. A job whose process is
+      lost ends in one; the jobs after it go to a new process. Its id is None where the process was lost and had no job.
+    - `Silent`: nothing was heard for 5 seconds; `Awake`: it was heard again. After a minute the job ends in an error.
 
-    A job ends in exactly one "done", "error" or "cancelled".
+    A job ends in exactly one of `ENDS`.
     """
 
     def __init__(self, python: str, client: str = "blender", said: Said = str) -> None:
         self.python = python
         self.client = client
         self._said = said
-        self.jobs: dict[str, Message] = {}
+        self.jobs: dict[str, Told] = {}
         self.ready = False
         self._process: _Process | None = None
         self._cancelled_at: float | None = None
@@ -83,7 +81,7 @@ class Worker:
         if self._process is None:
             self._start()
 
-    def submit(self, job: Message) -> None:
+    def submit(self, job: Told) -> None:
         """Put a job behind those that wait."""
         assert job["id"] not in self.jobs, "every job needs an id of its own"
         self.jobs[job["id"]] = job
@@ -95,7 +93,7 @@ class Worker:
         if id not in self.jobs:
             return
         if id != self._first:
-            self._pending.append({"type": "cancelled", "id": id, "resumable": _unfinished(self.jobs.pop(id))})
+            self._pending.append(Cancelled(id=id, resumable=_unfinished(self.jobs.pop(id))))
         elif self._cancelled_at is None and self._process is not None:
             self._process.send(protocol.cancel(id))
             self._cancelled_at = time.monotonic()
@@ -140,24 +138,24 @@ class Worker:
 
     def _hear(self, message: Message) -> list[Message]:
         """One message of the process, as what the caller gets of it."""
-        kind, id, said = message["type"], message.get("id"), self._said
-        if kind == "hello" and message.get("protocol") != protocol.VERSION:
+        id, said = message.id, self._said
+        if isinstance(message, Hello) and message.protocol != protocol.VERSION:
             text = said("the worker speaks version {theirs} of the protocol and this extension version {ours}: install the "
                         "extension and pullback of the same release")  # fmt: skip
-            return self._lost(text.format(theirs=message.get("protocol"), ours=protocol.VERSION), TEST)
-        if kind == "lost":
-            return self._lost(message["text"], message["hint"])
-        self.ready |= kind == "ready"
-        if kind == "heartbeat" or (id is not None and id != self._first):
+            return self._lost(text.format(theirs=message.protocol, ours=protocol.VERSION), TEST)
+        if isinstance(message, _Lost):
+            return self._lost(message.text, message.hint)
+        self.ready |= isinstance(message, Ready)
+        if isinstance(message, Heartbeat) or (id is not None and id != self._first):
             return []
-        if kind == "error" and id is None:  # about the worker, which now ends
-            return self._lost(message.get("text", ""), TEST)
-        if kind not in ENDS:
+        if isinstance(message, Error) and id is None:  # about the worker, which now ends
+            return self._lost(message.text, TEST)
+        if not isinstance(message, ENDS):
             return [message]
         self.jobs.pop(str(id))
         self._cancelled_at = None
-        if kind == "error":
-            message |= {"hint": said(RESUME) if message["resumable"] else "", "log": self.log_tail()}
+        if isinstance(message, Error):
+            message = replace(message, hint=said(RESUME) if message.resumable else "", log=self.log_tail())
         self._send_first()
         return [message]
 
@@ -168,7 +166,7 @@ class Worker:
             job = self.jobs.pop(str(self._first))
             self._end()
             self._send_first()
-            return [{"type": "cancelled", "id": job["id"], "resumable": _unfinished(job)}]
+            return [Cancelled(id=job["id"], resumable=_unfinished(job))]
         silence = now - process.heard
         if silence > HUNG * (1 if self.ready else LOADING):
             text = said("the worker has not answered for {seconds:.0f} seconds and was stopped")
@@ -177,9 +175,9 @@ class Worker:
             return []
         self._silent = not self._silent
         if not self._silent:
-            return [{"type": "awake"}]
+            return [Awake()]
         text = said("the worker has not answered for {seconds:.0f} seconds").format(seconds=silence)
-        return [{"type": "silent", "seconds": silence, "text": text, "hint": said(WAIT), "log": self.log_tail()}]
+        return [Silent(text=text, hint=said(WAIT), log=self.log_tail())]
 
     def _lost(self, text: str, hint: str) -> list[Message]:
         """The process is of no more use: its job ends, and the next one gets a new process."""
@@ -190,25 +188,33 @@ class Worker:
         resumable = job is not None and _unfinished(job)
         self._send_first()
         if job is not None and cancelled:
-            return [{"type": "cancelled", "id": job["id"], "resumable": resumable}]
-        told = {"type": "error", "id": job["id"] if job else None, "text": text, "log": log, "resumable": resumable}
-        return [told | {"hint": self._said(RESUME if resumable else hint)}]
+            return [Cancelled(id=job["id"], resumable=resumable)]
+        hint = self._said(RESUME if resumable else hint)
+        return [Error(id=job["id"] if job else None, text=text, resumable=resumable, hint=hint, log=log)]
 
 
-def _unfinished(job: Message) -> bool:
+def _unfinished(job: Told) -> bool:
     """Whether a run of the job is there to be continued."""
     return Path(job["out"] + ".run").exists()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Lost(Message):
+    """The process is of no more use."""
+
+    text: str
+    hint: str
+
+
 class _Process:
-    """The process and the threads at its pipes. A process that is lost says so with a last message "lost"."""
+    """The process and the threads at its pipes. A process that is lost says so with a last message, `_Lost`."""
 
     def __init__(self, python: str, said: Said) -> None:
         self._said, self._python = said, python
         self.heard = time.monotonic()
         self.log: collections.deque[str] = collections.deque(maxlen=200)
         self._incoming: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._outgoing: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._outgoing: queue.SimpleQueue[Told | None] = queue.SimpleQueue()
         self._popen: subprocess.Popen[bytes] | None = None
         try:
             self._popen = _popen(python)
@@ -231,7 +237,7 @@ class _Process:
         """The exit code, None while it runs."""
         return self._popen.poll() if self._popen else -1
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Told) -> None:
         self._outgoing.put(message)
 
     def receive(self) -> list[Message]:
@@ -243,7 +249,7 @@ class _Process:
             self._popen.kill()
 
     def _lose(self, text: str, hint: str) -> None:
-        self._incoming.put({"type": "lost", "text": text, "hint": hint})
+        self._incoming.put(_Lost(text=text, hint=hint))
 
     def _read(self, popen: subprocess.Popen[bytes]) -> None:
         assert popen.stdout is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from blender_addon import arguments  # noqa: E402
+
 SCRIPT = ROOT / "blender_addon" / "batch.py"
+SOURCE = ROOT / "blender_addon" / "flamenco" / "pullback.js"
 node = shutil.which("node")
 pytestmark = pytest.mark.skipif(node is None, reason="needs node, which plays the Manager's part")
 
@@ -34,9 +40,15 @@ console.log(JSON.stringify(tasks));
 
 
 def _compiled(**settings):
-    source = (ROOT / "blender_addon" / "flamenco" / "pullback.js").read_text()
+    source = SOURCE.read_text()
     done = subprocess.run([node, "-e", MANAGER, json.dumps(settings), source], capture_output=True, text=True)
     return json.loads(done.stdout) if done.returncode == 0 else done.stderr
+
+
+def test_it_offers_what_the_batch_makes():
+    """A Manager reads this one file and nothing else, so that the kinds stand in it."""
+    (listed,) = re.findall(r'key: "kind".*?choices: (\[.*?\])', SOURCE.read_text(), re.DOTALL)
+    assert json.loads(listed) == list(arguments.named())
 
 
 def test_one_task_for_each_prompt_and_seed():

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import blender_addon  # noqa: E402
-from blender_addon import jobs, operators, preferences  # noqa: E402
+from blender_addon import descriptions, jobs, operators, preferences  # noqa: E402
 
 SESSION = """
 import sys, bpy
@@ -142,6 +142,6 @@ def test_a_file_with_a_cylinder_is_as_good_as_any(home):
     blender_addon.register()
     bpy.ops.wm.open_mainfile(filepath=str(home / "before.blend"))
     assert bpy.context.scene.pullback.prompt == "sea at noon"
-    ((request, _),) = operators.PULLBACK_OT_generate_panorama.requests(None, bpy.context)
+    request = operators.sampling(bpy.context, descriptions.first(descriptions.Makes.WORLD))
     assert "projection" not in request["options"], "the worker's default is the sphere"
     assert bpy.ops.pullback.generate_panorama() == {"FINISHED"} and bpy.context.scene.world.name == "sea at noon"

@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import blender_addon  # noqa: E402
 from blender_addon import disk, environment, job, jobs, labels, panel, preferences, questions, windows  # noqa: E402
+from blender_addon.job import State  # noqa: E402
+from blender_addon.protocol import Progress  # noqa: E402
 
 FORBIDDEN = (
     (os, "stat"), (os, "lstat"), (os, "scandir"), (os, "listdir"), (os, "mkdir"), (os, "access"), (os, "open"),
@@ -37,6 +39,9 @@ class Layout:
 
     def _part(self, *_, **__):
         return Layout(self.context, self.texts)
+
+    def panel(self, *_, **__):
+        return self._part(), self._part()
 
     def label(self, text="", **_):
         self.texts.append(text)
@@ -93,7 +98,9 @@ def test_drawing_asks_neither_disk_nor_path_nor_network(context, monkeypatch, mo
     """Whatever there is to show: no Python, a run that was left, a job at work, one that failed, and all questions asked."""
     context.scene.pullback.model = model
     looked()
-    jobs.queue[:] = [a_job(status=status, message="m", log=["l"]) for status in ("LEFT", "RUNNING", "READY", "FAILED")]
+    jobs.queue[:] = [
+        a_job(status=State(status), message="m", log=["l"]) for status in ("LEFT", "RUNNING", "READY", "FAILED")
+    ]
     questions.ask("test", environment.Probe(Path(sys.executable)))
     questions.ask("server", environment.Question(lambda: "well"))
     questions.wait()
@@ -147,7 +154,7 @@ def test_what_to_expect_of_a_model_is_said_and_true(context):
 def test_only_what_has_changed_is_drawn_anew(context, monkeypatch):
     drawn = []
     monkeypatch.setattr(windows, "redraw", lambda kind="VIEW_3D": drawn.append(kind))
-    jobs.queue[:] = [a_job(status="RUNNING", stage="sampling", move=1, total=6)]
+    jobs.queue[:] = [a_job(status=State.RUNNING, stage="sampling", move=1, total=6)]
     try:
         for _ in range(5):
             jobs._redraw_if_changed()
@@ -185,13 +192,13 @@ def test_the_preferences_say_what_a_python_without_pullback_lacks(context, tmp_p
 @pytest.mark.parametrize("model", ["toybox", "comfyui:toybox"])
 def test_the_bar_is_never_full_before_the_end_and_says_what_is_done(context, model):
     """Sampling fills nine tenths; mesh and texture come after it, though worker and server count them, too."""
-    made = a_job(status="RUNNING")
+    made = a_job(status=State.RUNNING)
     made.request["options"]["model"] = model
     shown = []
     told = [("loading the model", 0, 30), ("sampling", 15, 30), ("sampling", 30, 30), ("mesh and texture", 0, 0),
             ("mesh and texture", 30, 30), ("writing", 1, 4)]  # fmt: skip
     for stage, move, total in told:
-        jobs._take(made, {"type": "progress", "stage": stage, "move": move, "total": total, "seconds_left": None})
+        jobs._take(made, Progress(stage=stage, move=move, total=total))
         shown.append((made.fraction, made.progress_text))
     fractions = [fraction for fraction, _ in shown]
     assert fractions == sorted(fractions) and fractions[:3] == [0, 0.45, 0.9] and fractions[-1] < 1, shown

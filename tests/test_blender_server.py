@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from blender_addon import protocol, server  # noqa: E402
+from blender_addon.protocol import ENDS, Cancelled, Error, Preview, Progress  # noqa: E402
 
 SNAPSHOT = ROOT / "tests" / "snapshots" / "object_info.json"
 PICTURE = b"\xff\xd8 a picture"
@@ -133,9 +134,9 @@ def job(out, kind="object", **options):
     return protocol.job("1", kind, str(out), SETTINGS, {**SHAPE, **options})
 
 
-def heard(client, until=("done", "error", "cancelled"), seconds=20):
+def heard(client, until=ENDS, seconds=20):
     messages, end = [], time.monotonic() + seconds
-    while not any(message["type"] in until for message in messages):
+    while not any(isinstance(message, until) for message in messages):
         messages += client.poll()
         assert time.monotonic() < end, messages
         time.sleep(0.02)
@@ -146,11 +147,11 @@ def test_a_job_is_done_with_progress_preview_and_files(comfy, tmp_path):
     client = server.Server(comfy.address)
     client.submit(job(tmp_path / "x.glb"))
     messages = heard(client)
-    assert [(m["move"], m["total"], m["stage"]) for m in messages if m["type"] == "progress"][-3:] == [
+    assert [(m.move, m.total, m.stage) for m in messages if isinstance(m, Progress)][-3:] == [
         (1, 4, "sampling"), (4, 4, "sampling"), (0, 0, "mesh and texture"),
     ]  # fmt: skip
-    assert any(m["type"] == "preview" for m in messages)
-    assert messages[-1]["files"] == {
+    assert any(isinstance(m, Preview) for m in messages)
+    assert messages[-1].files == {
         "mesh": str(tmp_path / "x.glb"),
         "field": str(tmp_path / "x.glb.field.safetensors"),
     }
@@ -163,7 +164,7 @@ def test_the_preview_is_the_picture_that_came(comfy, tmp_path):
     comfy.plot = "wait"
     client = server.Server(comfy.address)
     client.submit(job(tmp_path / "x.glb"))
-    path = heard(client, ("preview",))[-1]["path"]
+    path = heard(client, Preview)[-1].path
     assert Path(path).read_bytes() == PICTURE
     client.stop()
 
@@ -182,14 +183,14 @@ def test_what_goes_wrong_is_said_in_one_sentence(comfy, tmp_path, plot, words):
     client = server.Server(comfy.address)
     client.submit(job(tmp_path / "x.glb"))
     error = heard(client)[-1]
-    assert error["type"] == "error" and words in error["text"] and "\n" not in error["text"]
-    assert error["hint"] and not error["resumable"]
+    assert isinstance(error, Error) and words in error.text and "\n" not in error.text
+    assert error.hint and not error.resumable
 
 
 def test_a_server_that_is_not_there(tmp_path):
     client = server.Server("http://127.0.0.1:9")
     client.submit(job(tmp_path / "x.glb"))
-    assert "no ComfyUI answers at http://127.0.0.1:9" in heard(client)[-1]["text"]
+    assert "no ComfyUI answers at http://127.0.0.1:9" in heard(client)[-1].text
     with pytest.raises(ValueError, match="no ComfyUI answers"):
         server.check("127.0.0.1:9")
     with pytest.raises(ValueError, match="is no address"):
@@ -200,10 +201,10 @@ def test_cancelling_interrupts_our_job_and_no_other(comfy, tmp_path):
     comfy.plot = "wait"
     client = server.Server(comfy.address)
     client.submit(job(tmp_path / "x.glb"))
-    heard(client, ("preview",))
+    heard(client, Preview)
     start = time.monotonic()
     client.cancel("1")
-    assert heard(client)[-1]["type"] == "cancelled" and time.monotonic() - start < 2
+    assert isinstance(heard(client)[-1], Cancelled) and time.monotonic() - start < 2
     posted = {entry[0]: entry[1] for entry in comfy.asked if isinstance(entry, tuple)}
     assert json.loads(posted["/interrupt"]) == {"prompt_id": "p1"} and json.loads(posted["/queue"]) == {
         "delete": ["p1"]
@@ -215,7 +216,7 @@ def test_remeshing_uploads_the_field(comfy, tmp_path):
     field.write_bytes(b"a field")
     client = server.Server(comfy.address)
     client.submit(job(tmp_path / "x.glb", "mesh", field=str(field)))
-    assert heard(client)[-1]["files"]["field"] == str(field)
+    assert heard(client)[-1].files["field"] == str(field)
     posted = {entry[0]: entry[1] for entry in comfy.asked if isinstance(entry, tuple)}
     assert b"a field" in posted["/upload/image"]
     assert json.loads(posted["/prompt"])["prompt"]["field"]["inputs"] == {"file": "uploaded.safetensors"}
@@ -226,7 +227,7 @@ def test_the_test_button_says_what_it_found(comfy):
     assert server.known_checkpoints() == ["toybox", "sd15.safetensors"]
 
 
-@pytest.mark.parametrize("kind", ["object", "panorama", "image", "mesh"])
+@pytest.mark.parametrize("kind", ["object", "panorama", "image", "tile", "mesh"])
 @pytest.mark.parametrize("more", [{}, {"eta": 0.75, "repaint": [1, 2]}])
 @pytest.mark.parametrize("model", ["toybox", "sd15.safetensors"])
 def test_workflows_fit_the_nodes(kind, more, model):
@@ -234,7 +235,9 @@ def test_workflows_fit_the_nodes(kind, more, model):
     if not SNAPSHOT.exists():
         pytest.skip(f"{SNAPSHOT} is not there")
     known = json.loads(SNAPSHOT.read_text())
-    size = {"panorama": {"width": 64, "projection": "sphere"}, "image": {"size": 64}}.get(kind, {})
+    size = {"panorama": {"width": 64, "projection": "sphere"}, "image": {"size": 64}, "tile": {"size": 64}}.get(
+        kind, {}
+    )
     made = server.graph(
         protocol.job("1", kind, "/x", SETTINGS | more, SHAPE | size | {"model": model, "field": "f"}), "f"
     )
@@ -254,5 +257,5 @@ def test_what_this_end_says_is_in_the_users_language(tmp_path):
     client = server.Server("http://127.0.0.1:9", said=lambda text: f"translated: {text}")
     client.submit(job(tmp_path / "x.glb"))
     error = heard(client)[-1]
-    assert error["text"].startswith("translated: no ComfyUI answers at http://127.0.0.1:9 (")
-    assert error["hint"].startswith("translated: ")
+    assert error.text.startswith("translated: no ComfyUI answers at http://127.0.0.1:9 (")
+    assert error.hint.startswith("translated: ")

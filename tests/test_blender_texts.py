@@ -3,7 +3,12 @@
 import ast
 import re
 import string
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from blender_addon import descriptions
 
 ADDON = Path(__file__).resolve().parent.parent / "blender_addon"
 FACE = ("properties", "preferences", "panel", "operators", "jobs", "job", "results", "placing", "worker", "environment",
@@ -34,17 +39,28 @@ def texts() -> set[str]:
                 found |= items(node.value)
             elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("STAGES", "STEPS"):
                 found |= set(ast.literal_eval(node.value)) if isinstance(node.value, ast.Tuple) else set()
-            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("REASONS", "EXPECT"):
+            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in (
+                "REASONS",
+                "EXPECT",
+                "SOLVERS",
+            ):
                 found |= set(ast.literal_eval(node.value).values())
             elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in HINTS:
                 found |= strings(node.value)
-            elif isinstance(node, ast.ClassDef) and re.match("PULLBACK_OT|PullbackS", node.name):
-                doc = ast.get_docstring(node)
-                if node.name.startswith("PULLBACK_OT") and doc:
-                    found.add(doc)
+            elif isinstance(node, ast.ClassDef) and re.match(r"PULLBACK_OT|Generate\w", node.name):
+                found.add(ast.get_docstring(node) or "")
             if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("bl_label", "text"):
                 found |= strings(node.value)
-    return found - {""}
+    return (found | declared()) - {""}
+
+
+def declared() -> set[str]:
+    """What properties made of descriptions are called, and their tooltips."""
+    settings = [descriptions.RUN[name] for name in ("seed", "steps", "eta", "solver")]
+    for kind in descriptions.kinds().values():
+        settings += {**kind.own, **kind.made, **kind.of_run}.values()
+    shown = {text for each in settings for text in (each.label, each.tooltip)}
+    return shown | {word.title() for each in settings for word in each.choices}
 
 
 def strings(node: ast.AST) -> set[str]:

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from blender_addon import environment, protocol, worker  # noqa: E402
+from blender_addon.protocol import ENDS, Awake, Cancelled, Done, Error, Hello, Progress, Ready, Silent  # noqa: E402
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def _until(client, wanted, seconds=30):
     start, heard = time.monotonic(), []
     while time.monotonic() - start < seconds:
         heard += client.poll()
-        if any(message["type"] in wanted for message in heard):
+        if any(isinstance(message, wanted) for message in heard):
             return heard, time.monotonic() - start
         time.sleep(0.02)
     raise AssertionError(f"none of {wanted} in {heard}")
@@ -41,24 +42,24 @@ def _until(client, wanted, seconds=30):
 
 def _end(client):
     """The message in which a job ends."""
-    return _until(client, worker.ENDS)[0][-1]
+    return _until(client, ENDS)[0][-1]
 
 
 def test_a_job_is_done_and_a_second_takes_the_same_process(client, tmp_path):
     client.submit(_job(tmp_path, "a red ball"))
     client.submit(_job(tmp_path, "a blue ball", "2"))
-    heard, _ = _until(client, ("done",))
-    assert [m["type"] for m in heard if m["type"] in ("hello", "ready")] == ["hello", "ready"]
-    assert [m["move"] for m in heard if m["type"] == "progress"] == [1, 2, 3, 4, 5, 6]
-    assert Path(heard[-1]["files"]["mesh"]).is_file()
-    heard, _ = _until(client, ("done",))
-    assert heard[-1]["id"] == "2" and not any(m["type"] == "hello" for m in heard) and client.jobs == {}
+    heard, _ = _until(client, Done)
+    assert [type(m) for m in heard if isinstance(m, Hello | Ready)] == [Hello, Ready]
+    assert [m.move for m in heard if isinstance(m, Progress)] == [1, 2, 3, 4, 5, 6]
+    assert Path(heard[-1].files["mesh"]).is_file()
+    heard, _ = _until(client, Done)
+    assert heard[-1].id == "2" and not any(isinstance(m, Hello) for m in heard) and client.jobs == {}
 
 
 def test_nothing_waits(client, tmp_path):
     """What the window calls returns at once, also where the process does not read."""
     client.submit(_job(tmp_path, "hang"))
-    _until(client, ("progress",))
+    _until(client, Progress)
     for call in (
         client.poll,
         lambda: client.submit(_job(tmp_path, "x" * 1_000_000, "2")),
@@ -81,43 +82,41 @@ def test_nothing_waits(client, tmp_path):
 def test_a_lost_process_is_told_with_its_log_and_the_run_goes_on(client, tmp_path, prompt, said):
     client.submit(_job(tmp_path, prompt))
     client.submit(_job(tmp_path, "a red ball", "2"))
-    heard, took = _until(client, worker.ENDS)
+    heard, took = _until(client, ENDS)
     error = heard[-1]
-    assert (error["type"], error["id"], error["resumable"]) == ("error", "1", True) and took < 5
-    assert said in error["text"] and "Resume" in error["hint"] and f"log: object {prompt}" in error["log"]
-    assert _end(client)["type"] == "done", "the next job gets a process of its own"
+    assert (type(error), error.id, error.resumable) == (Error, "1", True) and took < 5
+    assert said in error.text and "Resume" in error.hint and f"log: object {prompt}" in error.log
+    assert isinstance(_end(client), Done), "the next job gets a process of its own"
 
 
 def test_resume_goes_on_where_the_process_was_killed(client, tmp_path):
     client.submit(_job(tmp_path, "die"))
-    assert _end(client)["type"] == "error"
+    assert isinstance(_end(client), Error)
     client.submit(_job(tmp_path, "die", resume=True))
-    heard, _ = _until(client, ("done",))
-    assert [m["move"] for m in heard if m["type"] == "progress"] == [4, 5, 6]
+    heard, _ = _until(client, Done)
+    assert [m.move for m in heard if isinstance(m, Progress)] == [4, 5, 6]
 
 
 def test_a_mistake_is_not_a_loss(client, tmp_path):
     client.submit(_job(tmp_path, "unicorn"))
     error = _end(client)
-    assert (
-        error["text"] == "toybox cannot draw this" and error["hint"] == "" and not error["resumable"] and client.alive
-    )
+    assert error.text == "toybox cannot draw this" and error.hint == "" and not error.resumable and client.alive
 
 
 def test_silence_is_told_taken_back_and_ended(client, tmp_path, monkeypatch):
     assert worker.SILENT <= 5
     client.start()
-    _until(client, ("ready",))
+    _until(client, Ready)
     monkeypatch.setattr(worker, "SILENT", 0.9)
     client.submit(_job(tmp_path, "pause"))
-    heard, _ = _until(client, ("done",))
-    assert [m["type"] for m in heard if m["type"] in ("silent", "awake")] == ["silent", "awake"]
+    heard, _ = _until(client, Done)
+    assert [type(m) for m in heard if isinstance(m, Silent | Awake)] == [Silent, Awake]
     monkeypatch.setattr(worker, "HUNG", 1.7)
     client.submit(_job(tmp_path, "hang", "2"))
-    heard, _ = _until(client, worker.ENDS)
-    silent = next(m for m in heard if m["type"] == "silent")
-    assert silent["hint"] and silent["log"] and heard[-1]["resumable"] and not client.alive
-    assert "has not answered" in heard[-1]["text"]
+    heard, _ = _until(client, ENDS)
+    silent = next(m for m in heard if isinstance(m, Silent))
+    assert silent.hint and silent.log and heard[-1].resumable and not client.alive
+    assert "has not answered" in heard[-1].text
 
 
 @pytest.mark.parametrize("prompt", ["slow", "deaf", "hang"])
@@ -132,10 +131,10 @@ def test_cancel_takes_a_second(client, tmp_path, prompt):
     start, ended = time.monotonic(), {}
     while len(ended) < 3:
         for message in client.poll():
-            if message["type"] in worker.ENDS:
-                ended[message["id"]] = (message["type"], time.monotonic() - start)
+            if isinstance(message, ENDS):
+                ended[message.id] = (type(message), time.monotonic() - start)
         time.sleep(0.02)
-    assert {id: kind for id, (kind, _) in ended.items()} == {"1": "cancelled", "2": "done", "3": "cancelled"}
+    assert {id: kind for id, (kind, _) in ended.items()} == {"1": Cancelled, "2": Done, "3": Cancelled}
     assert ended["1"][1] < 2
 
 
@@ -143,7 +142,7 @@ def test_another_version_is_refused_in_words(client, tmp_path, monkeypatch):
     monkeypatch.setenv("STAND_IN_PROTOCOL", "2")
     client.submit(_job(tmp_path, "a red ball"))
     error = _end(client)
-    assert "version 2" in error["text"] and "version 1" in error["text"] and "same release" in error["text"]
+    assert "version 2" in error.text and "version 1" in error.text and "same release" in error.text
     assert not client.alive
 
 
@@ -151,7 +150,7 @@ def test_an_interpreter_that_is_none(client, tmp_path):
     client.python = str(tmp_path / "no-python")
     client.submit(_job(tmp_path, "a red ball"))
     error = _end(client)
-    assert "cannot be started" in error["text"] and "no-python" in error["text"] and "Test" in error["hint"]
+    assert "cannot be started" in error.text and "no-python" in error.text and "Test" in error.hint
 
 
 def test_an_interpreter_without_pullback(client, tmp_path, monkeypatch):
@@ -160,8 +159,8 @@ def test_an_interpreter_without_pullback(client, tmp_path, monkeypatch):
     (tmp_path / "pullback" / "__init__.py").write_text("")
     client.submit(_job(tmp_path, "a red ball"))
     error = _end(client)
-    assert error["text"] == f"the worker cannot load what it needs: {sys.executable} has no module named pullback"
-    assert "Test" in error["hint"] and any("pullback.worker" in line for line in error["log"])
+    assert error.text == f"the worker cannot load what it needs: {sys.executable} has no module named pullback"
+    assert "Test" in error.hint and any("pullback.worker" in line for line in error.log)
 
 
 def test_an_interpreter_that_lacks_a_part_of_pullback(client, tmp_path, monkeypatch):
@@ -171,8 +170,8 @@ def test_an_interpreter_that_lacks_a_part_of_pullback(client, tmp_path, monkeypa
     (tmp_path / "pullback" / "worker.py").write_text("import a_part_that_is_missing")
     client.submit(_job(tmp_path, "a red ball"))
     error = _end(client)
-    assert "cannot load what it needs" in error["text"] and "named a_part_that_is_missing" in error["text"]
-    assert "Test" in error["hint"]
+    assert "cannot load what it needs" in error.text and "named a_part_that_is_missing" in error.text
+    assert "Test" in error.hint
 
 
 def test_an_empty_environment_has_no_pullback(client, tmp_path, monkeypatch):
@@ -182,14 +181,14 @@ def test_an_empty_environment_has_no_pullback(client, tmp_path, monkeypatch):
     client.python = str(tmp_path / "empty" / environment.BIN / f"python{environment.EXE}")
     client.submit(_job(tmp_path, "a red ball"))
     error = _end(client)
-    assert error["text"].startswith("the worker cannot load what it needs: ") and "named pullback" in error["text"]
+    assert error.text.startswith("the worker cannot load what it needs: ") and "named pullback" in error.text
 
 
 @pytest.mark.skipif(os.name != "posix", reason="asks the system about a process in the POSIX way")
 def test_stop_leaves_no_process(client, tmp_path):
     client.submit(_job(tmp_path, "slow"))
-    heard, _ = _until(client, ("progress",))
-    pid = next(m["pid"] for m in heard if m["type"] == "hello")
+    heard, _ = _until(client, Progress)
+    pid = next(m.pid for m in heard if isinstance(m, Hello))
     client.stop()
     client.stop()
     deadline = time.monotonic() + 5

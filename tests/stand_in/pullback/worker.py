@@ -175,6 +175,7 @@ say(
 )
 threading.Thread(target=listen, daemon=True).start()
 threading.Thread(target=beat, daemon=True).start()
-say(type="ready", torch="none", devices=["cpu"])
+known = os.environ.get("STAND_IN_REPRESENTATIONS")
+say(type="ready", torch="none", devices=["cpu"], **({"representations": json.loads(known)} if known else {}))
 while True:
     work(jobs.get())
