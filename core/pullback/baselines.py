@@ -67,7 +67,7 @@ def ascend(
         view = views.draw(generator)
         seen = render(params, view)
         with torch.no_grad():
-            noise = torch.randn(seen.shape, generator=generator, dtype=seen.dtype)
+            noise = torch.randn(seen.shape, generator=generator, dtype=seen.dtype).to(seen.device)
             clean = denoise(seen + sigma * noise, torch.tensor(sigma, dtype=seen.dtype), view)
             direction = gradient(seen, clean, sigma) / len(seen)
         optim.zero_grad()

@@ -54,23 +54,43 @@ class Known:
         """Whether the parameters are the picture."""
         return hasattr(self.diffrep, "shape")
 
+    def to(self, device: Any) -> Known:
+        """The same on another device."""
+        return replace(self, picture=self.picture.to(device), mask=None if self.mask is None else self.mask.to(device))
+
     def seen(self, values: Tensor, view: Any) -> Tensor:
         """What a batch of views sees of values (K, h, w) over the picture: (B, K, H, W)."""
         at = self.diffrep.lookup(view)
         if at is None:
             return values[None]
-        u, v = at.unbind(-1)
+        u, v = at.to(values.device).unbind(-1)
         return _looked_up(values, u, v, self.diffrep.closed[0])
 
-    def keeping(self, denoise: Denoiser) -> Denoiser:
-        """A denoiser that knows the part that is kept."""
-        mask = self.mask
-        if mask is None:
+    def keeping(
+        self,
+        denoise: Denoiser,
+        noise: Callable[[Any], Tensor] | None = None,
+        masked: Callable[[Tensor, Tensor], Tensor] = lambda sigma, mask: mask,
+    ) -> Denoiser:
+        """A denoiser that knows the part that is kept: it is shown the picture there and gives it back.
+
+        In between 0 and 1 the mask mixes both, as ComfyUI's KSamplerX0Inpaint does.
+
+        Args:
+            denoise: of the model.
+            noise: views to the noise (B, C, H, W), unit normal, under which the picture is shown: the run's first. None
+                shows what the field draws there.
+            masked: the mask at a noise level, where it is not the same at all.
+        """
+        if self.mask is None:
             return denoise
+        mask = self.mask
 
         def knowing(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-            free = self.seen(mask, cond)
-            return free * denoise(x, sigma, cond) + (1 - free) * self.seen(self.picture, cond)
+            free, kept = self.seen(masked(sigma, mask), cond), self.seen(self.picture, cond)
+            if noise is not None:
+                x = free * x + (1 - free) * (kept + float(sigma) * noise(cond))
+            return free * denoise(x, sigma, cond) + (1 - free) * kept
 
         return knowing
 
