@@ -121,6 +121,11 @@ def counted(step: Callable[[], Any]) -> Footprint:
         return Footprint()
 
 
+def _given(kind: type, args: Any, kwargs: dict[str, Any]) -> Any:
+    """The first argument of a kind, None where there is none."""
+    return next((each for each in (*args, *kwargs.values()) if isinstance(each, kind)), None)
+
+
 class Counting(TorchDispatchMode):
     """Counts the bytes that tensors without values would take, `now` and at `most`. Where one is asked for values, they are 1."""
 
@@ -134,8 +139,10 @@ class Counting(TorchDispatchMode):
         if args and isinstance(args[0], Tensor) and args[0].is_meta:
             if function is aten._local_scalar_dense.default:
                 return 1
-            if function is aten._to_copy.default and torch.device(kwargs.get("device") or "meta").type == "cpu":
-                return torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
+            if function._opname in ("_to_copy", "to"):  # the latter in inference mode
+                device, dtype = (_given(kind, args, kwargs) for kind in (torch.device, torch.dtype))
+                if device is not None and device.type == "cpu":
+                    return torch.ones(args[0].shape, dtype=dtype or args[0].dtype)
             if function is aten.nonzero.default:
                 function, args = aten.new_empty.default, (args[0], (args[0].numel(), args[0].ndim))
                 kwargs = {"dtype": torch.int64}
