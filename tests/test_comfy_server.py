@@ -428,7 +428,7 @@ def reached(graph: dict, key: str) -> dict:
 
 def numbers_of(server) -> list[tuple[str, dict, str, str, dict]]:
     """(node, a graph with it, its key there, a number's name, its options) of every number with limits of every node."""
-    saved = [json.loads(path.read_text(encoding="utf-8")) for path in WORKFLOWS]
+    saved = [workflow(path.stem) for path in WORKFLOWS]
     found = []
     for kind, info in sorted(server.get("/object_info").items()):
         if not kind.startswith("Pullback"):
