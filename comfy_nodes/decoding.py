@@ -125,7 +125,7 @@ def whole(
     while True:
         try:
             return _drawn(core, signal, width, height, (top, left, h, w), tile)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if tile <= LEAST_TILE or not exhausted(error):
                 raise
         tile = max(LEAST_TILE, tile // 2)

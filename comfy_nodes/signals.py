@@ -123,7 +123,7 @@ def _decoded(vae: Any, latent: Tensor) -> Tensor:
     for side in (None, *TILES):
         try:
             return vae.decode(latent) if side is None else vae.decode_tiled(latent, tile_x=side, tile_y=side)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if side == TILES[-1] or not hasattr(vae, "decode_tiled") or not exhausted(error):
                 raise
         comfy.model_management.soft_empty_cache()
