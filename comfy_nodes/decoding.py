@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import comfy.model_management
 import comfy.utils
 import torch
 from comfy.model_management import throw_exception_if_processing_interrupted as tick
@@ -12,8 +13,12 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from . import schema
+from .memory import exhausted
 from .signals import Signal, decoder
 from .sockets import FieldValue, angles, camera_of, nearness, to_image, to_mask
+
+LEAST_TILE = 64
+"""Pixels of a tile's side."""
 
 
 class ResolutionFreeDecode(io.ComfyNode):
@@ -35,7 +40,7 @@ class ResolutionFreeDecode(io.ComfyNode):
                 io.Int.Input("top", default=0, min=0, max=65535, tooltip="First row of the part that is wanted."),
                 io.Int.Input("crop_width", default=0, min=0, max=65536, tooltip="Columns of the part; 0 goes to the right edge."),
                 io.Int.Input("crop_height", default=0, min=0, max=65536, tooltip="Rows of the part; 0 goes to the lower edge."),
-                io.Int.Input("tile", default=512, min=64, max=4096, step=64,
+                io.Int.Input("tile", default=512, min=LEAST_TILE, max=4096, step=64,
                              tooltip="Side of a tile in pixels: less takes less memory, more is quicker."),
                 schema.vae(),
                 # A LATENT input comes with the image-neural-field decoder. It is appended here, optional, when it does.
@@ -104,9 +109,10 @@ def whole(
     crop: tuple[int, int, int, int] = (0, 0, 0, 0),
     tile: int = 512,
 ) -> tuple[Tensor, Tensor]:
-    """IMAGE and MASK of a field at width x height (0: in proportion), or of its part (left, top, width, height)."""
-    from ..core.pullback import tasks
+    """IMAGE and MASK of a field at width x height (0: in proportion), or of its part (left, top, width, height).
 
+    Where memory runs out, in smaller tiles.
+    """
     core = _flat(field)
     height = height or max(1, round(width / core.diffrep.aspect))
     left, top, w, h = crop
@@ -116,9 +122,26 @@ def whole(
             f"the part at {left}, {top} of {w} x {h} pixels does not lie within the picture of {width} x {height}: "
             "make it smaller or the picture larger"
         )
+    while True:
+        try:
+            return _drawn(core, signal, width, height, (top, left, h, w), tile)
+        except (RuntimeError, MemoryError) as error:
+            if tile <= LEAST_TILE or not exhausted(error):
+                raise
+        tile = max(LEAST_TILE, tile // 2)
+        comfy.model_management.soft_empty_cache()
+
+
+def _drawn(
+    core: Any, signal: Signal, width: int, height: int, part: tuple[int, int, int, int], tile: int
+) -> tuple[Tensor, Tensor]:
+    """IMAGE and MASK of the part (top, left, height, width), band by band."""
+    from ..core.pullback import tasks
+
+    h, w = part[2:]
     bar = comfy.utils.ProgressBar(h)
     image, mask, row = torch.empty(1, h, w, 3), torch.ones(1, h, w), 0
-    for band in tasks.bands(core, height, width, signal, (top, left, h, w), tile):
+    for band in tasks.bands(core, height, width, signal, part, tile):
         tick()
         rows = slice(row, row + band.shape[1])
         image[:, rows], mask[:, rows] = to_image(band[None]), to_mask(band[None])

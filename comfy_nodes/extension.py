@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import decoding, files, meshes, representations, sampling, toybox
+from . import decoding, files, meshes, representations, sampling, schema, toybox
 
 
 class Pullback(ComfyExtension):
@@ -13,7 +13,7 @@ class Pullback(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node, topic by topic."""
         topics = (toybox, representations, sampling, decoding, meshes, files)
-        return [node for topic in topics for node in topic.NODES]
+        return [schema.limited(node) for topic in topics for node in topic.NODES]
 
 
 async def comfy_entrypoint() -> ComfyExtension:

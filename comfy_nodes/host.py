@@ -1,14 +1,15 @@
 """Host: any ComfyUI MODEL as the core's denoiser, and the core's samplers as a ComfyUI sampler.
 
 The core runs inside `guider.sample`, as one of `comfy.samplers.Sampler`: so conditioning, ControlNet, LoRA, hooks and
-offloading are ComfyUI's own. Fields are fitted on the processor, in float32, outside of inference mode.
+offloading are ComfyUI's own. Fields are fitted on ComfyUI's device where there is room, else on the processor, in float32,
+outside of inference mode; what comes out lies on the processor.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import comfy.model_management
@@ -17,11 +18,13 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
+from . import memory, notes
 from .known import known
 from .ladder import Ladder, host_sigmas, ladder
-from .memory import fitting, planned
+from .memory import Footprint, exhausted
 from .plans import Plan, same_model, shape_of
-from .progress import Progress
+from .progress import Progress, Unseen
+from .rescue import rescued
 from .signals import CAMERA, Signal, flat, framed, signal_of
 from .sockets import FieldValue, rough_colours, to_image
 
@@ -37,10 +40,13 @@ class Denoiser:
         self.guider, self.extra, self.ladder, self.told, self.limit = guider, extra, ladder, told, limit
         self.sides, self.device = sides, guider.model_patcher.load_device
         self.format, self.looked = guider.model_patcher.get_model_object("latent_format"), looked
+        self.evaluating = False
+        """Whether the model is at work: then what fails is the model."""
 
     def __call__(self, x: Tensor, sigma: Tensor, view: Any) -> Tensor:
         """x0_hat (B, C, H, W) like x. `view` is a batch of views of the core, or None."""
         tick()
+        self.evaluating = True
         index = self.ladder.find(sigma)
         seen = x * float(self.ladder.alphas[index])
         clean = torch.empty_like(x)
@@ -51,18 +57,28 @@ class Denoiser:
                 try:
                     clean[some] = self._evaluated(seen[some], self.ladder.host[index], _picked(view, some), side)
                     self.looked(size)
-                except comfy.model_management.OOM_EXCEPTION:
-                    if size == 1:
+                except RuntimeError as error:
+                    if size == 1 or not exhausted(error):
                         raise
                     self.limit, rest = size // 2, part  # the estimate was too low
                     comfy.model_management.soft_empty_cache()
                 part = rest
+        self.evaluating = False
         return clean
+
+    def masked(self, sigma: Tensor, mask: Tensor) -> Tensor:
+        """A mask at a noise level: another one where the model was given a function for that (Differential Diffusion)."""
+        own = self.extra["model_options"].get("denoise_mask_function")
+        if own is None:
+            return mask
+        sigmas, at = self.ladder.host.to(self.device), self.ladder.find(sigma)
+        more = {"model": self.guider, "sigmas": sigmas}
+        return own(sigmas[at : at + 1], mask.to(self.device), extra_options=more).to(mask)
 
     def _size(self, x: Tensor) -> int:
         """How many of the views are evaluated at once."""
         x = framed(self.format, x[: self.limit])
-        return fitting(self.guider.model_patcher, self.guider.conds, x.shape)
+        return memory.fitting(self.guider.model_patcher, self.guider.conds, x.shape)
 
     def _parts(self, view: Any, count: int) -> list[tuple[str, Tensor]]:
         """Which of `count` views are told the same: (side or "", their indices)."""
@@ -127,55 +143,86 @@ def tick() -> None:
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
     """What a job works with: the recipe, its renderer and the denoiser, a start, and where to report.
 
-    known: the core's `Known` of a picture to start from, if there is one.
+    known: the core's `Known` of a picture to start from, if there is one. state: the core's, after the last whole move, to go
+    on from. first: the noise that the run began with, as the views' store, without ComfyUI's stretch.
     """
 
     recipe: Any
-    denoise: Denoiser
+    denoise: Any
     ladder: Ladder
     params: dict[str, Tensor]
     store: Tensor | None
     random: Generator
     render: Remembered
-    progress: Progress
+    progress: Any
     known: Any = None
+    state: Any = None
+    first: Tensor | None = None
+
+    def to(self, device: torch.device) -> Run:
+        """The same run on another device."""
+        known, state, first = (
+            each if each is None else each.to(device) for each in (self.known, self.state, self.first)
+        )
+        params = {name: p.to(device, copy=True) for name, p in self.params.items()}
+        return replace(self, params=params, known=known, state=state, first=first)
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """The pulled-back sampler as a job."""
+    """The pulled-back sampler as a job. short: with one pass in each fit, to see what it takes."""
 
     eta: float = 0.0
     repaint: tuple[int, int] = (1, 1)
     solver: str = "adam"
+    short: bool = False
 
     def check(self, recipe: Any, steps: int) -> None:
         """ValueError where the settings do not fit each other or the field."""
         self._pulled(recipe, steps)
 
-    def __call__(self, run: Run) -> dict[str, Tensor]:
-        from ..core.pullback.pull import Pull, start
+    def once(self) -> Sampling:
+        """The job in its shortest form, which takes as much memory."""
+        return replace(self, repaint=(1, 1), short=True)
 
-        views = run.recipe.views
+    def __call__(self, run: Run) -> dict[str, Tensor]:
+        """The sampled parameters. A run that has a state is gone on with from there."""
+        from ..core.pullback.pull import Pull
+        from ..core.pullback.storage import generator
+
         recipe, settings, solver = self._pulled(run.recipe, len(run.ladder.sigmas) - 1)
-        denoise, params = run.denoise, run.params
-        run.progress.begin(_units(recipe, solver, settings.walk, run.known))
+        denoise = run.denoise
         if run.known is not None:
-            params = run.known.drawn(params, recipe.solver, run.random, run.progress.tick)
-            denoise = run.known.keeping(denoise)
-            run.progress.ended(params)
+            noise = lambda view: recipe.views.gather(run.first, view, generator(0))
+            denoise = run.known.keeping(denoise, noise, denoise.masked)
         pull = Pull(
-            run.render, denoise, views, solver, run.ladder.sigmas, settings.walk, self.eta, recipe.gamma,
+            run.render, denoise, recipe.views, solver, run.ladder.sigmas, settings.walk, self.eta, recipe.gamma,
             recipe.fit, recipe.last_views, run.progress.tick,
         )  # fmt: skip
-        state = start(params, views, solver, run.random, run.store)
+        if run.state is None:
+            self._begin(run, pull)
+
+        def ended(_: int, __: int, now: Any) -> None:
+            run.state = now
+            run.progress.ended(now.params)
+
+        return pull(run.state, run.random, ended).params
+
+    def _begin(self, run: Run, pull: Any) -> None:
+        from ..core.pullback.pull import start
+
+        run.progress.begin(_units(run.recipe, pull.solver, pull.walk, run.known))
+        params = run.params
         if run.known is not None:
-            state = run.known.carried(state, pull, run.random)
-        return pull(state, run.random, lambda _, __, now: run.progress.ended(now.params)).params
+            params = run.known.drawn(params, run.recipe.solver, run.random, run.progress.tick)
+            run.progress.ended(params)
+        state = start(params, pull.views, pull.solver, run.random, run.store)
+        run.first = state.noise if run.store is None else state.noise / run.ladder.excess
+        run.state = state if run.known is None else run.known.carried(state, pull, run.random)
 
     def _pulled(self, recipe: Any, steps: int) -> tuple[Any, Any, Any]:
         from ..core.pullback.tasks import Settings, solver_of
@@ -183,7 +230,10 @@ class Sampling:
         settings = Settings("as conditioned", steps=steps, eta=self.eta, repaint=self.repaint, solver=self.solver)
         if self.solver == "adam" and hasattr(recipe.diffrep, "brief"):
             recipe = recipe.diffrep.brief(recipe)  # the other solvers want every pixel at every pass
-        return recipe, settings, solver_of(recipe, settings)
+        solver = solver_of(recipe, settings)
+        if self.short and hasattr(solver, "last_steps"):
+            solver = replace(solver, last_steps=1)
+        return recipe, settings, solver
 
 
 def _units(recipe: Any, solver: Any, walk: list[tuple[int, int]], known: Any) -> list[int]:
@@ -208,6 +258,10 @@ class Climbing:
     def check(self, recipe: Any, steps: int) -> None:
         """Nothing can be wrong with it."""
 
+    def once(self) -> Climbing:
+        """The job in its shortest form, which takes as much memory."""
+        return replace(self, iterations=1)
+
     def __call__(self, run: Run) -> dict[str, Tensor]:
         from ..core.pullback.baselines import ascend
 
@@ -221,15 +275,47 @@ class Climbing:
         )  # fmt: skip
 
 
-class FieldSampler(comfy.samplers.Sampler):
-    """A job as a ComfyUI sampler. Its samples are the field's canonical views, as in `seen`; the field is in `params`."""
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a run, whichever node asks.
 
-    def __init__(self, job: Any, recipe: Any, value: FieldValue, store: Tensor | None, seed: int, told: bool,
-                 sides: set[str], progress: Progress, render: Remembered, known: Any = None):  # fmt: skip
-        self.job, self.recipe, self.value, self.store, self.seed = job, recipe, value, store, seed
-        self.told, self.sides, self.progress, self.render, self.known = told, sides, progress, render, known
-        self.params: dict[str, Tensor] = {}
-        self.seen = torch.empty(0)
+    Args:
+        value: the field, fresh or to go on from.
+        vae: decodes the pictures that are given back; None gives rough colours.
+        sides: the conditionings of the sides that are connected, by `schema.SIDES`.
+        views: that a step looks at; 0 takes the field's own.
+        told: whether views are told apart.
+        latent_image: a picture to start from, unless the sigmas start at pure noise.
+        mask: of that picture, 1 where it is drawn anew.
+    """
+
+    value: FieldValue
+    vae: Any = None
+    sides: Mapping[str, Any] = field(default_factory=dict)
+    views: int = 0
+    told: bool = True
+    latent_image: dict[str, Any] | None = None
+    mask: Tensor | None = None
+
+
+@dataclass(eq=False)
+class FieldSampler(comfy.samplers.Sampler):
+    """A job as a ComfyUI sampler. Its samples are the field's canonical views, as in `seen`; the field is in `params`.
+
+    known: the core's `Known` of the request's picture. takes: what the field takes on the device.
+    """
+
+    job: Any
+    recipe: Any
+    request: Request
+    store: Tensor | None
+    seed: int
+    progress: Progress
+    render: Remembered
+    known: Any = None
+    takes: Footprint = Footprint()
+    params: dict[str, Tensor] = field(default_factory=dict, init=False)
+    seen: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
 
     def sample(
         self, model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any, noise: Tensor,
@@ -240,20 +326,58 @@ class FieldSampler(comfy.samplers.Sampler):
 
         full = self.max_denoise(model_wrap, sigmas)
         rungs = ladder(model_wrap.inner_model.model_sampling, sigmas, full)
-        given = self.known if not full or getattr(self.known, "mask", None) is not None else None
+        known = self.known if not full or getattr(self.known, "mask", None) is not None else None
+        sides = {side for side, cond in self.request.sides.items() if cond is not None}
         with torch.inference_mode(False), torch.enable_grad():
             limit, looked = len(noise), self.progress.add
-            denoise = Denoiser(model_wrap, extra_args, rungs, self.told, self.sides, limit, looked)
-            random = generator((self.seed + self.value.plan.start) % (1 << 63))
-            field = self.value.field
-            params = {k: p.clone() for k, p in field.params.items()} if field else self.recipe.diffrep.init(random)
+            denoise = Denoiser(model_wrap, extra_args, rungs, self.request.told, sides, limit, looked)
+            value = self.request.value
+            random = generator((self.seed + value.plan.start) % (1 << 63))
+            params = value.field.params if value.field else self.recipe.diffrep.init(random)
             store = None if self.store is None else self.store.float().clone() * rungs.excess
-            self.params = self.job(
-                Run(self.recipe, denoise, rungs, params, store, random, self.render, self.progress, given)
-            )
-        with torch.no_grad():
-            self.seen = canonical(self.recipe.diffrep, self.params, self.render)
+            run = Run(self.recipe, denoise, rungs, params, store, random, self.render, self.progress, known)
+            self.params, self.seen = self._sampled(run, memory.chosen(model_wrap.model_patcher, self.takes))
         return framed(model_wrap.model_patcher.get_model_object("latent_format"), self.seen).to(noise.device)
+
+    def _sampled(self, run: Run, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
+        """The field and its canonical views, on the processor; where the device fails, from the last whole step on there."""
+        drawn, run = run.random.get_state(), run.to(device)
+        try:
+            return self._done(run)
+        except RuntimeError as error:
+            if device.type == "cpu" or (run.denoise.evaluating and not exhausted(error)):
+                raise
+            why = f"{device} ran out of memory" if exhausted(error) else f"on {device} it fails ({_line(error)})"
+        comfy.model_management.soft_empty_cache()
+        notes.say(f"The field is fitted on the processor from here on: {why}.")
+        run.random.set_state(drawn)
+        return self._done(run.to(torch.device("cpu")))
+
+    def _done(self, run: Run) -> tuple[dict[str, Tensor], Tensor]:
+        params = self.job(run)
+        seen = canonical(self.recipe.diffrep, params, self.render).cpu()
+        return {name: p.cpu() for name, p in params.items()}, seen
+
+
+def _line(error: Exception) -> str:
+    """The first line of what an error says."""
+    return str(error).strip().partition("\n")[0][:120]
+
+
+def rehearsed(job: Any, recipe: Any) -> Footprint:
+    """What a field takes on the device: its last step, the largest, on tensors without values."""
+
+    def step() -> Any:
+        random = Generator()
+        params = {name: p.to("meta") for name, p in recipe.diffrep.init(random).items()}
+        ends = torch.tensor([1.0, 0.0])
+        run = Run(
+            recipe, lambda x, *_: torch.zeros_like(x), Ladder(ends, ends, ends, 1.0), params, None, random,
+            Remembered(recipe.diffrep), Unseen(),
+        )  # fmt: skip
+        return job.once()(run), run
+
+    return memory.counted(step)
 
 
 def canonical(diffrep: Any, params: dict[str, Tensor], render: Remembered) -> Tensor:
@@ -275,38 +399,37 @@ def glance(diffrep: Any, params: dict[str, Tensor], render: Remembered) -> Tenso
 
 
 def run(
-    job: Any, noise: Any, guider: Any, sigmas: Tensor, value: FieldValue, views: int, told: bool, sides: dict[str, Any],
-    vae: Any, latent_image: dict[str, Any] | None = None, mask: Tensor | None = None,
-) -> tuple[FieldValue, dict[str, Tensor], Tensor]:  # fmt: skip
-    """Run a job on a field: the new field, its canonical views as LATENT, and as IMAGE.
-
-    latent_image: a picture to start from, unless the sigmas start at pure noise; mask: 1 where it is drawn anew.
-    """
-    signal = signal_of(guider.model_patcher, vae)
+    job: Any, noise: Any, guider: Any, sigmas: Tensor, request: Request
+) -> tuple[FieldValue, dict[str, Tensor], Tensor]:
+    """Run a job on a field: the new field, its canonical views as LATENT, and as IMAGE."""
+    value, patcher = request.value, guider.model_patcher
+    signal = signal_of(patcher, request.vae)
     if value.field is not None:
         same_model(value.field, signal.name)
-    recipe = value.plan.recipe(signal, views)
-    given = known(latent_image, mask, signal, recipe.diffrep)
+    recipe = value.plan.recipe(signal, request.views)
+    given = known(request.latent_image, request.mask, signal, recipe.diffrep)
     if len(sigmas) < 2:
         return _unsampled(value, recipe, signal)
     job.check(recipe, len(sigmas) - 1)
     signal.check()
-    guider = _sided(guider, sides)
-    connected = {side for side, cond in sides.items() if cond is not None}
+    guider = _sided(guider, request.sides)
+    takes = Footprint() if memory.processor() else rehearsed(job, recipe)
+    guider.model_options = memory.making_room(guider.model_options, takes)
     render = Remembered(recipe.diffrep)
 
     def picture(params: dict[str, Tensor]) -> Image.Image:
         with torch.no_grad():
-            return _preview(signal, glance(recipe.diffrep, params, render))
+            return _preview(signal, glance(recipe.diffrep, params, render).cpu())
 
     store = _store(noise, recipe.views)
-    sampler = FieldSampler(job, recipe, value, store, noise.seed, told, connected, Progress(picture), render, given)
+    sampler = FieldSampler(job, recipe, request, store, noise.seed, Progress(picture), render, given, takes)
     batch = framed(signal.format, torch.zeros(shape_of(recipe.views)))
-    batch = batch[: planned(guider.model_patcher, guider.original_conds, batch.shape)]
+    batch = batch[: memory.planned(patcher, guider.original_conds, batch.shape, takes)]
     seen = guider.sample(batch, torch.zeros_like(batch), sampler, sigmas, disable_pbar=True, seed=noise.seed)
     latents = {"samples": seen.to(comfy.model_management.intermediate_device())}
-    field = _finished(recipe, sampler.params, value.plan, signal, noise.seed)
-    return FieldValue(value.plan, field), latents, to_image(_pictures(signal, sampler.seen))
+    sampled = FieldValue(value.plan, _finished(recipe, sampler.params, value.plan, signal, noise.seed))
+    with rescued(sampled, latents):
+        return sampled, latents, to_image(_pictures(signal, sampler.seen))
 
 
 def _unsampled(value: FieldValue, recipe: Any, signal: Signal) -> tuple[FieldValue, dict[str, Tensor], Tensor]:
@@ -321,26 +444,29 @@ def _unsampled(value: FieldValue, recipe: Any, signal: Signal) -> tuple[FieldVal
 
 
 def simple(
-    model: Any, positive: Any, negative: Any, value: FieldValue, seed: int, steps: int, cfg: float,
-    sides: dict[str, Any], vae: Any, latent_image: dict[str, Any] | None = None, mask: Tensor | None = None,
-    denoise: float = 1.0,
-) -> tuple[FieldValue, dict[str, Tensor], Tensor]:  # fmt: skip
-    """`run` with what KSampler takes, and with the core's own noise levels.
+    guider: Any, request: Request, seed: int, steps: int, denoise: float = 1.0
+) -> tuple[FieldValue, dict[str, Tensor], Tensor]:
+    """`run` with a seed for the noise, and with the core's own noise levels.
 
     denoise: the part of the way, in ln sigma, that is gone; at 1 nothing is left of a picture that has no mask.
     """
     from ..core.pullback.schedules import log_linear
 
+    patcher, latent = guider.model_patcher, request.latent_image
+    low, high = request.value.plan.recipe(signal_of(patcher, request.vae), 0).sigma
+    sigmas = log_linear(steps, low, high**denoise * low ** (1 - denoise))
+    sigmas = host_sigmas(patcher.get_model_object("model_sampling"), sigmas)
+    if denoise == 1 and request.mask is None and latent is not None and "noise_mask" not in latent:
+        request = replace(request, latent_image=None)
+    return run(Sampling(), Seeded(seed), guider, sigmas, request)
+
+
+def guided(model: Any, positive: Any, negative: Any, cfg: float) -> Any:
+    """The guider that KSampler makes of its inputs."""
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
-    recipe = value.plan.recipe(signal_of(model, vae), 0)
-    low, high = recipe.sigma
-    sigmas = log_linear(steps, low, high**denoise * low ** (1 - denoise))
-    sigmas = host_sigmas(model.get_model_object("model_sampling"), sigmas)
-    if denoise == 1 and mask is None and latent_image is not None and "noise_mask" not in latent_image:
-        latent_image = None
-    return run(Sampling(), Seeded(seed), guider, sigmas, value, 0, True, sides, vae, latent_image, mask)
+    return guider
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,80 @@
-"""Memory: how many views a model is shown at a time, by ComfyUI's own estimate of what a batch takes."""
+"""Memory: what a field takes on the device, and how many views a model is shown at a time, by ComfyUI's own estimates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import math
+import re
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
+import comfy.model_patcher
+import comfy.patcher_extension
 import comfy.sampler_helpers
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from . import notes
 
 SPARE = 1.5
 """What ComfyUI itself multiplies the estimate by before it puts several evaluations into one."""
+SPENT = r"out of memory|not enough .*memory|can't allocate memory"
+"""What torch says of devices whose errors have no class of their own."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes that a field takes: `kept` between its steps, while the model is at work, and `most` within a step's fit."""
+
+    kept: int = 0
+    most: int = 0
+
+
+def processor() -> bool:
+    """Whether ComfyUI has no other device."""
+    return comfy.model_management.get_torch_device().type == "cpu"
+
+
+def chosen(patcher: Any, takes: Footprint) -> torch.device:
+    """Where a field is fitted beside a model that is loaded: on ComfyUI's device, or on the processor where it has no room."""
+    device = comfy.model_management.get_torch_device()
+    if device.type == "cpu":
+        return device
+    if device == patcher.load_device:
+        left = free(patcher)
+    else:  # the model was loaded elsewhere, and nothing has made room here
+        comfy.model_management.free_memory(takes.most, device)
+        left = comfy.model_management.get_free_memory(device)
+    if takes.most <= left:
+        return device
+    needs, has = (f"{each / 2**30:.2f} GB" for each in (takes.most, left))
+    notes.say(f"The field is fitted on the processor: it takes {needs} and {device} has {has} left.")
+    return torch.device("cpu")
+
+
+def making_room(options: dict[str, Any], takes: Footprint) -> dict[str, Any]:
+    """Model options with which ComfyUI, when it loads the model, makes room for the field as well.
+
+    It counts room in views, so the field is counted in views.
+    """
+    if not takes.most:
+        return options
+
+    def prepared(load: Any, patcher: Any, shape: Sequence[int], conds: Any, *rest: Any, **more: Any) -> Any:
+        views = [comfy.sampler_helpers.estimate_memory(patcher, [n, *shape[1:]], conds)[1] for n in (1, 2, shape[0])]
+        lacking = max(views[2] + takes.kept, takes.most) - views[2]
+        extra = math.ceil(lacking / max(1.0, views[1] - views[0]))
+        return load(patcher, [shape[0] + extra, *shape[1:]], conds, *rest, **more)
+
+    options = comfy.model_patcher.create_model_options_clone(options)
+    kind = comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING
+    comfy.patcher_extension.add_wrapper(kind, prepared, options, is_model_options=True)
+    return options
 
 
 def fitting(patcher: Any, conds: dict[str, Any], shape: Sequence[int]) -> int:
@@ -22,10 +87,10 @@ def free(patcher: Any) -> float:
     return getattr(patcher, "get_free_memory", comfy.model_management.get_free_memory)(patcher.load_device)
 
 
-def planned(patcher: Any, conds: dict[str, Any], shape: Sequence[int]) -> int:
-    """The same before the model is loaded: how many fit beside the whole of it, once others have made room."""
+def planned(patcher: Any, conds: dict[str, Any], shape: Sequence[int], takes: Footprint = Footprint()) -> int:
+    """The same before the model is loaded: how many fit beside the whole of it and the field, once others have made room."""
     total = comfy.model_management.get_total_memory(patcher.load_device)
-    room = total - patcher.model_size() - comfy.model_management.extra_reserved_memory()
+    room = total - patcher.model_size() - comfy.model_management.extra_reserved_memory() - takes.kept
     return _most(patcher, conds, shape, room)
 
 
@@ -34,3 +99,65 @@ def _most(patcher: Any, conds: dict[str, Any], shape: Sequence[int], room: float
         return SPARE * comfy.sampler_helpers.estimate_memory(patcher, [views, *shape[1:]], conds)[1]
 
     return next((views for views in range(shape[0], 1, -1) if needed(views) < room), 1)
+
+
+def exhausted(error: BaseException) -> bool:
+    """Whether an error says that memory has run out, on a device or on the processor."""
+    spent = (comfy.model_management.OOM_EXCEPTION, MemoryError)
+    return isinstance(error, spent) or re.search(SPENT, str(error), re.I) is not None
+
+
+def counted(step: Callable[[], Any]) -> Footprint:
+    """What a step takes that works on the device "meta", whose tensors have no values: at most, and by what it returns.
+
+    Nothing is counted where it cannot do without values: then only running it tells.
+    """
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), Counting() as count:
+            left = step()
+            return Footprint(count.now, count.most) if left else Footprint()
+    except Exception as error:  # noqa: BLE001  of whatever kind: it is another package's step
+        logging.info("What the field takes on the device is not known: %s", error)
+        return Footprint()
+
+
+def _given(kind: type, args: Any, kwargs: dict[str, Any]) -> Any:
+    """The first argument of a kind, None where there is none."""
+    return next((each for each in (*args, *kwargs.values()) if isinstance(each, kind)), None)
+
+
+class Counting(TorchDispatchMode):
+    """Counts the bytes that tensors without values would take, `now` and at `most`. Where one is asked for values, they are 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, aten = kwargs or {}, torch.ops.aten
+        if args and isinstance(args[0], Tensor) and args[0].is_meta:
+            if function is aten._local_scalar_dense.default:
+                return 1
+            if function._opname in ("_to_copy", "to"):  # the latter in inference mode
+                device, dtype = (_given(kind, args, kwargs) for kind in (torch.device, torch.dtype))
+                if device is not None and device.type == "cpu":
+                    return torch.ones(args[0].shape, dtype=dtype or args[0].dtype)
+            if function is aten.nonzero.default:
+                function, args = aten.new_empty.default, (args[0], (args[0].numel(), args[0].ndim))
+                kwargs = {"dtype": torch.int64}
+        made = function(*args, **kwargs)
+        tree_map_only(Tensor, self._count, made)
+        return made
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if tensor.is_meta and storage._cdata not in self.known:
+            self.known.add(storage._cdata)
+            self.now += storage.nbytes()
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
+
+    def _freed(self, key: int, bytes: int) -> None:
+        self.known.discard(key)
+        self.now -= bytes

@@ -57,6 +57,14 @@ class Progress:
             self.spent += self.last
 
 
+class Unseen:
+    """A run's bar that nobody looks at."""
+
+    def begin(self, units: Sequence[int]) -> None: ...
+    def tick(self) -> None: ...
+    def ended(self, params: dict[str, Tensor]) -> None: ...
+
+
 def wanted() -> bool:
     """Whether the user wants to see a field while it is sampled: yes, unless ComfyUI was told to show no previews.
 

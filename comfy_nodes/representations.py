@@ -6,16 +6,25 @@ those that have it. Other packages' representations get theirs in the same way.
 
 from __future__ import annotations
 
+import importlib.util
+import logging
+import math
+import sys
+from dataclasses import replace
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..core.pullback.representation import Representation, Setting
-from ..core.pullback.representations import representations
+from ..core.pullback.representations import GROUP, package_of, representations
 from . import plans, schema
 from .sockets import FieldValue
 
 AUTO = "0 takes what suits the model (64 for toybox, 512 for SD 1.5, 1024 for larger ones)."
+SUITED = "what suits the choice"
+"""What a number of a node of several kinds is at 0, where they differ in it."""
 SEEDED = ("network_seed",)
 """Settings that the node's seed stands for."""
 
@@ -56,8 +65,7 @@ def titled() -> dict[str, list[type[Representation]]]:
 
 def node_of(kinds: list[type[Representation]]) -> type[io.ComfyNode]:
     """The node of the representations of one title, of which it offers the choice."""
-    first = kinds[0]
-    settings = {each.name: each for kind in kinds for each in kind.settings()}
+    first, settings = kinds[0], merged(kinds)
     title = "".join(word.capitalize() if word.isupper() or word == "NeRF" else word for word in first.title.split())
 
     def define_schema(cls: Any) -> io.Schema:
@@ -74,12 +82,25 @@ def node_of(kinds: list[type[Representation]]) -> type[io.ComfyNode]:
         chosen = given.pop(first.option, first.choice) if len(kinds) > 1 else first.choice
         kind = next(each for each in kinds if each.choice == chosen)
         own = {each.name: given[each.node or each.name] for each in settings.values() if each.name not in SEEDED}
+        own = {name: value for name, value in own.items() if value or settings[name].unset != SUITED}
         seeded = {name: seed % (1 << 63) for name in SEEDED if name in settings}
         return io.NodeOutput(FieldValue(plans.Fresh.of(kind.name, views, seed, **own, **seeded)))
 
     body = {"__doc__": first.sentence, "__module__": __name__}
     methods = {"define_schema": classmethod(define_schema), "execute": classmethod(execute)}
     return type(title, (io.ComfyNode,), body | methods)
+
+
+def merged(kinds: list[type[Representation]]) -> dict[str, Setting]:
+    """The settings of a node of several kinds. Where the kinds differ in a number, it is 0 for what suits the one chosen."""
+    settings = {each.name: each for kind in kinds for each in kind.settings()}
+    for name, each in settings.items():
+        own = {k.choice: s.default for k in kinds for s in k.settings() if s.name == name}
+        if len(set(own.values())) > 1 and not isinstance(each.default, str) and each.low > 0:
+            suited = ", ".join(f"{choice} {default:g}" for choice, default in own.items())
+            help = f"{each.help} 0 takes what suits the {kinds[0].option}: {suited}."
+            settings[name] = replace(each, default=type(each.default)(0), low=0, help=help, unset=SUITED)
+    return settings
 
 
 def _choice(kinds: list[type[Representation]]) -> list[io.Input]:
@@ -104,15 +125,13 @@ def _inputs(kind: type[Representation], settings: dict[str, Setting]) -> list[io
 
 def _input(setting: Setting) -> io.Input:
     name, default = setting.node or setting.name, setting.default
-    tip = f"{setting.help} {AUTO}" if setting.default == 0 and setting.unset else setting.help
+    tip = f"{setting.help} {AUTO}" if default == 0 and setting.unset not in ("", SUITED) else setting.help
     if isinstance(default, str):
         return io.Combo.Input(name, options=list(setting.choices), default=default, tooltip=tip)
-    if isinstance(default, int):
-        low, high, step = (int(each) for each in (setting.low, setting.high, setting.step))
-        return io.Int.Input(name, default=default, min=low, max=high, step=step, tooltip=tip)
-    return io.Float.Input(
-        name, default=default, min=setting.low, max=setting.high, step=float(setting.step), tooltip=tip
-    )
+    kind = type(default)
+    low, high = (None if math.isinf(each) else kind(each) for each in (setting.low, setting.high))
+    made = io.Int.Input if kind is int else io.Float.Input
+    return made(name, default=default, min=low, max=high, step=kind(setting.step), tooltip=tip)
 
 
 def _seed(kind: type[Representation], settings: dict[str, Setting]) -> str:
@@ -121,4 +140,26 @@ def _seed(kind: type[Representation], settings: dict[str, Setting]) -> str:
     return "Seed of the network's random start" + (" and of the views' directions." if kind.views else ".")
 
 
-NODES: list[type[io.ComfyNode]] = [PixelGrid, *(node_of(kinds) for kinds in titled().values())]
+def lend() -> None:
+    """Let other packages' representations import `pullback` where it is not installed: our core stands in."""
+    if entry_points(group=GROUP) and importlib.util.find_spec("pullback") is None:
+        sys.path.append(str(Path(__file__).parents[1] / "core"))
+
+
+def nodes() -> list[type[io.ComfyNode]]:
+    """One for each title. Where another package's declares what no node can show, it is left out and named in the log."""
+    found: list[type[io.ComfyNode]] = [PixelGrid]
+    for title, kinds in titled().items():
+        try:
+            node = node_of(kinds)
+            node.define_schema()
+        except Exception as error:  # noqa: BLE001  another package's mistake must not take ours along
+            packages = ", ".join(sorted({package_of(kind) for kind in kinds}))
+            logging.warning("the node %s of %s is left out: %s", title, packages, error)
+        else:
+            found.append(node)
+    return found
+
+
+lend()
+NODES = nodes()

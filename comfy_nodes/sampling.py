@@ -39,17 +39,6 @@ def _conditioned() -> list[io.Input]:
     ]  # fmt: skip
 
 
-def _run(
-    job: Any, noise: Any, guider: Any, sigmas: Tensor, field: FieldValue, views: int, view_prompts: str,
-    sides: dict[str, Any], vae: Any, latent_image: Any = None, mask: Tensor | None = None,
-) -> io.NodeOutput:  # fmt: skip
-    """What a job makes of a field. sides: the conditionings of the sides that are connected, by `schema.SIDES`."""
-    from . import host
-
-    told = view_prompts == "auto"
-    return io.NodeOutput(*host.run(job, noise, guider, sigmas, field, views, told, sides, vae, latent_image, mask))
-
-
 class FieldSampler(io.ComfyNode):
     """The pulled-back sampler."""
 
@@ -76,7 +65,8 @@ class FieldSampler(io.ComfyNode):
         from . import host
 
         job = host.Sampling(eta=eta, repaint=(jump, repeats), solver=solver)
-        return _run(job, noise, guider, sigmas, field, views, view_prompts, sides, vae, latent_image, mask)
+        asked = host.Request(field, vae, sides, views, view_prompts == "auto", latent_image, mask)
+        return io.NodeOutput(*host.run(job, noise, guider, sigmas, asked))
 
 
 class FieldSamplerSimple(io.ComfyNode):
@@ -104,9 +94,9 @@ class FieldSamplerSimple(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         from . import host
 
-        return io.NodeOutput(
-            *host.simple(model, positive, negative, field, seed, steps, cfg, sides, vae, latent_image, mask, denoise)
-        )
+        guider = host.guided(model, positive, negative, cfg)
+        asked = host.Request(field, vae, sides, latent_image=latent_image, mask=mask)
+        return io.NodeOutput(*host.simple(guider, asked, seed, steps, denoise))
 
 
 class PanoramaSiren(io.ComfyNode):
@@ -141,16 +131,18 @@ class PanoramaSiren(io.ComfyNode):
         width: int, views: int, latent_image: Any = None, mask: Tensor | None = None, denoise: float = 1.0,
     ) -> io.NodeOutput:  # fmt: skip
         from . import decoding, host
+        from .rescue import rescued
         from .signals import signal_of
 
         signal = signal_of(model, vae)
         if not signal.decodes:
             raise ValueError("no picture can be made without the model's VAE: connect it")
         fresh = FieldValue(plans.Fresh.of(f"siren-{projection}", views))
-        field, _, _ = host.simple(
-            model, positive, negative, fresh, seed, steps, cfg, {}, vae, latent_image, mask, denoise
-        )
-        picture, _ = decoding.whole(field, signal, width, 0)
+        guider = host.guided(model, positive, negative, cfg)
+        asked = host.Request(fresh, vae, latent_image=latent_image, mask=mask)
+        field, latents, _ = host.simple(guider, asked, seed, steps, denoise)
+        with rescued(field, latents):
+            picture, _ = decoding.whole(field, signal, width, 0)
         return io.NodeOutput(field, picture)
 
 
@@ -185,8 +177,8 @@ class Optimise(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         from . import host
 
-        job = host.Climbing(rule, iterations, rate)
-        return _run(job, noise, guider, sigmas, field, views, view_prompts, sides, vae)
+        asked = host.Request(field, vae, sides, views, view_prompts == "auto")
+        return io.NodeOutput(*host.run(host.Climbing(rule, iterations, rate), noise, guider, sigmas, asked))
 
 
 class ViewPrompts(io.ComfyNode):

@@ -7,6 +7,9 @@ only ever appended, and widgets are never made optional or required later (Comfy
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 from comfy_api.latest import io
 
 CATEGORY = "Pullback"
@@ -15,6 +18,27 @@ FIELD = io.Custom("PULLBACK_FIELD")
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
 SOLVERS = ("adam", "paper", "gauss-newton")
 SIDES = ("front", "side", "back", "overhead")
+
+
+def limited(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
+    """A node that holds numbers from links to the limits of what is typed in, which ComfyUI does not, and refuses NaN."""
+    execute = node.execute.__func__  # type: ignore[attr-defined]
+    if hasattr(execute, "__wrapped__"):
+        return node
+    limits = {
+        each.id: (each.min, each.max) for each in node.define_schema().inputs if getattr(each, "min", None) is not None
+    }
+
+    @functools.wraps(execute)
+    def within(cls: Any, *args: Any, **inputs: Any) -> io.NodeOutput:
+        for name, (low, high) in limits.items():
+            value = inputs.get(name)
+            if isinstance(value, (int, float)) and not low <= value <= high:
+                raise ValueError(f"{name} is {value}; it must be between {low} and {high}")
+        return execute(cls, *args, **inputs)
+
+    node.execute = classmethod(within)  # type: ignore[assignment]
+    return node
 
 
 def field(

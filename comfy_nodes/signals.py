@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .ladder import ladder
+from .memory import exhausted
 
 PREFIX = "comfyui:"
 CAMERA = "pullback_camera"
@@ -34,6 +35,8 @@ PIXELS = {
 }
 """Pixels per latent of formats that do not say so themselves in older versions and are not 8."""
 
+TILES = (32, 16)
+"""Sides in latents of the tiles that a latent is decoded in where there is no memory for larger ones."""
 NO_PICTURES = {"HunyuanImage21Refiner", "LTXAV", "TripoSplat"}
 """Formats that look like pictures and are none: of a model that refines a picture, of film and sound, and of splats."""
 
@@ -93,7 +96,7 @@ class Signal:
         pictures = []
         for latent in self.latents(signal).split(1):
             comfy.model_management.throw_exception_if_processing_interrupted()
-            picture = self.vae.decode(latent).float().cpu()
+            picture = _decoded(self.vae, latent).float().cpu()
             pictures.append(picture.flatten(0, -4).movedim(-1, 1))  # a film's frames are pictures
         return torch.cat(pictures)[:, :3].clamp(0, 1)
 
@@ -113,6 +116,18 @@ class Signal:
     def latents(self, signal: Tensor) -> Tensor:
         """Signals (B, channels, h, w) as the latents of ComfyUI's other nodes."""
         return self.format.process_out(framed(self.format, signal))
+
+
+def _decoded(vae: Any, latent: Tensor) -> Tensor:
+    """What a VAE makes of a latent; where memory runs out, in smaller and smaller tiles than those ComfyUI falls back to."""
+    for side in (None, *TILES):
+        try:
+            return vae.decode(latent) if side is None else vae.decode_tiled(latent, tile_x=side, tile_y=side)
+        except (RuntimeError, MemoryError) as error:
+            if side == TILES[-1] or not hasattr(vae, "decode_tiled") or not exhausted(error):
+                raise
+        comfy.model_management.soft_empty_cache()
+    raise AssertionError("the last tile is returned or raises")
 
 
 def framed(fmt: Any, signal: Tensor) -> Tensor:

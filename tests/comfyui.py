@@ -85,10 +85,16 @@ class Run:
 
 
 class Server:
-    """A running ComfyUI on the processor, in a folder of its own. odd: with the tests' own pack. Use it with `with`."""
+    """A running ComfyUI on the processor, in a folder of its own. Use it with `with`.
 
-    def __init__(self, base: Path, *arguments: str, odd: bool = False, home: Path = HOME, pack: str = PACK):
+    odd: with the tests' own pack. packages: a folder of Python packages that is installed for this server alone.
+    """
+
+    def __init__(
+        self, base: Path, *arguments: str, odd: bool = False, home: Path = HOME, pack: str = PACK, packages: Path | None = None
+    ):  # fmt: skip
         self.base, self.home, self.pack, self.arguments, self.odd = base, home, pack, arguments, odd
+        self.packages = packages
         self.client, self._events = uuid.uuid4().hex, queue.Queue[Any]()
 
     def __enter__(self) -> Server:
@@ -108,7 +114,12 @@ class Server:
         ]  # fmt: skip
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.home, stdout=log, stderr=log, start_new_session=True, env=environment()
+                command,
+                cwd=self.home,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=environment(self.packages),
             )
         try:
             self._wait()
@@ -229,12 +240,11 @@ class Server:
                 self._events.put(message.data if message.type is aiohttp.WSMsgType.BINARY else json.loads(message.data))
 
 
-def environment() -> dict[str, str]:
-    """Ours, without what would let the pack find an installed core or tests' paths."""
+def environment(packages: Path | None = None) -> dict[str, str]:
+    """Ours, without what would let the pack find an installed core or tests' paths; with a folder of packages."""
     kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTEST_CURRENT_TEST")}
-    if "COMFYUI_PYTHONPATH" in os.environ:  # an older checkout's own frontend, say
-        kept["PYTHONPATH"] = os.environ["COMFYUI_PYTHONPATH"]
-    return kept
+    paths = [os.environ.get("COMFYUI_PYTHONPATH", ""), str(packages or "")]  # an older checkout's own frontend, say
+    return kept | ({"PYTHONPATH": os.pathsep.join(filter(None, paths))} if any(paths) else {})
 
 
 QUICK: dict[str, dict[str, Any]] = {

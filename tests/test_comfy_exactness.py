@@ -61,7 +61,8 @@ def theirs(made, noise, sigmas, sampler, latent, mask=None):
 def ours(made, noise, sigmas, size, latent=None, mask=None, **job):
     field = sockets.FieldValue(plans.Pixels(size, size))
     picture = None if latent is None else {"samples": latent}
-    _, latents, _ = host.run(host.Sampling(**job), noise, made, sigmas, field, 0, True, {}, None, picture, mask)
+    asked = host.Request(field, latent_image=picture, mask=mask)
+    _, latents, _ = host.run(host.Sampling(**job), noise, made, sigmas, asked)
     return latents["samples"]
 
 
@@ -81,14 +82,22 @@ def test_the_identity_field_is_comfyui_s_own_sampler(kind, sampler, scheduler):
     assert (got - expected).abs().max() < 1e-4 * max(1.0, float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_from_a_picture_the_identity_field_is_comfyui_s_own_sampler_too(kind, masked):
-    """Image to image at half denoise, and a part of the picture kept."""
+@pytest.mark.parametrize("start", [0, 4])
+@pytest.mark.parametrize("masked", ["", "hard", "soft", "differential"])
+def test_from_a_picture_the_identity_field_is_comfyui_s_own_sampler_too(kind, masked, start):
+    """Image to image, and a part of the picture kept: by masks with an edge, soft ones, and those of Differential Diffusion."""
     model, positive, negative, channels, size = kind
+    if start == 0 and not masked:
+        pytest.skip("nothing is left of a picture at full denoise")
     random = torch.Generator().manual_seed(5)
     latent = torch.rand(1, channels, size, size, generator=random) - 0.5
-    mask = (torch.rand(1, size, size, generator=random) > 0.5).float() if masked else None
-    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 8)[4:]
+    mask = torch.rand(1, size, size, generator=random) if masked else None
+    mask = (mask > 0.5).float() if masked == "hard" else mask
+    if masked == "differential":
+        from comfy_extras.nodes_differential_diffusion import DifferentialDiffusion
+
+        (model,) = DifferentialDiffusion.execute(model).args
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 8)[start:]
     noise, scale = host.Seeded(3), 1 if size == 64 else 8
     with torch.inference_mode():
         expected = theirs(guider(model, positive, negative), noise, sigmas, "euler", latent, mask)
@@ -228,7 +237,7 @@ def test_a_model_is_loaded_for_as_many_views_as_fit_beside_it(batches, monkeypat
     field = sockets.FieldValue(plans.Fresh.of("siren-sphere", 6, view_size=64, neurons=16, depth=1))
     made = guider(model, comfy_models.conditioning(1), comfy_models.conditioning(2))
     with torch.inference_mode():
-        host.run(host.Sampling(), host.Seeded(0), made, torch.tensor([2.0, 1.0, 0.0]), field, 0, True, {}, None)
+        host.run(host.Sampling(), host.Seeded(0), made, torch.tensor([2.0, 1.0, 0.0]), host.Request(field))
     assert max(seen) == 4 and sum(seen[:2]) == 6
 
 
@@ -236,7 +245,7 @@ def test_an_unfinished_graph_says_what_is_missing(toybox):
     model, positive, negative, *_ = toybox
     sigmas = torch.tensor([2.0, 1.0, 0.0])
     run = lambda job, value, **more: host.run(
-        job, host.Seeded(0), guider(model, positive, negative), more.get("sigmas", sigmas), value, 0, True, {}, None
+        job, host.Seeded(0), guider(model, positive, negative), more.get("sigmas", sigmas), host.Request(value)
     )
     fresh = sockets.FieldValue(plans.Fresh("siren-image"))
     for job, value, more, says in (

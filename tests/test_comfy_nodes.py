@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -102,6 +103,57 @@ def test_english_is_what_the_schemas_say():
     assert words == comfy_snapshot.english(comfy_snapshot.current())
 
 
+def test_a_number_in_which_projections_differ_is_0_for_what_suits_the_one_that_is_chosen(monkeypatch):
+    """And what a saved graph says is what it gets."""
+    nodes, panorama = part("comfy_nodes.representations"), part("core.pullback.diffreps.panorama")
+    representations = part("core.pullback.representations").representations()
+
+    @dataclass(frozen=True)
+    class Finer(panorama.SirenCylinder):
+        bandwidth: float = 24.0
+
+        @classmethod
+        def settings(cls):
+            own = panorama.SirenCylinder.settings()
+            return tuple(replace(each, default=24.0) if each.name == "detail" else each for each in own)
+
+    kinds = [panorama.SirenSphere, Finer]
+    monkeypatch.setitem(representations, "siren-cylinder", Finer)
+    node = nodes.node_of(kinds)
+    inputs = {each.id: each for each in node.define_schema().inputs}
+    detail, depth = inputs["detail"], inputs["depth"]
+    assert (detail.default, detail.min) == (0.0, 0) and "sphere 16, cylinder 24." in detail.tooltip
+    assert (depth.default, depth.min) == (3, 1)  # in which they do not differ
+    signal = part("comfy_nodes.signals").Signal("toybox", part("comfy_nodes.signals").ToyboxFormat(), 64)
+    given = {"view_size": 0, "fov": 65.0, "neurons": 64, "depth": 2, "views": 8, "seed": 0}
+    for projection, value, bandwidth in (("sphere", 0.0, 16), ("cylinder", 0.0, 24), ("cylinder", 16.0, 16)):
+        (made,) = node.execute(projection=projection, detail=value, **given).args
+        assert made.plan.recipe(signal, 0).diffrep.bandwidth == bandwidth
+    assert nodes.merged([panorama.SirenSphere]) == {each.name: each for each in panorama.SirenSphere.settings()}
+
+
+def test_what_no_node_can_show_is_left_out_and_named(monkeypatch, caplog):
+    nodes, image = part("comfy_nodes.representations"), part("core.pullback.diffreps.image")
+    representations, setting = part("core.pullback.representations").representations(), nodes.Setting
+
+    class Endless(image.SirenImage):
+        name, title = "endless", "Endless"
+        numbers = (setting("count", 3, "A number without limits."), setting("part", 0.5, "Another."))
+        settings = classmethod(lambda cls: cls.numbers)
+
+    class Odd(Endless):
+        title = "Odd"
+        settings = classmethod(lambda cls: 1 / 0)
+
+    monkeypatch.setitem(representations, "endless", Endless)
+    monkeypatch.setitem(representations, "odd", Odd)
+    made = {node.define_schema().display_name: node for node in nodes.nodes()}
+    assert {"SIREN Image", "Voxel NeRF", "Endless"} <= made.keys() and "Odd" not in made
+    limits = {each.id: (each.min, each.max) for each in made["Endless"].define_schema().inputs if each.id != "seed"}
+    assert limits == {"count": (None, None), "part": (None, None)}
+    assert "the node Odd of" in caplog.text and "division by zero" in caplog.text
+
+
 def test_the_pack_loads_from_any_folder_and_quickly(tmp_path):
     """As ComfyUI loads it, in a process of its own, from a copy without .git and without an installed core."""
     home = tmp_path / "any name v1.2"
@@ -129,6 +181,18 @@ print(len(found), sorted(heavy), taken < 1)
         [sys.executable, "-c", code, str(comfyui()), str(home)], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.stdout.splitlines()[-1:] == [f"{len(comfy_snapshot.nodes())} [] True"], done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("node", comfy_snapshot.nodes(), ids=lambda each: each.__name__)
+def test_numbers_from_links_are_held_to_the_same_limits(node):
+    """ComfyUI looks at those that are typed in only, and lets NaN through."""
+    for each in node.define_schema().inputs:
+        if not hasattr(each, "min"):
+            continue
+        for value in (each.min - 1, each.max + 1, float("nan")):
+            with pytest.raises(ValueError, match=f"^{each.id} is .*; it must be between") as said:
+                node.execute(**{each.id: value})
+            assert "\n" not in str(said.value) and len(str(said.value)) < 200
 
 
 # Toybox as genuine objects.
@@ -565,6 +629,99 @@ def test_a_wrong_vae_is_said_before_anything_is_sampled(call, node, vae, says):
     assert not evaluations and "\n" not in str(said.value) and "connect" in str(said.value)
 
 
+class Spent(Broken):
+    """A VAE that decodes what nodes try it with, and has no memory left once a field is sampled."""
+
+    def decode(self, latents):
+        if latents.abs().max() > 0:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 9 GiB")
+        return torch.zeros(len(latents), 8 * latents.shape[2], 8 * latents.shape[3], 3)
+
+
+class Tiled(Spent):
+    """The same, with ComfyUI's tiles: 16 latents still fit."""
+
+    def decode_tiled(self, latents, tile_x, tile_y):
+        if tile_x > 16:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return torch.full((len(latents), 8 * latents.shape[2], 8 * latents.shape[3], 3), 0.5)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Fields of the node that has no sizes are small."""
+    fresh = part("comfy_nodes.plans").Fresh
+    made = fresh.of
+    monkeypatch.setattr(fresh, "of", lambda name, views=0, seed=0, **own: made(name, views, seed, **{**SMALL, **own}))
+
+
+SMALL = {"view_size": 64, "neurons": 16, "depth": 1}
+
+
+def sampling(call, node, vae, fresh=None):
+    """Runs a node that samples and decodes, on Stable Diffusion in small."""
+    import comfy_models
+
+    model, words = comfy_models.unet("EPS"), [comfy_models.conditioning(i) for i in (1, 2)]
+    inputs = {"vae": vae, "view_prompts": "auto", "noise": core_noise(0), "sigmas": torch.tensor([1.0, 0.0])}
+    inputs["guider"] = part("comfy_nodes.host").guided(model, *words, 1.0)
+    simple = {"model": model, "positive": words[0], "negative": words[1], "vae": vae, "steps": 1, "seed": 0}
+    if node == "PanoramaSiren":
+        return call(node, **simple, width=128, views=1)
+    fresh = fresh or call("SirenImage", width=64, height=64, neurons=16, depth=1)[0]
+    return call(node, **(simple if node == "FieldSamplerSimple" else inputs), field=fresh)
+
+
+@pytest.mark.parametrize("node", ["PanoramaSiren", "FieldSamplerSimple", "FieldSampler", "Optimise"])
+def test_a_field_is_not_lost_where_its_picture_fails(call, folders, small, node):
+    with pytest.raises(ValueError, match="CUDA out of memory") as said:
+        sampling(call, node, Spent())
+    sentence = str(said.value)
+    assert "\n" not in sentence and "Load Field" in sentence and len(sentence) < 300
+    name = next(word for word in sentence.split() if word.startswith("fields/kept_"))
+    (loaded,) = call("LoadField", file=f"{name} [output]")
+    assert loaded.field.model == "comfyui:SD15" and any(p.abs().max() > 0 for p in loaded.field.params.values())
+
+
+@pytest.mark.parametrize("node", ["PanoramaSiren", "FieldSamplerSimple", "FieldSampler", "Optimise"])
+def test_where_memory_runs_out_pictures_are_made_in_smaller_tiles(call, folders, small, node):
+    before = set((folders / "output").rglob("kept_*"))
+    *_, image = sampling(call, node, Tiled())
+    assert torch.allclose(image, torch.tensor(0.5)) and set((folders / "output").rglob("kept_*")) == before
+
+
+def test_the_latent_of_a_pixel_grid_is_kept_for_core_s_load_latent(call, folders):
+    with pytest.raises(ValueError, match="Load Latent") as said:
+        sampling(call, "FieldSampler", Spent(), call("PixelGrid", width=64, height=64)[0])
+    name = next(word for word in str(said.value).split() if word.startswith("latents/kept_"))
+    shutil.copy(folders / "output" / name, folders / "input" / "kept.latent")
+    assert core_nodes.LoadLatent().load("kept.latent")[0]["samples"].shape == (1, 4, 8, 8)
+
+
+def test_a_decode_is_tried_in_smaller_tiles_and_its_last_error_is_said(call, toybox, monkeypatch):
+    decoding, tried, least = part("comfy_nodes.decoding"), [], [128]
+    drawn = decoding._drawn
+
+    def short_of_memory(core, signal, width, height, part, tile):
+        tried.append(tile)
+        if tile > least[0]:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+        return drawn(core, signal, width, height, part, tile)
+
+    monkeypatch.setattr(decoding, "_drawn", short_of_memory)
+    model, _, _, positive, negative = toybox
+    (fresh,) = call("SirenImage", neurons=16, depth=1)
+    field, *_ = call(
+        "FieldSamplerSimple", model=model, positive=positive, negative=negative, field=fresh, seed=0, steps=1, cfg=1.0
+    )
+    image, _ = call("ResolutionFreeDecode", field=field, width=200)
+    assert tried == [512, 256, 128] and image.shape == (1, 200, 200, 3)
+    least[0] = 0
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        call("ResolutionFreeDecode", field=field, width=200)
+    assert tried[-1] == 64
+
+
 def test_a_model_that_counts_frames_draws_pictures(call):
     """Qwen-Image's latents are a film of one frame, and so is what its VAE decodes."""
     import comfy_models
@@ -786,8 +943,6 @@ def test_no_steps_give_the_field_back_or_a_sentence(call, ball, toybox):
 
 
 def test_a_field_of_another_model_is_not_sampled_on(ball, toybox):
-    from dataclasses import replace
-
     other = part("comfy_nodes.plans").Again(replace(ball.field, model="comfyui:SD15"))
     with pytest.raises(ValueError, match=r"sampled by comfyui:SD15 and this model is toybox"):
         other.recipe(part("comfy_nodes.signals").signal_of(toybox[0], None), 0)

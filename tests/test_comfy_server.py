@@ -83,6 +83,37 @@ def test_object_info_is_what_the_snapshot_says(server):
     assert reduced(server.get("/object_info")) == stored
 
 
+def test_another_package_s_representation_is_a_node_and_a_broken_one_breaks_nothing(tmp_path):
+    """Installed beside ComfyUI, where `pullback` itself is not: the pack's core stands in."""
+    words = {"class_type": "CLIPTextEncode", "inputs": {"clip": ["model", 1], "text": "a blue ball"}}
+    asked = {"model": ["model", 0], "positive": ["words", 0], "negative": ["words", 0], "field": ["fresh", 0]}
+    shown = {"field": ["field", 0], "width": 100, "height": 0, "left": 0, "top": 0, "crop_width": 0, "crop_height": 0}
+    graph = {
+        "model": {"class_type": "PullbackToyboxLoader", "inputs": {}},
+        "words": words,
+        "fresh": {"class_type": "PullbackCosines", "inputs": {"waves": 12, "seed": 0}},
+        "field": {"class_type": "PullbackFieldSamplerSimple", "inputs": {**asked, "seed": 0, "steps": 6, "cfg": 2.0}},
+        "large": {"class_type": "PullbackResolutionFreeDecode", "inputs": {**shown, "tile": 64}},
+        "seen": {"class_type": "PreviewImage", "inputs": {"images": ["field", 2]}},
+        "larger": {"class_type": "PreviewImage", "inputs": {"images": ["large", 0]}},
+        "saved": {"class_type": "PullbackSaveField", "inputs": {"field": ["field", 0], "filename_prefix": "cosines"}},
+    }
+    with comfyui.Server(tmp_path, packages=comfyui.ROOT / "tests" / "someones") as server:
+        found = reduced(server.get("/object_info"))
+        run = server.run(graph)
+        assert run.ok, run.error
+        picture, larger = image(server, run, "seen"), image(server, run, "larger")
+        log = server.text()
+    assert picture.shape == (64, 64, 3) and larger.shape == (100, 100, 3)
+    middle = picture[24:40, 24:40].mean((0, 1))
+    assert picture.std() > 10 and middle[2] > middle[0] + 30, "there is no blue ball"
+    assert found.pop("PullbackCosines")["display_name"] == "Cosines"
+    assert found == json.loads((comfyui.ROOT / "tests" / "snapshots" / "object_info.json").read_text(encoding="utf-8"))
+    assert (tmp_path / "output" / "cosines_00001_.safetensors").is_file()
+    (said,) = [line for line in log.splitlines() if "left out" in line and "broken" in line]
+    assert "someones_field:Missing" in said and "Traceback" not in log
+
+
 def test_the_page_finds_templates_thumbnails_help_and_words(server):
     assert set(server.get("/workflow_templates")[comfyui.PACK]) == {path.stem for path in WORKFLOWS}
     folder = comfyui.PACK.replace(" ", "%20")
@@ -386,6 +417,59 @@ def test_wrong_sockets_and_missing_files_are_refused_before_anything_runs(server
             server.run(graph)
         (said,) = refused.value.errors[number(graph, "PullbackLoadField")]
         assert words in said
+
+
+def reached(graph: dict, key: str) -> dict:
+    """The part of a graph that a node needs, itself among it."""
+    inputs = graph[key]["inputs"].values()
+    parts = [reached(graph, str(value[0])) for value in inputs if isinstance(value, list)]
+    return {name: node for each in parts for name, node in each.items()} | {key: json.loads(json.dumps(graph[key]))}
+
+
+def numbers_of(server) -> list[tuple[str, dict, str, str, dict]]:
+    """(node, a graph with it, its key there, a number's name, its options) of every number with limits of every node."""
+    saved = [workflow(path.stem) for path in WORKFLOWS]
+    found = []
+    for kind, info in sorted(server.get("/object_info").items()):
+        if not kind.startswith("Pullback"):
+            continue
+        listed = {
+            name: each for group in info["input"].values() for name, each in group.items() if isinstance(each, list)
+        }
+        used = next(((g, k) for g in saved for k, node in g.items() if node["class_type"] == kind), None)
+        if used is None:  # in no workflow, so it must need no other node
+            widgets = {
+                name: options[0]["default"]
+                for name, (_, *options) in listed.items()
+                if options and "default" in options[0]
+            }
+            used = {"it": {"class_type": kind, "inputs": widgets}}, "it"
+        graph = reached(*used)
+        if not info["output_node"]:
+            graph["shown"] = {"class_type": "PreviewAny", "inputs": {"source": [used[1], 0]}}
+        found += [
+            (kind, graph, used[1], name, options[0])
+            for name, (what, *options) in listed.items() if what in ("INT", "FLOAT") and "max" in options[0]
+        ]  # fmt: skip
+    return found
+
+
+def test_every_number_of_every_node_is_refused_just_outside_its_limits(server):
+    """Typed in, by the server and before anything runs."""
+    checked = set()
+    for kind, graph, key, name, options in numbers_of(server):
+        sound = graph[key]["inputs"].get(name, options["default"])
+        past = 1 if isinstance(options["max"], int) and isinstance(options["default"], int) else 1e-3
+        for value in (options["min"] - past, options["max"] + past, "much"):
+            graph[key]["inputs"][name] = value
+            with pytest.raises(comfyui.Refused) as refused:
+                server.post("/prompt", {"prompt": graph})
+            (said,) = refused.value.errors[key]
+            assert list(refused.value.errors) == [key] and name in said and "\n" not in said, (kind, name, value)
+            assert len(said) < 300 and (value == "much" or f"{value}" in said), said
+        graph[key]["inputs"][name] = sound
+        checked.add((kind, name))
+    assert len(checked) > 60 and {kind for kind, _ in checked} >= {"PullbackFieldSampler", "PullbackSirenTile"}
 
 
 def test_bad_names_are_refused_before_anything_runs(server):

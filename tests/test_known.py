@@ -80,3 +80,14 @@ def test_what_is_kept_is_put_in_the_place_of_the_estimate():
     assert (kept[..., :4] == 2).all() and (kept[..., 4:] == 1).all()
     plain = lambda x, sigma, view: x
     assert Known(known.diffrep, picture).keeping(plain) is plain
+
+
+def test_where_a_mask_is_soft_the_model_is_shown_the_picture_s_part_as_well():
+    """Under the run's own noise, as in KSamplerX0Inpaint."""
+    picture, mask, shown = torch.full((3, 8, 8), 2.0), torch.full((1, 8, 8), 0.25), []
+    known = Known(PixelGrid((1, 3, 8, 8)), picture, mask)
+    denoise = lambda x, sigma, view: shown.append(x) or torch.zeros_like(x)
+    kept = known.keeping(denoise, lambda view: torch.ones(1, 3, 8, 8))(torch.zeros(1, 3, 8, 8), torch.tensor(3.0), None)
+    assert torch.allclose(shown[0], torch.tensor(0.75 * (2.0 + 3.0))) and torch.allclose(kept, torch.tensor(0.75 * 2.0))
+    half = known.keeping(denoise, None, lambda sigma, mask: mask * 2)(torch.zeros(1, 3, 8, 8), torch.tensor(3.0), None)
+    assert torch.allclose(half, torch.tensor(0.5 * 2.0))
