@@ -430,7 +430,7 @@ def test_an_object_is_sampled_and_stopped(call, toybox, monkeypatch):
 
     def stop_in_the_midst():
         ticks.append(time.monotonic())
-        if len(ticks) == 8:  # within the fit of the first step: it has 20 passes
+        if len(ticks) == 8:  # within the fit of the first step: it has 12 passes
             raise comfy.model_management.InterruptProcessingException
 
     monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", stop_in_the_midst)

@@ -99,10 +99,11 @@ class Setting:
 
 
 def plain(number: float) -> str:
-    """Format a number as people write it: whole numbers with all their digits, infinities as words."""
+    """Format a number as people write it: whole numbers with all their digits, unless there are too many to read."""
     if abs(number) == math.inf or number != int(number):
         return f"{number:g}"
-    return str(int(number))
+    digits = str(int(number))
+    return digits if len(digits) <= 20 else f"{digits[:10]}… ({len(digits)} digits)"
 
 
 def of_field(kind: type, name: str, help: str, called: str = "", **more: Any) -> Setting:

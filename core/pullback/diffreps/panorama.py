@@ -64,7 +64,7 @@ class SirenCylinder(Panorama):
     width: Count = 256
     depth: Depth = 3
     embedding: Count = 192
-    bandwidth: Positive = 16.0
+    bandwidth: Positive = 18.0
     pixels: Annotated[int, Meta(ge=1, le=1 << 18)] = 8192
     seed: Seed = 0
 
@@ -88,10 +88,12 @@ class SirenCylinder(Panorama):
         return cls(model.channels, size, AROUND * size, **network(settings))
 
     def recipe(self, model: Model, views: int, seed: int, **settings: Any) -> Recipe:
-        # Every step must see the whole canvas, or what it does not see misses a noise level.
-        enough = max(-(-self.turn // self.height), views)
-        canvas = CanvasViews(self.channels, self.height, self.turn, enough)
-        return Recipe(self, canvas, _solver(self), noise_range(model, 0.05), 0.5, self.fit)
+        # A step sees the whole canvas, or what it does not see misses a noise level, and all of it equally often: where
+        # crops overlap, their mean is smoother than the model's pictures.
+        once = -(-self.turn // self.height)
+        canvas = CanvasViews(self.channels, self.height, self.turn, once * max(1, views // once))
+        solver = Muon(2, 240, 3e-3, hidden=self.hidden)
+        return Recipe(self, canvas, solver, noise_range(model, 0.05), 1.0, self.fit)
 
     @property
     def aspect(self) -> float:
@@ -154,7 +156,7 @@ class SirenSphere(Panorama):
     depth: Depth = 3
     embedding: Count = 192
     bandwidth: Positive = 16.0
-    pixels: Annotated[int, Meta(ge=1, le=1 << 18)] = 8192
+    pixels: Annotated[int, Meta(ge=1, le=1 << 18)] = 4096
     seed: Seed = 0
 
     name = "siren-sphere"
@@ -177,7 +179,8 @@ class SirenSphere(Panorama):
     def recipe(self, model: Model, views: int, seed: int, **settings: Any) -> Recipe:
         fov = math.radians(settings["fov"]) if "fov" in settings else SPHERE_FOV
         some, everywhere = outward_views((self.channels, self.size), views, fov)
-        return Recipe(self, some, _solver(self), noise_range(model, 0.05), 0.5, self.fit, everywhere)
+        solver = Muon(3, 160, 3e-3, hidden=self.hidden)
+        return Recipe(self, some, solver, noise_range(model, 0.05), 1.0, self.fit, everywhere)
 
     def frequencies(self) -> Tensor:
         """Return random frequencies (embedding / 2, 3)."""
@@ -209,6 +212,3 @@ class SirenSphere(Panorama):
         quarters = torch.arange(4) * (math.pi / 2)
         return self(params, headings(-quarters, torch.zeros(4), math.pi / 2))
 
-
-def _solver(diffrep: Panorama) -> Muon:
-    return Muon(6, 80, 3e-3, hidden=diffrep.hidden)

@@ -151,7 +151,7 @@ class VoxelRadiance(Object):
         elevations = ELEVATIONS if self.elevations == (-90.0, 90.0) else self.elevations
         step_views, last_views = orbiting_views((self.channels, self.size), views, seed, elevations, distance, fov)
         rates = {"density": 0.15, "features": 0.08, "background": 0.01}
-        solver = Adam(20, 60, rates, betas=(0.9, 0.95), last_rate=0.25)
+        solver = Adam(12, 60, rates, betas=(0.9, 0.95), last_rate=0.25)
         return Recipe(self, step_views, solver, noise_range(model, 0.05), 1.0, self.fit, last_views)
 
     def init(self, generator: Generator) -> Params:
