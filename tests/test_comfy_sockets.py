@@ -181,7 +181,7 @@ def test_sizes_are_in_pixels():
     assert plans.Fresh.of("siren-image", view_width=768, view_height=512).recipe(LATENT, 0).diffrep.size == (64, 96)
     assert plans.Fresh("siren-image").recipe(LATENT, 0).diffrep.size == (64, 64)
     assert plans.Fresh.of("voxel-radiance", view_size=256).recipe(LATENT, 0).diffrep.size == 32
-    assert plans.shape_of(plans.Fresh("siren-cylinder").recipe(LATENT, 9).views) == (9, 4, 64, 64)
+    assert plans.shape_of(plans.Fresh("siren-cylinder").recipe(LATENT, 20).views) == (16, 4, 64, 64)  # whole rounds
     with pytest.raises(ValueError, match="multiple of 8"):
         plans.Fresh.of("siren-image", view_width=500, view_height=508).recipe(LATENT, 0)
 

@@ -155,7 +155,7 @@ class SirenSphere(Panorama):
     width: Count = 256
     depth: Depth = 3
     embedding: Count = 192
-    bandwidth: Positive = 16.0
+    bandwidth: Positive = 18.0
     pixels: Annotated[int, Meta(ge=1, le=1 << 18)] = 4096
     seed: Seed = 0
 
