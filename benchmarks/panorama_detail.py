@@ -2,8 +2,9 @@
 
 `python benchmarks/panorama_detail.py ["mountains at sunset" ...] [--rows cylinder sphere]` prints, per prompt, the gradient
 energy (mean squared difference of neighbouring pixels) of views of sampled panoramas, as parts of that of the model's
-image-space samples of the same steps and guidance: a cylinder, a sphere whose noise lives in the world, with and without its
-residual, and a sphere with new noise at every step.
+image-space samples of the same steps and guidance: a cylinder, the cylinder's canvas without a field (the
+most that a cylinder can reach), a sphere whose noise lives in the world, with and without its residual, and a sphere with new
+noise at every step.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import argparse
 import functools
 import math
 from dataclasses import replace
+from itertools import pairwise
+from typing import cast
 
 import torch
 from pullback import tasks, viewpoints
 from pullback.diffreps.panorama import SirenSphere
 from pullback.geometry.sphere import Headings, headings
-from pullback.noise import Crops, FreshViews
+from pullback.noise import CanvasViews, Crops, FreshViews
 from pullback.samplers import ddim
 from pullback.schedules import log_linear
 from pullback.storage import generator
@@ -27,6 +30,7 @@ from torch import Tensor
 
 PROMPTS = ("mountains at sunset", "town at noon")
 VIEWS, GUIDANCE, STEPS = 12, 1.0, 30
+ALONE = "cylinder's canvas"
 
 
 def energy(pictures: Tensor) -> float:
@@ -53,12 +57,27 @@ def views_of(model: Model, recipe: Recipe, settings: Settings) -> Tensor:
         return recipe.diffrep(field, level() if sphere else Crops(torch.arange(8) * model.size))
 
 
+def canvas_alone(model: Model, recipe: Recipe, settings: Settings) -> Tensor:
+    """Eight views of a cylinder's canvas of pixels, which every step's denoised crops are written to."""
+    random, views = generator(settings.seed), cast(CanvasViews, recipe.views)
+    sigmas = log_linear(settings.steps, *recipe.sigma)
+    denoise = model.denoiser(settings.prompt, "", settings.guidance)
+    canvas = sigmas[0] * views.noise(random)
+    for sigma, sigma_next in pairwise(sigmas):
+        view = views.draw(random)
+        seen = views.carried(canvas, view)
+        clean = denoise(seen, sigma, view)
+        canvas = views.scatter(canvas, view, clean + sigma_next / sigma * (seen - clean))
+    return views.carried(canvas, Crops(torch.arange(8) * model.size))
+
+
 def ways(model: Model, settings: Settings) -> dict[str, Recipe]:
     sphere = tasks.recipe("panorama", model, settings)
     shape = (settings.views, model.channels, model.size, model.size)
     fresh = FreshViews(functools.partial(viewpoints.around, settings.views), shape)
     return {
         "cylinder": tasks.recipe("panorama", model, settings, "cylinder"),
+        ALONE: tasks.recipe("panorama", model, settings, "cylinder"),
         "sphere": sphere,
         "sphere, nothing carried": replace(sphere, gamma=0.0),
         "sphere, all carried": replace(sphere, gamma=1.0),
@@ -74,9 +93,11 @@ def main(prompts: list[str], rows: list[str]) -> None:
         for name, recipe in ways(model, settings).items():
             if rows and name not in rows:
                 continue
-            view = Crops(torch.zeros(8)) if name == "cylinder" else level()
+            view = Crops(torch.zeros(8)) if isinstance(recipe.views, CanvasViews) else level()
             own = energy(image_space(model, settings, view, log_linear(STEPS, *recipe.sigma)))
-            print(f"| {prompt} | {name} | {energy(views_of(model, recipe, settings)) / own:.2f} |", flush=True)
+            with torch.no_grad():
+                sampled = (canvas_alone if name == ALONE else views_of)(model, recipe, settings)
+            print(f"| {prompt} | {name} | {energy(sampled) / own:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
