@@ -5,7 +5,8 @@ the samples of 8 seeds: image-space DDIM, the pulled-back SIREN, and a SIREN opt
 
 `--objects` prints the same of radiance fields instead, as seen from four cameras, at guidance 1: with an anchor (the
 default), by new cameras with new noise at every step, by a fixed bank of 8 cameras that keep their noise, and of as many of
-the renderer's own objects of that noun (a prompt is one noun then; needs the extra `train`).
+the renderer's own objects of that noun (a prompt is one noun then; needs the extra `train`). `--anchor` leaves out the two
+that are not the default.
 """
 
 from __future__ import annotations
@@ -61,10 +62,10 @@ def samples(prompt: str) -> dict[str, list[Tensor]]:
     return found
 
 
-def objects(prompt: str) -> dict[str, list[Tensor]]:
-    """The same of radiance fields: (4, C, H, W) views from four sides for every seed."""
+def objects(kinds: tuple[str, ...], prompt: str) -> dict[str, list[Tensor]]:
+    """The same of radiance fields, sampled by `kinds` of `OBJECTS`: (4, C, H, W) views from four sides for every seed."""
     model, sides = tasks.load_model(), turntable(4)
-    found: dict[str, list[Tensor]] = {kind: [] for kind in ("renderer", "image space", *OBJECTS)}
+    found: dict[str, list[Tensor]] = {kind: [] for kind in ("renderer", "image space", *kinds)}
     rng = np.random.default_rng(3)
     for seed in range(SEEDS):
         found["renderer"].append(own(prompt, sides, rng))
@@ -78,6 +79,8 @@ def objects(prompt: str) -> dict[str, list[Tensor]]:
         kept = FixedViews(bank, (settings.views, model.channels, model.size, model.size))
         fresh = FreshViews(functools.partial(viewpoints.orbiting, settings.views), kept.shape)
         for name, views in zip(OBJECTS, (recipe.views, fresh, kept), strict=True):
+            if name not in kinds:
+                continue
             last = recipe.last_views if name == "anchor" else None
             gamma = 0.0 if name == "new noise" else recipe.gamma
             pull = tasks.prepare(model, replace(recipe, views=views, last_views=last, gamma=gamma), settings)
@@ -105,9 +108,10 @@ def table(prompts: list[str], kinds: list[str], sampled: Callable[[str], dict[st
 
 
 def main() -> None:
-    words = [word for word in sys.argv[1:] if word != "--objects"]
+    words = [word for word in sys.argv[1:] if not word.startswith("--")]
     if "--objects" in sys.argv:
-        table(words or ["mushroom", "car"], ["renderer", "image space", *OBJECTS], objects)
+        kinds = OBJECTS[:1] if "--anchor" in sys.argv else OBJECTS
+        table(words or ["mushroom", "car"], ["renderer", "image space", *kinds], functools.partial(objects, kinds))
     else:
         table(words or list(PROMPTS), ["image space", "pullback", "SJC"], samples)
 
