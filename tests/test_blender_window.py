@@ -103,7 +103,7 @@ def photograph(blender: Desktop, name: str, crop: str = "") -> None:
         blender.picture(PICTURES / f"blender-{name}.png", crop)
 
 
-VIEW, SIDEBAR = "860x690+196+28", f"292x462+{WIDTH - 508}+84"
+VIEW, SIDEBAR = "860x690+196+28", f"292x520+{WIDTH - 508}+84"
 
 
 def workers(blender: Desktop) -> list[int]:
