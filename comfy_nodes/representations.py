@@ -141,9 +141,16 @@ def _seed(kind: type[Representation], settings: dict[str, Setting]) -> str:
 
 
 def lend() -> None:
-    """Let other packages' representations import `pullback` where it is not installed: our core stands in."""
-    if entry_points(group=GROUP) and importlib.util.find_spec("pullback") is None:
-        sys.path.append(str(Path(__file__).parents[1] / "core"))
+    """Let other packages' representations import `pullback` where it is not installed: our core takes that name."""
+    if not entry_points(group=GROUP) or importlib.util.find_spec("pullback") is not None:
+        return
+    home = Path(__file__).parents[1] / "core" / "pullback"
+    spec = importlib.util.spec_from_file_location(
+        "pullback", home / "__init__.py", submodule_search_locations=[str(home)]
+    )
+    assert spec is not None and spec.loader is not None
+    sys.modules["pullback"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
 
 
 def nodes() -> list[type[io.ComfyNode]]:
