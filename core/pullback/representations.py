@@ -21,6 +21,7 @@ from typing import Any
 from .diffreps.image import SirenImage
 from .diffreps.panorama import SirenCylinder, SirenSphere
 from .diffreps.radiance import VoxelRadiance
+from .diffreps.splats import GaussianSplats
 from .diffreps.tile import SirenTile
 from .representation import Representation
 
@@ -36,7 +37,14 @@ RESERVED = frozenset(
     )
 )
 """Options that sampling commands have, and that no setting of a representation may be called."""
-BUILT_IN: tuple[type[Representation], ...] = (VoxelRadiance, SirenImage, SirenSphere, SirenCylinder, SirenTile)
+BUILT_IN: tuple[type[Representation], ...] = (
+    VoxelRadiance,
+    SirenImage,
+    SirenSphere,
+    SirenCylinder,
+    SirenTile,
+    GaussianSplats,
+)
 
 
 @functools.cache
