@@ -30,7 +30,7 @@ from .radiance import Elevation, Object, signal_kind
 from .siren import VIEW_SIZE, signal_size
 from .subsets import random_tiles
 
-RATES = {"mean": 5e-3, "scale": 0.03, "rotation": 0.03, "opacity": 0.1, "colour": 0.05, "background": 0.01}
+RATES = {"mean": 4e-3, "scale": 0.02, "rotation": 0.02, "opacity": 0.1, "colour": 0.05, "background": 0.01}
 Tick = Callable[[], None]
 
 
@@ -42,7 +42,7 @@ class GaussianSplats(Object):
     channels: Count = 4
     size: Size = 64
     gaussians: Annotated[int, Meta(ge=1, le=1 << 20)] = 2048
-    pixels: Annotated[int, Meta(ge=1, le=1 << 18)] = 2048
+    pixels: Annotated[int, Meta(ge=1, le=1 << 18)] = 4096
     elevations: tuple[Elevation, Elevation] = (-90.0, 90.0)
 
     name = "gaussian-splats"

@@ -19,7 +19,7 @@ LIMIT = 1 << 24
 """Points times Gaussians that are looked at together: bounds the memory."""
 BLOCK = 64
 """Points of a density that are looked up together."""
-RADIUS = 0.6
+RADIUS = 0.8
 """Of the ball that a new cloud fills."""
 
 

@@ -78,13 +78,10 @@ def project(gaussians: Gaussians, cameras: Cameras, height: int, width: int) -> 
     # Of what lies far beside the picture the derivative is taken near its edge, or it would smear over all of it.
     slope = (right / depth).clamp(-1.3 * tan * width / height, 1.3 * tan * width / height)
     fall = (up / depth).clamp(-1.3 * tan, 1.3 * tan)
-    own = gaussians.axes * gaussians.scale[:, None]
-    x, y = (
-        (own * ((focal / depth)[..., None] * (axis[:, None] + tilt[..., None] * pose[:, None, :3, 2]))[..., None]).sum(
-            -2
-        )
-        for axis, tilt in ((pose[:, :3, 0], slope), (-pose[:, :3, 1], -fall))
-    )
+    own, away, near = gaussians.axes * gaussians.scale[:, None], pose[:, None, :3, 2], (focal / depth)[..., None]
+    across = near * (pose[:, None, :3, 0] + slope[..., None] * away)
+    down = -near * (pose[:, None, :3, 1] + fall[..., None] * away)
+    x, y = ((own * each[..., None]).sum(-2) for each in (across, down))
     xx, xy, yy = ((p * q).sum(-1) for p, q in ((x, x), (x, y), (y, y)))
     sharp = torch.linalg.cross(x, y).square().sum(-1)  # xx yy - xy^2, without cancelling
     wide = sharp + BLUR * (xx + yy) + BLUR**2
