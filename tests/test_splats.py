@@ -213,7 +213,7 @@ def test_signals_with_an_opacity_are_premultiplied():
     signal = diffrep(params, turntable(1))
     colour, alpha = (signal[:, :3] + 1) / 2, (signal[:, 3:] + 1) / 2
     assert (alpha - diffrep.opacity(params, turntable(1), 32, 32)).abs().max() < 1e-6
-    assert (colour <= alpha + 1e-6).all() and alpha.min() == 0
+    assert (colour <= alpha + 1e-6).all() and 0 <= alpha.min() < alpha.max() <= 1
 
 
 def test_a_background_is_seen_where_nothing_is():
@@ -257,7 +257,7 @@ def test_a_ball_of_gaussians_becomes_a_ball():
 def test_a_fit_comes_closer_than_where_it_began():
     """Adam, with the rates of the recipe, onto pictures of another field."""
     model = ToyboxModel()
-    diffrep, other = small()
+    diffrep, other = small(pixels=1024)
     recipe = diffrep.recipe(model, 4, 0)
     cameras, random = turntable(4), torch.Generator().manual_seed(0)
     target = diffrep(other, cameras)
@@ -337,10 +337,10 @@ def test_a_job_that_was_stopped_ends_in_the_same_bytes(tmp_path, monkeypatch):
     """And by its kind and choice it is an object like voxels, whose runs are others'."""
     monkeypatch.setattr(viewpoints, "LAST_CAMERAS", 2)
     options = {"field": "splats", "gaussians": 64}
-    job = {"kind": "object", "settings": {"prompt": "a red ball", "steps": 3, "views": 2}, "options": options}
+    job = {"kind": "object", "settings": {"prompt": "a red ball", "steps": 2, "views": 2}, "options": options}
 
     def stopping(type: str, **fields: object) -> None:
-        if fields.get("move") == 2:
+        if fields.get("move") == 1:
             raise Cancelled
 
     silent = lambda *_, **__: None
