@@ -138,16 +138,20 @@ def wishes(nouns: int, colours: int) -> list[tuple[str, str]]:
 
 @app.command()
 def sample(
-    folder: Path, nouns: int = 24, colours: int = 3, seed: int = 0, steps: int = 30, part: int = 0, parts: int = 1
-) -> None:
-    """Sample the fields that are not there yet, then mesh them: all, or the share `part` of `parts` processes."""
+    folder: Path, nouns: int = 24, colours: int = 3, seed: int = 0, steps: int = 30, part: int = 0, parts: int = 1,
+    field: str = "",
+) -> None:  # fmt: skip
+    """Sample the fields that are not there yet, then mesh them: all, or the share `part` of `parts` processes.
+
+    field: which of the representations of `generate`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model, mine = tasks.load_model(), wishes(nouns, colours)[part::parts]
     fields = {f"{colour}-{noun}": folder / f"{colour}-{noun}.field.safetensors" for noun, colour in mine}
     for name, path in fields.items():
         if not path.exists():
             settings = Settings(name.replace("-", " "), seed=seed, guidance=1.0, steps=steps)
-            recipe = tasks.recipe("generate", model, settings)
+            recipe = tasks.recipe("generate", model, settings, field)
             state = tasks.sample(tasks.prepare(model, recipe, settings), settings.seed)
             save_field(path, tasks.field_of(recipe, settings, model, state))
     for name, path in fields.items():

@@ -82,7 +82,7 @@ def test_ctrl_c_stops_and_resume_goes_on(blender, way):
 def test_a_system_python_without_venv_is_said(blender):
     """Debian's Blender brings no venv: Create Environment says which package to install, and leaves nothing."""
     extension = next(blender.home.rglob("blender_manifest.toml")).parent
-    wheel = extension / "pullback-0.3.0-py3-none-any.whl"
+    wheel = extension / "pullback-0.4.0-py3-none-any.whl"
     wheel.touch()
     try:
         make = "import bpy; bpy.ops.pullback.create_environment()"

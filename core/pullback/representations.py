@@ -21,6 +21,7 @@ from importlib.metadata import EntryPoint, entry_points
 from .diffreps.image import SirenImage
 from .diffreps.panorama import SirenCylinder, SirenSphere
 from .diffreps.radiance import VoxelRadiance
+from .diffreps.splats import GaussianSplats
 from .diffreps.tile import SirenTile
 from .representation import Representation
 from .settings import MESH, RUN_OPTIONS, Settings
@@ -31,7 +32,14 @@ DECLARED = ("name", "title", "sentence", "command", "settings", "suited", "recip
 """What every representation must have."""
 TAKEN = frozenset({"render", "mesh", "words", "picture"})
 """Commands and jobs that sample no representation."""
-BUILT_IN: tuple[type[Representation], ...] = (VoxelRadiance, SirenImage, SirenSphere, SirenCylinder, SirenTile)
+BUILT_IN: tuple[type[Representation], ...] = (
+    VoxelRadiance,
+    SirenImage,
+    SirenSphere,
+    SirenCylinder,
+    SirenTile,
+    GaussianSplats,
+)
 RESERVED = frozenset(
     (
         *(each.name for each in fields(Settings)),

@@ -211,4 +211,3 @@ class SirenSphere(Panorama):
     def canonical(self, params: Params) -> Tensor:
         quarters = torch.arange(4) * (math.pi / 2)
         return self(params, headings(-quarters, torch.zeros(4), math.pi / 2))
-

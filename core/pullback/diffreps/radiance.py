@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 
 from ..fields.voxels import Voxels, trilinear
 from ..geometry.cameras import DISTANCE, FOV, Cameras, rays, turntable
+from ..noise import Views
 from ..render.march import BOUND, samples, weights
 from ..render.occupancy import inside, occupied
 from ..representation import Crop, Recipe, Representation, Setting, noise_range, of_field
@@ -50,6 +51,10 @@ class Object(Representation):
     noun = "object"
     views = 8
     looks = "Cameras that each sampling step looks through."
+    kind: str
+    channels: int
+    size: int
+    elevations: tuple[float, float]
 
     @classmethod
     def camera_settings(cls) -> tuple[Setting, ...]:
@@ -75,6 +80,43 @@ class Object(Representation):
         if low >= high:
             raise ValueError(f"the lowest elevation ({low:g}) must be below the highest ({high:g}): change one of them")
         return low, high
+
+    def seen_through(self, views: int, seed: int, settings: dict[str, Any]) -> tuple[Views, Views]:
+        """Return the cameras of a step and those of the last fit. The arguments are those of `recipe`."""
+        distance, fov = settings.get("distance", DISTANCE), math.radians(settings.get("fov", math.degrees(FOV)))
+        # A field of Pullback 0.1 does not record which elevations it was seen from.
+        known = ELEVATIONS if self.elevations == (-90.0, 90.0) else self.elevations
+        return orbiting_views((self.channels, self.size), views, seed, known, distance, fov)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"the kind of radiance field is {self.kind!r}; it must be one of {', '.join(KINDS)}")
+        if self.elevations[0] > self.elevations[1]:
+            raise ValueError(f"the elevations are {self.elevations}; the lowest must come first")
+
+    def beyond(self) -> Params:
+        """Return the initial background, a parameter of those kinds whose signals have no opacity."""
+        return {} if self.kind == "rgba" else {"background": torch.zeros(1, self.channels, 4, 4)}
+
+    def composed(self, params: Params, seen: Tensor, d: Tensor) -> Tensor:
+        """Compose the signals (..., C) of an object and its background.
+
+        Args:
+            params: The field's parameters, with the background if there is one.
+            seen: Light and, last, opacity of the object, (..., features + 1).
+            d: Directions of the rays, unit vectors (..., 3).
+        """
+        if self.kind == "rgba":
+            return 2 * seen - 1
+        u = torch.atan2(d[..., :2].norm(dim=-1), d[..., 2]) / torch.pi
+        v = torch.atan2(d[..., 1], d[..., 0]) / (2 * torch.pi) + 0.5
+        at = (2 * torch.stack([u, v], -1) - 1).view(1, 1, -1, 2)
+        behind = F.grid_sample(params["background"], at, padding_mode="border", align_corners=True)[0, :, 0].T
+        return seen[..., :-1] + (1 - seen[..., -1:]) * behind.reshape(*seen.shape[:-1], -1)
+
+    def emitted(self, features: Tensor) -> Tensor:
+        """Return the light of raw features: colours in [0, 1] if the kind is "rgba", else the features themselves."""
+        return torch.sigmoid(2 * features) if self.kind == "rgba" else features
 
 
 @dataclass(frozen=True)
@@ -117,10 +159,7 @@ class VoxelRadiance(Object):
     choice = "voxels"
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"the kind of radiance field is {self.kind!r}; it must be one of {', '.join(KINDS)}")
-        if self.elevations[0] > self.elevations[1]:
-            raise ValueError(f"the elevations are {self.elevations}; the lowest must come first")
+        super().__post_init__()
         wanted = self.channels - (self.kind == "rgba")
         if self.voxels.features != wanted:
             raise ValueError(
@@ -146,20 +185,14 @@ class VoxelRadiance(Object):
         return cls(kind, model.channels, size, voxels=voxels, elevations=cls.elevations_of(model, settings))
 
     def recipe(self, model: Model, views: int, seed: int, **settings: Any) -> Recipe:
-        distance, fov = settings.get("distance", DISTANCE), math.radians(settings.get("fov", math.degrees(FOV)))
-        # A field of Pullback 0.1 does not record which elevations it was seen from.
-        elevations = ELEVATIONS if self.elevations == (-90.0, 90.0) else self.elevations
-        step_views, last_views = orbiting_views((self.channels, self.size), views, seed, elevations, distance, fov)
+        step_views, last_views = self.seen_through(views, seed, settings)
         rates = {"density": 0.15, "features": 0.08, "background": 0.01}
         solver = Adam(12, 60, rates, betas=(0.9, 0.95), last_rate=0.25)
         return Recipe(self, step_views, solver, noise_range(model, 0.05), 1.0, self.fit, last_views)
 
     def init(self, generator: Generator) -> Params:
         """Return the start of the voxels, and a background of zeros if the kind has one."""
-        params = self.voxels.init(generator)
-        if self.kind != "rgba":
-            params["background"] = torch.zeros(1, self.channels, 4, 4)
-        return params
+        return self.voxels.init(generator) | self.beyond()
 
     def __call__(self, params: Params, cameras: Cameras) -> Tensor:
         """Return views (B, C, size, size) through B cameras. Differentiable in params."""
@@ -313,11 +346,9 @@ class VoxelRadiance(Object):
         opacity = w.sum(-1, keepdim=True)
         ray, piece = (w.detach() > UNSEEN).nonzero(as_tuple=True)
         features = self.voxels.feature(params, points[ray, piece])
-        emitted = torch.sigmoid(2 * features) if self.kind == "rgba" else features
-        colour = features.new_zeros(len(o), features.shape[1]).index_add(0, ray, w[ray, piece][:, None] * emitted)
-        if self.kind == "rgba":
-            return 2 * torch.cat([colour, opacity], -1) - 1, opacity
-        return colour + (1 - opacity) * self._background(params, d), opacity
+        light = w[ray, piece][:, None] * self.emitted(features)
+        colour = features.new_zeros(len(o), features.shape[1]).index_add(0, ray, light)
+        return self.composed(params, torch.cat([colour, opacity], -1), d), opacity
 
     def _shade_all(
         self, params: Params, d: Tensor, points: Tensor, length: Tensor, full: Tensor
@@ -327,18 +358,8 @@ class VoxelRadiance(Object):
         w = weights(density * length[:, None])
         opacity = w.sum(-1, keepdim=True)
         features = self.voxels.feature(params, points.reshape(-1, 3)).view(*full.shape, -1)
-        emitted = torch.sigmoid(2 * features) if self.kind == "rgba" else features
-        colour = ((w * (w.detach() > UNSEEN))[..., None] * emitted).sum(1)
-        if self.kind == "rgba":
-            return 2 * torch.cat([colour, opacity], -1) - 1, opacity
-        return colour + (1 - opacity) * self._background(params, d), opacity
-
-    def _background(self, params: Params, d: Tensor) -> Tensor:
-        """The background (R, C) in unit directions (R, 3)."""
-        u = torch.atan2(d[:, :2].norm(dim=-1), d[:, 2]) / torch.pi
-        v = torch.atan2(d[:, 1], d[:, 0]) / (2 * torch.pi) + 0.5
-        at = (2 * torch.stack([u, v], -1) - 1).view(1, 1, -1, 2)
-        return F.grid_sample(params["background"], at, padding_mode="border", align_corners=True)[0, :, 0].T
+        colour = ((w * (w.detach() > UNSEEN))[..., None] * self.emitted(features)).sum(1)
+        return self.composed(params, torch.cat([colour, opacity], -1), d), opacity
 
 
 def signal_kind(model: Model) -> str:

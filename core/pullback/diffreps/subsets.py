@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor
 
+from ..render.splats import Tiles
 from ..solvers import Residual
 from ..types import Params
+
+TILE = 4
+"""Pixels of the side of a tile."""
 
 
 def chosen(total: int, count: int, chances: Tensor | None, generator: Generator) -> Tensor:
@@ -52,5 +57,31 @@ def random_pixels(
     def residual(theta: Params) -> Tensor:
         pick = chosen(len(places), min(count, len(places)), chances, generator).to(target.device)
         return at(theta, places[pick]) - wanted[pick]
+
+    return residual
+
+
+def random_tiles(
+    draw: Callable[[Params, Tiles], Tensor],
+    target: Tensor,
+    count: int,
+    generator: Generator,
+    weights: Tensor | None = None,
+) -> Residual:
+    """Compare with targets in new random tiles at every pass, of at most TILE x TILE pixels.
+
+    draw: (theta, tiles) to their signals (T, side^2, C). count: pixels per pass. The rest as in `random_pixels`.
+    """
+    height, width = target.shape[-2:]
+    side = math.gcd(TILE, height, width)
+    rows, columns, wanted = height // side, width // side, target.permute(0, 2, 3, 1)
+    chances = None if weights is None else weights.repeat_interleave(rows * columns)
+
+    def residual(theta: Params) -> Tensor:
+        number = max(1, count // side**2)
+        pick = chosen(len(target) * rows * columns, number, chances, generator).to(target.device)
+        places = pick // columns % rows * side, pick % columns * side
+        tiles = Tiles(pick // (rows * columns), *places, side)
+        return draw(theta, tiles) - tiles.of(wanted)
 
     return residual
