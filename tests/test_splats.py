@@ -19,6 +19,7 @@ from pullback.fields.gaussians import MOST, REACH, density
 from pullback.generative.toybox.model import ToyboxModel
 from pullback.geometry.cameras import Cameras, look_at, orbit, turntable
 from pullback.mesh.surface import extract
+from pullback.messages import Message, Progress, Stage
 from pullback.render import splats
 from pullback.render.ply import COLUMNS
 from pullback.render.splats import BLUR, Gaussians, picture
@@ -339,11 +340,13 @@ def test_a_job_that_was_stopped_ends_in_the_same_bytes(tmp_path, monkeypatch):
     options = {"field": "splats", "gaussians": 64}
     job = {"kind": "object", "settings": {"prompt": "a red ball", "steps": 2, "views": 2}, "options": options}
 
-    def stopping(type: str, **fields: object) -> None:
-        if fields.get("move") == 1:
+    def stopping(message: Message) -> None:
+        if isinstance(message, Progress) and message.stage is Stage.SAMPLING and message.move == 1:
             raise Cancelled
 
-    silent = lambda *_, **__: None
+    def silent(message: Message) -> None:
+        pass
+
     whole = jobs.perform({**job, "out": str(tmp_path / "a.ply")}, silent)
     with pytest.raises(Cancelled):
         jobs.perform({**job, "out": str(tmp_path / "b.ply")}, stopping)
