@@ -1,8 +1,8 @@
 """The inner solve of radiance fields: few warm-started passes against the paper's 200, at equal everything else.
 
 `python benchmarks/inner_solve.py [PROMPT ...] [--steps 20] [--rows ours ...]` samples the same object with each solver and
-prints field passes per diffusion step, processor time relative to ours, and the multi-view PSNR: how well the final field's views agree with what the
-model makes of them (noised to sigma 0.3 and denoised, 16 cameras, peak to peak 2).
+prints field passes per diffusion step, processor time relative to ours, and the multi-view PSNR: how well the final field's
+views agree with what the model makes of them (noised to sigma 0.3 and denoised, 16 cameras, peak to peak 2).
 """
 
 from __future__ import annotations
