@@ -71,7 +71,7 @@ def density(gaussians: Gaussians, points: Tensor) -> Tensor:
     peak = -torch.log1p(-gaussians.opacity.clamp(max=MOST)) / (math.sqrt(2 * math.pi) * thinnest)
     blocks = torch.cat([points, points[-1:].expand(-len(points) % BLOCK, 3)]).view(-1, BLOCK, 3)
     parts = []
-    for part in blocks.split(max(1, LIMIT // (4 * len(gaussians.mean)))):
+    for part in blocks.split(max(1, LIMIT // (BLOCK * len(gaussians.mean)))):
         low, high = part.amin(1)[:, None], part.amax(1)[:, None]
         there = ((gaussians.mean + reach >= low) & (gaussians.mean - reach <= high)).all(-1)
         place, present = listed(there)
