@@ -1,6 +1,6 @@
 """Pullback for Blender: sample textured objects, worlds and images from a sentence, without torch in Blender.
 
-What can be made, and what can be set, stands in `descriptions`. The parts know one another in one direction: `preferences`,
+What can be made, and what can be set, stands in `descriptions`. Imports point one way: `preferences`,
 `learned`, `properties`, `jobs`, `operators`, `panel`. A `job` goes to its `backend`: `worker` or `server`, outside of
 Blender; `scene` brings in what it made. `batch` does without a window.
 """

@@ -1,7 +1,7 @@
 """Backend: who does the work of a job: the worker, or the ComfyUI server. Each is made when there is something to do."""
 
 import bpy
-from bpy.app.translations import pgettext_rpt as said
+from bpy.app.translations import pgettext_rpt as translate
 
 from . import preferences, server
 from .job import Job
@@ -17,7 +17,7 @@ def of(job: Job) -> Worker | Server | None:
     global _worker, _server
     if job.on_server:
         if _server is None or (_server.address != server_address() and not job.sent):
-            _server = Server(server_address(), said)
+            _server = Server(server_address(), translate)
         return _server
     if _worker is not None and job.sent:
         return _worker
@@ -26,7 +26,7 @@ def of(job: Job) -> Worker | Server | None:
         return None
     if _worker is None or _worker.python != str(python):
         stop_worker()
-        _worker = Worker(str(python), f"blender {bpy.app.version_string}", said)
+        _worker = Worker(str(python), f"blender {bpy.app.version_string}", translate)
     return _worker
 
 
@@ -40,7 +40,7 @@ def barred(address: str) -> str:
     """Why a server must not be asked now, or nothing: whether anything leaves this machine is Blender's user's say."""
     if bpy.app.online_access or server.local(address):
         return ""
-    text = said("The ComfyUI server {address} is on another machine: switch on Allow Online Access in the preferences, "
+    text = translate("The ComfyUI server {address} is on another machine: switch on Allow Online Access in the preferences, "
                 "under System")  # fmt: skip
     return text.format(address=address)
 

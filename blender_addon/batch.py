@@ -46,7 +46,7 @@ def run(given: list[str]) -> int:
         asked = arguments.parser().parse_args(given)
         items = arguments.items(asked)
         python = _interpreter(asked.python)
-    except SystemExit as stop:  # argparse has said why
+    except SystemExit as stop:  # argparse has told why
         return int(stop.code or 0)
     except Mistake as mistake:
         _complain(f"pullback: {mistake}")

@@ -10,11 +10,11 @@ class Complaint(ValueError):
         super().__init__(text.format(**values))
         self._text, self._values = text, values
 
-    def said(self, said: Callable[[str], str]) -> str:
+    def translated(self, translate: Callable[[str], str]) -> str:
         """The sentence, its text translated."""
-        return said(self._text).format(**self._values)
+        return translate(self._text).format(**self._values)
 
 
-def told(error: Exception, said: Callable[[str], str]) -> str:
+def told(error: Exception, translate: Callable[[str], str]) -> str:
     """What to say of an error: a complaint in the user's language, others as they are."""
-    return error.said(said) if isinstance(error, Complaint) else str(error)
+    return error.translated(translate) if isinstance(error, Complaint) else str(error)

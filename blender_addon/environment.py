@@ -115,12 +115,12 @@ def clean() -> dict[str, str]:
 class Question(Generic[T]):
     """A function that takes its time, asked in a thread; it must not touch Blender. `answer` once `poll` is True.
 
-    said: translates what went wrong.
+    translate: translates what went wrong.
     """
 
-    def __init__(self, ask: Callable[[], T], said: Callable[[str], str] = str) -> None:
+    def __init__(self, ask: Callable[[], T], translate: Callable[[str], str] = str) -> None:
         self.answer: T | None = None
-        self._said = said
+        self._translate = translate
         self.error = ""
         self._thread = threading.Thread(target=self._run, args=(ask,), daemon=True)
         self._thread.start()
@@ -129,7 +129,7 @@ class Question(Generic[T]):
         try:
             self.answer = ask()
         except (OSError, ValueError) as error:
-            self.error = told(error, self._said)
+            self.error = told(error, self._translate)
 
     def poll(self) -> bool:
         """Whether the answer is there, or the error."""
@@ -148,11 +148,11 @@ class Commands:
     """Commands that run one after the other in the background.
 
     `poll` is True once it is over; then `error` is empty or says what went wrong. `lines` is what was printed, `step`
-    the number of the command that runs, `stopped` whether somebody stopped it. said: translates what went wrong.
+    the number of the command that runs, `stopped` whether somebody stopped it. translate: translates what went wrong.
     """
 
-    def __init__(self, commands: list[list[str]], said: Callable[[str], str] = str) -> None:
-        self._said = said
+    def __init__(self, commands: list[list[str]], translate: Callable[[str], str] = str) -> None:
+        self._translate = translate
         self.lines: list[str] = []
         self.error = ""
         self.step = 0
@@ -170,7 +170,7 @@ class Commands:
                     encoding="utf-8", errors="replace", env=clean(), **QUIET,
                 )  # fmt: skip
             except OSError as error:
-                text = self._said("{command} cannot be started: {reason}")
+                text = self._translate("{command} cannot be started: {reason}")
                 self.error = text.format(command=command[0], reason=error.strerror or error)
                 return
             if self.stopped:
@@ -179,7 +179,7 @@ class Commands:
                 self._fresh.put(line.rstrip())
             code = self._process.wait()
             if code and (self.stopped or not self._go_on()):
-                text = self._said("it was stopped" if self.stopped else "{command} ended with code {code}")
+                text = self._translate("it was stopped" if self.stopped else "{command} ended with code {code}")
                 self.error = text.format(command=Path(command[0]).name, code=code)
                 return
 
@@ -230,25 +230,30 @@ class Report:
 class Probe(Commands):
     """What an interpreter has, asked of itself."""
 
-    def __init__(self, python: Path, said: Callable[[str], str] = str) -> None:
-        super().__init__([[str(python), "-c", PROBE]], said)
+    def __init__(self, python: Path, translate: Callable[[str], str] = str) -> None:
+        super().__init__([[str(python), "-c", PROBE]], translate)
 
     @property
     def report(self) -> Report | None:
         """The answer, once it is there; None where it did not answer as a Python does."""
-        said: list[dict[str, Any]] = [json.loads(line[9:]) for line in self.lines if line.startswith("PULLBACK {")]
-        return Report(**said[-1]) if said else None
+        reports: list[dict[str, Any]] = [json.loads(line[9:]) for line in self.lines if line.startswith("PULLBACK {")]
+        return Report(**reports[-1]) if reports else None
 
 
 class Creation(Commands):
     """A new virtual environment in `folder` with pullback installed from its wheel. Of one that fails or is stopped
-    nothing is left. said: translates what went wrong.
+    nothing is left. translate: translates what went wrong.
 
     `step` counts the `steps`, `download` says how far the current one is: bytes that are here and bytes in all.
     """
 
     def __init__(
-        self, folder: Path, wheel: Path, extras: str = "", base: str = sys.executable, said: Callable[[str], str] = str
+        self,
+        folder: Path,
+        wheel: Path,
+        extras: str = "",
+        base: str = sys.executable,
+        translate: Callable[[str], str] = str,
     ) -> None:
         self.download: tuple[int, int] | None = None
         self.folder = folder
@@ -264,7 +269,7 @@ class Creation(Commands):
         if not _cpu_only():
             del commands[TORCH]
         self.steps = list(commands)
-        super().__init__(list(commands.values()), said)
+        super().__init__(list(commands.values()), translate)
 
     def _run(self, commands: list[list[str]]) -> None:
         super()._run(commands)
@@ -291,7 +296,7 @@ class Creation(Commands):
         if self.stopped:
             return self.error
         printed = "\n".join(self.lines[-40:])
-        return next((self._said(why) for sign, why in REASONS.items() if re.search(sign, printed)), self.error)
+        return next((self._translate(why) for sign, why in REASONS.items() if re.search(sign, printed)), self.error)
 
 
 def _cpu_only() -> bool:

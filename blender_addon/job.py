@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from bpy.app.translations import pgettext_rpt as said
+from bpy.app.translations import pgettext_rpt as translate
 
 from . import descriptions, environment, protocol
 from .descriptions import Kind, Makes
@@ -96,7 +96,7 @@ class Job:
     @property
     def title(self) -> str:
         """What the panel and the undo history call it."""
-        name = said("Mesh") if self.makes is None else title(descriptions.kinds()[self.kind])
+        name = translate("Mesh") if self.makes is None else title(descriptions.kinds()[self.kind])
         seed = f" ({self.seed})" if self.place.get("several") else ""
         return f"{name}: {self.prompt}{seed}"
 
@@ -110,18 +110,18 @@ class Job:
     @property
     def reached(self) -> str:
         """How far a run that was left is."""
-        return said('"{prompt}", {move} of {total}').format(prompt=self.prompt, move=self.move, total=self.total)
+        return translate('"{prompt}", {move} of {total}').format(prompt=self.prompt, move=self.move, total=self.total)
 
     @property
     def progress_text(self) -> str:
         """How far it is and how long it takes, in few words."""
         if not self.total or self.stage != "sampling":
-            return said(self.stage.capitalize()) if self.stage else said("Starting the worker")
+            return translate(self.stage.capitalize()) if self.stage else translate("Starting the worker")
         text = f"{self.move} / {self.total}"
         if self.seconds_left is None:
             return text
         left = max(0, round(self.seconds_left - (time.monotonic() - self.heard)))
-        return said("{done}, {minutes}:{seconds:02} left").format(done=text, minutes=left // 60, seconds=left % 60)
+        return translate("{done}, {minutes}:{seconds:02} left").format(done=text, minutes=left // 60, seconds=left % 60)
 
     def started(self) -> dict[str, Any]:
         """The message that starts it."""
@@ -134,6 +134,6 @@ class Job:
 
 def title(kind: Kind) -> str:
     """What people call a kind: by what it makes, or by its title where another kind makes the same."""
-    names = {Makes.OBJECT: said("Object"), Makes.WORLD: said("World"), Makes.MATERIAL: said("Material"),
-             Makes.IMAGE: said("Image")}  # fmt: skip
+    names = {Makes.OBJECT: translate("Object"), Makes.WORLD: translate("World"), Makes.MATERIAL: translate("Material"),
+             Makes.IMAGE: translate("Image")}  # fmt: skip
     return names[kind.makes] if kind == descriptions.first(kind.makes) else kind.usual.title

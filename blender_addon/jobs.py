@@ -12,7 +12,7 @@ from typing import Any
 
 import bpy
 from bpy.app.handlers import persistent
-from bpy.app.translations import pgettext_rpt as said
+from bpy.app.translations import pgettext_rpt as translate
 
 from . import backend, disk, learned, placing, preview, results, runs, windows
 from .job import ALIVE, Job, State
@@ -199,8 +199,8 @@ def _run(job: Job) -> None:
         _paused = job.wants_preferences = True
         return
     if worker is None:
-        text = said("No Python in which Pullback is installed was found")
-        _end(job, State.FAILED, text, said("choose one in the preferences, or create an environment there"))
+        text = translate("No Python in which Pullback is installed was found")
+        _end(job, State.FAILED, text, translate("choose one in the preferences, or create an environment there"))
         _paused = job.wants_preferences = True
         return
     if not job.sent:
@@ -235,7 +235,7 @@ def _take(job: Job, message: Message) -> None:
             job.files, job.status = message.files, State.READY
             job.message, job.hint, job.log = "", "", []
         case Cancelled():
-            _end(job, State.CANCELLED, said("Cancelled"), resumable=message.resumable)
+            _end(job, State.CANCELLED, translate("Cancelled"), resumable=message.resumable)
         case Error():
             _end(job, State.FAILED, message.text, message.hint, message.log, message.resumable)
 
@@ -293,7 +293,7 @@ def _stop(why: str) -> None:
 
 @persistent
 def _before_load(*_: object) -> None:
-    _stop(said("Stopped, because another file was opened"))
+    _stop(translate("Stopped, because another file was opened"))
 
 
 @persistent

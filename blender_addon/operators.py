@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import bpy
-from bpy.app.translations import pgettext_rpt as said
+from bpy.app.translations import pgettext_rpt as translate
 from bpy.props import IntProperty
 
 from . import backend, descriptions, disk, environment, jobs, learned, preferences, properties, questions, server, uses
@@ -27,7 +27,7 @@ class Generate(bpy.types.Operator):
         """(what to make, where it goes) of each job."""
         kind = descriptions.kinds().get(self.noun)
         if kind is None:
-            raise ValueError(said("Pullback's Python cannot make {kind} any more").format(kind=self.noun))
+            raise ValueError(translate("Pullback's Python cannot make {kind} any more").format(kind=self.noun))
         return [(sampling(context, kind), self.place(context))]
 
     def place(self, context: bpy.types.Context) -> dict:
@@ -54,11 +54,11 @@ def sampling(context: bpy.types.Context, kind: Kind) -> dict:
     settings = context.scene.pullback
     prompt = settings.prompt.strip()
     if not prompt:
-        raise ValueError(said("The prompt is empty: say what to draw, for example: a red mushroom"))
+        raise ValueError(translate("The prompt is empty: say what to draw, for example: a red mushroom"))
     if settings.model == "FOLDER" and not settings.model_path:
-        raise ValueError(said("Choose the model's folder first"))
+        raise ValueError(translate("Choose the model's folder first"))
     if settings.repaint and not settings.eta:
-        raise ValueError(said("RePaint needs an Eta above 0, for example 0.75: see Advanced"))
+        raise ValueError(translate("RePaint needs an Eta above 0, for example 0.75: see Advanced"))
     run = {
         name: properties.value_of(settings, name, descriptions.RUN[name]) for name in ("seed", "steps", "eta", "solver")
     }
@@ -184,7 +184,7 @@ class PULLBACK_OT_remesh(Generate):
         settings, thing = context.scene.pullback, context.object
         field = bpy.path.abspath(thing["pullback_field"])
         if not Path(field).is_file():
-            raise ValueError(said("The field file {path} is gone: generate the object again").format(path=field))
+            raise ValueError(translate("The field file {path} is gone: generate the object again").format(path=field))
         model = drawing_model(settings)
         if settings.model != "SERVER" and thing.get("pullback_model"):
             model["model"] = thing["pullback_model"]  # the field's own, whatever the panel says now
@@ -279,7 +279,7 @@ class PULLBACK_OT_copy_log(OfJob):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         context.window_manager.clipboard = jobs.log_of(self.job)
-        self.report({"INFO"}, said("The log is on the clipboard"))
+        self.report({"INFO"}, translate("The log is on the clipboard"))
         return {"FINISHED"}
 
 
@@ -303,7 +303,7 @@ class PULLBACK_OT_test_worker(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         python = preferences.interpreter()
         if python is None:
-            self.report({"ERROR"}, said("No Python with Pullback was found: choose one, or create an environment"))
+            self.report({"ERROR"}, translate("No Python with Pullback was found: choose one, or create an environment"))
             return {"CANCELLED"}
         _test(python)
         return _waited(self, preferences.report)
@@ -311,7 +311,7 @@ class PULLBACK_OT_test_worker(bpy.types.Operator):
 
 def _test(python: Path) -> None:
     """Ask a Python what it has, in the background, and take in what representations there are."""
-    probe = environment.Probe(python, said)
+    probe = environment.Probe(python, translate)
 
     def hear() -> None:
         if probe.report is not None:
@@ -384,7 +384,7 @@ class PULLBACK_OT_test_server(bpy.types.Operator):
         if barred:
             self.report({"ERROR"}, barred)
             return {"CANCELLED"}
-        questions.ask("server", environment.Question(lambda: server.check(address, said), said))
+        questions.ask("server", environment.Question(lambda: server.check(address, translate), translate))
         return {"FINISHED"}
 
 
@@ -398,18 +398,18 @@ class PULLBACK_OT_purge_results(bpy.types.Operator):
         groups = uses.unused()
         if not groups:
             return self.execute(context)
-        title = said("Delete unused results: {count}, {size:.1f} MB?").format(
+        title = translate("Delete unused results: {count}, {size:.1f} MB?").format(
             count=len(groups), size=uses.size(groups) / 1e6
         )
-        message = said("Objects of .blend files never opened or saved here could not be re-meshed")
+        message = translate("Objects of .blend files never opened or saved here could not be re-meshed")
         return context.window_manager.invoke_confirm(
-            self, event, title=title, message=message, confirm_text=said("Delete"), icon="WARNING"
+            self, event, title=title, message=message, confirm_text=translate("Delete"), icon="WARNING"
         )
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         count, size = uses.delete(uses.unused())
         self.report(
-            {"INFO"}, said("Unused results deleted: {count}, {size:.1f} MB").format(count=count, size=size / 1e6)
+            {"INFO"}, translate("Unused results deleted: {count}, {size:.1f} MB").format(count=count, size=size / 1e6)
         )
         disk.look()
         return {"FINISHED"}

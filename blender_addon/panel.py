@@ -1,7 +1,7 @@
 """Panels: the sidebar tab "Pullback" in the 3D viewport."""
 
 import bpy
-from bpy.app.translations import pgettext_rpt as said
+from bpy.app.translations import pgettext_rpt as translate
 
 from . import backend, descriptions, disk, jobs, labels, properties
 from .descriptions import Kind, Makes
@@ -81,7 +81,7 @@ def _model(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup, width:
     elif settings.model == "SERVER":
         column.prop(settings, "checkpoint", text="", icon="NETWORK_DRIVE")
     if settings.model in EXPECT:
-        _lines(column, said(EXPECT[settings.model]), width)
+        _lines(column, translate(EXPECT[settings.model]), width)
 
 
 def _warnings(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup, width: int) -> None:
@@ -100,7 +100,7 @@ def _warnings(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup, wid
 def _left(column: bpy.types.UILayout, width: int) -> None:
     """What earlier sessions did not finish: asked about once, all together."""
     left = jobs.left()
-    one, more = said("1 unfinished run: {runs}"), said("{count} unfinished runs: {runs}")
+    one, more = translate("1 unfinished run: {runs}"), translate("{count} unfinished runs: {runs}")
     named = [job.reached for job in left[:NAMED]] + (["…"] if len(left) > NAMED else [])
     _lines(column, (one if len(left) == 1 else more).format(count=len(left), runs="; ".join(named)), width)
     row = column.row(align=True)
@@ -119,7 +119,7 @@ def _job(column: bpy.types.UILayout, job: Job, width: int) -> None:
         if job.preview_icon:
             column.template_icon(job.preview_icon, scale=max(4.0, (width - 75) / (20 * labels.scale())))
     elif job.status is State.READY:
-        _lines(column, said("Ready: it is placed once you are in Object Mode"), width)
+        _lines(column, translate("Ready: it is placed once you are in Object Mode"), width)
     for text in (job.message, *(job.notes if job.status in ALIVE else ()), job.hint):
         if text:
             _lines(column, text, width)
@@ -162,7 +162,7 @@ class PULLBACK_PT_object(Sidebar, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, thing, settings = self.layout, context.object, context.scene.pullback
-        text = said("{prompt}, seed {seed}").format(
+        text = translate("{prompt}, seed {seed}").format(
             prompt=thing.get("pullback_prompt", "?"), seed=thing.get("pullback_seed", "?")
         )
         layout.label(text=text, icon="OBJECT_DATA", translate=False)

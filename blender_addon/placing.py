@@ -3,7 +3,7 @@
 import contextlib
 
 import bpy
-from bpy.app.translations import pgettext_rpt as said
+from bpy.app.translations import pgettext_rpt as translate
 
 from . import environment, glb, results, scene
 from .descriptions import Makes
@@ -15,7 +15,7 @@ def place(job: Job) -> bool:
     if job.makes in (Makes.OBJECT, None):
         if job.parsing is None:
             path = job.files["mesh"]
-            job.parsing = environment.Question(lambda: glb.read(path), said)
+            job.parsing = environment.Question(lambda: glb.read(path), translate)
         if not job.parsing.poll():
             return False
         if job.parsing.error:
@@ -40,7 +40,7 @@ def _object(job: Job) -> None:
 def _mesh(job: Job) -> None:
     thing = bpy.data.objects.get(job.place["object"])
     if thing is None:
-        raise ValueError(said("The object {name} is gone").format(name=job.place["object"]))
+        raise ValueError(translate("The object {name} is gone").format(name=job.place["object"]))
     scene.replace_mesh(thing, job.parsing.answer, pack=results.packed())
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import bpy
-from bpy.app.translations import pgettext_rpt as said
+from bpy.app.translations import pgettext_rpt as translate
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 
 from . import disk, environment, labels, questions
@@ -53,7 +53,9 @@ class PullbackPreferences(bpy.types.AddonPreferences):
         if not self.interpreter and "python" in disk.seen:
             python = disk.seen["python"]
             text = (
-                said("Found: {python}").format(python=python) if python else said("No Python with Pullback was found")
+                translate("Found: {python}").format(python=python)
+                if python
+                else translate("No Python with Pullback was found")
             )
             box.label(text=text, icon="CHECKMARK" if python else "ERROR", translate=False)
         row = box.row()
@@ -78,7 +80,9 @@ class PullbackPreferences(bpy.types.AddonPreferences):
         box.prop(self, "texture")
         if "unused" in disk.seen:
             count, size = disk.seen["unused"]
-            text = said("Results that no .blend file uses: {count}, {size:.1f} MB").format(count=count, size=size / 1e6)
+            text = translate("Results that no .blend file uses: {count}, {size:.1f} MB").format(
+                count=count, size=size / 1e6
+            )
             box.label(text=text, icon="INFO", translate=False)
         box.row().operator("pullback.purge_results", icon="TRASH")
 
@@ -89,11 +93,11 @@ def _told(column: bpy.types.UILayout, told: list[tuple[str, str]], context: bpy.
 
 
 def _server_report(question: environment.Question | None) -> list[tuple[str, str]]:
-    """Lines and icons for what the server said."""
+    """Lines and icons for what the server answered."""
     if question is None:
         return []
     if not question.poll():
-        return [(said("Asking…"), "TIME")]
+        return [(translate("Asking…"), "TIME")]
     return [(question.error, "ERROR")] if question.error else [(question.answer, "CHECKMARK")]
 
 
@@ -103,26 +107,28 @@ def report() -> list[tuple[str, str]]:
     if task is None:
         return []
     if not task.poll():
-        return [(said("Asking…"), "TIME")]
+        return [(translate("Asking…"), "TIME")]
     found = task.report
     if task.error or found is None:
-        error = task.error or said("it did not answer as a Python does")
-        return [(said("It does not run: {error}").format(error=error), "ERROR"), *_tail(task)]
-    lines = [(said("Python {version}").format(version=found.python), "CHECKMARK")]
+        error = task.error or translate("it did not answer as a Python does")
+        return [(translate("It does not run: {error}").format(error=error), "ERROR"), *_tail(task)]
+    lines = [(translate("Python {version}").format(version=found.python), "CHECKMARK")]
     if found.pullback is None:
         lines.append(
-            (said("Pullback is not installed in it: install it with its pip, or create an environment"), "ERROR")
+            (translate("Pullback is not installed in it: install it with its pip, or create an environment"), "ERROR")
         )
     else:
-        lines.append((said("Pullback {version}").format(version=found.pullback), "CHECKMARK"))
+        lines.append((translate("Pullback {version}").format(version=found.pullback), "CHECKMARK"))
     if found.missing:
-        lines.append((said("Missing: {names}").format(names=", ".join(found.missing)), "ERROR"))
+        lines.append((translate("Missing: {names}").format(names=", ".join(found.missing)), "ERROR"))
     if found.torch:
         devices = ", ".join(found.devices)
-        lines.append((said("torch {version}, on {devices}").format(version=found.torch, devices=devices), "CHECKMARK"))
+        lines.append(
+            (translate("torch {version}, on {devices}").format(version=found.torch, devices=devices), "CHECKMARK")
+        )
     if found.lacks:
         names = ", ".join(found.lacks)
-        lines.append((said("Only for diffusers folders, not here: {names}").format(names=names), "INFO"))
+        lines.append((translate("Only for diffusers folders, not here: {names}").format(names=names), "INFO"))
     return lines
 
 
@@ -143,7 +149,7 @@ def _creation(column: bpy.types.UILayout, task: environment.Creation | None, con
 
 def _step(task: environment.Creation) -> str:
     """What is being done, and how much of the current download is here."""
-    text = f"{said(task.steps[task.step])} ({task.step + 1} / {len(task.steps)})"
+    text = f"{translate(task.steps[task.step])} ({task.step + 1} / {len(task.steps)})"
     if task.download is None:
         return text
     here, whole = (round(size / 1e6) for size in task.download)
@@ -156,9 +162,9 @@ def created() -> list[tuple[str, str]]:
     if task is None:
         return []
     if task.error:
-        failed = (said("The environment was not made: {error}").format(error=task.reason), "ERROR")
+        failed = (translate("The environment was not made: {error}").format(error=task.reason), "ERROR")
         return [failed] if task.stopped else [failed, *_tail(task)]
-    return [(said("The environment is ready"), "CHECKMARK")]
+    return [(translate("The environment is ready"), "CHECKMARK")]
 
 
 def _tail(task: environment.Commands, count: int = 3) -> list[tuple[str, str]]:
@@ -203,7 +209,7 @@ def create(test: Callable[[Path], None]) -> environment.Creation:
     mine, wheel = get(), environment.wheel()
     assert wheel is not None, "the button asks first"
     extras = "[diffusers]" if mine is not None and mine.diffusers else ""
-    task = environment.Creation(own_environment(), wheel, extras, said=said)
+    task = environment.Creation(own_environment(), wheel, extras, translate=translate)
 
     def use() -> None:
         python = environment.python_of(task.folder)

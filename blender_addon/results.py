@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import bpy
-from bpy.app.translations import pgettext_rpt as said
+from bpy.app.translations import pgettext_rpt as translate
 
 from . import descriptions, preferences, protocol, runs
 
@@ -25,7 +25,7 @@ def folder() -> Path:
         beside.mkdir(exist_ok=True)
         return beside
     except OSError as error:
-        raise ValueError(said("Cannot keep files: {error}").format(error=error)) from error
+        raise ValueError(translate("Cannot keep files: {error}").format(error=error)) from error
 
 
 def folders() -> list[Path]:
@@ -44,7 +44,7 @@ def output(request: dict[str, Any], place: dict[str, Any], taken: Collection[Pat
         out = home / f"{stem}{'' if number == 1 else f'-{number}'}{suffix}"
         if out not in taken and not out.exists() and not runs.unfinished(out):
             return out
-    raise ValueError(said("The folder {folder} is full").format(folder=home))
+    raise ValueError(translate("The folder {folder} is full").format(folder=home))
 
 
 def _beside_the_file() -> Path | None:

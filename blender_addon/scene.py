@@ -10,7 +10,7 @@ import itertools
 from pathlib import Path
 
 import bpy
-from bpy.app.translations import pgettext_rpt as said
+from bpy.app.translations import pgettext_rpt as translate
 
 from .glb import Parts
 
@@ -55,7 +55,7 @@ def replace_mesh(thing: bpy.types.Object, parts: Parts, pack: bool = True) -> No
     ValueError where the object is no mesh any more.
     """
     if thing.type != "MESH":
-        text = said("{name} is no mesh object any more: convert it back, or generate it again")
+        text = translate("{name} is no mesh object any more: convert it back, or generate it again")
         raise ValueError(text.format(name=thing.name))
     old = thing.data
     name, materials = old.name, list(old.materials)
@@ -223,7 +223,7 @@ def _packed(data: bytes, name: str) -> bpy.types.Image:
 def _beside(field: str, name: str) -> Path:
     """A texture's file beside the field's, of a name that nothing has: other objects may show what lies there."""
     if not field:
-        raise ValueError(said("a texture beside the .blend file needs the object's field file"))
+        raise ValueError(translate("a texture beside the .blend file needs the object's field file"))
     folder, stem = Path(bpy.path.abspath(field)).parent, bpy.path.clean_name(name)
     names = (f"{stem}.texture{f'-{n}' if n > 1 else ''}.png" for n in itertools.count(1))
     return next(folder / name for name in names if not (folder / name).exists())

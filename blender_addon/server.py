@@ -43,7 +43,7 @@ STAGES = {
 MESH = {"resolution": "resolution", "faces": "faces", "texture": "texture", "bake_views": "views"}
 """The settings of a mesh, and what the node calls them."""
 
-Said = Callable[[str], str]
+Translate = Callable[[str], str]
 
 _checkpoints: list[str] = []
 
@@ -53,7 +53,7 @@ def known_checkpoints() -> list[str]:
     return ["toybox", *_checkpoints]
 
 
-def check(address: str, said: Said = str) -> str:
+def check(address: str, translate: Translate = str) -> str:
     """What to say of a server that is well. Complaint says what is wrong with it and what to do."""
     _require_nodes(address)
     loader = _get(address, "/object_info/CheckpointLoaderSimple").get("CheckpointLoaderSimple", {})
@@ -61,7 +61,7 @@ def check(address: str, said: Said = str) -> str:
     names = choices[0] if isinstance(choices[0], list) else choices[1].get("options", [])
     _checkpoints[:] = [name for name in names if isinstance(name, str)]
     version = _get(address, "/system_stats").get("system", {}).get("comfyui_version", "")
-    text = said("ComfyUI {version} has Pullback's nodes and {count} checkpoints")
+    text = translate("ComfyUI {version} has Pullback's nodes and {count} checkpoints")
     return text.format(version=version, count=len(_checkpoints))
 
 
@@ -158,12 +158,12 @@ def _sampled(
 class Server:
     """A ComfyUI server at an address such as http://127.0.0.1:8188. `submit`, `cancel`, `stop` and `poll` return at once.
 
-    said: translates what this end has to say.
+    translate: translates what this end has to say.
     """
 
-    def __init__(self, address: str, said: Said = str) -> None:
+    def __init__(self, address: str, translate: Translate = str) -> None:
         self.address = address
-        self._said = said
+        self._translate = translate
         self.jobs: dict[str, Told] = {}
         self.ready = False
         self._talks: dict[str, _Talk] = {}
@@ -180,7 +180,7 @@ class Server:
     def submit(self, job: Told) -> None:
         """Send a job; the server queues them."""
         self.jobs[job["id"]] = job
-        self._talks[job["id"]] = _Talk(self.address, job, self._incoming, self._said)
+        self._talks[job["id"]] = _Talk(self.address, job, self._incoming, self._translate)
 
     def cancel(self, id: str) -> None:
         """Stop a job; `cancelled` comes within about a second."""
@@ -212,9 +212,9 @@ class Server:
 class _Talk(threading.Thread):
     """One job's conversation with the server."""
 
-    def __init__(self, address: str, job: Told, say: queue.SimpleQueue[Message], said: Said) -> None:
+    def __init__(self, address: str, job: Told, say: queue.SimpleQueue[Message], translate: Translate) -> None:
         super().__init__(daemon=True)
-        self._said = said
+        self._translate = translate
         self.address, self.job, self._queue = address, job, say
         self.stopped = threading.Event()
         self._log: list[str] = []
@@ -242,7 +242,7 @@ class _Talk(threading.Thread):
         except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
             if not isinstance(error, ValueError):
                 error = Complaint("the ComfyUI server did not answer as expected: {reason}", reason=error)
-            text, hint = told(error, self._said), self._said("look at ComfyUI's console, then try again")
+            text, hint = told(error, self._translate), self._translate("look at ComfyUI's console, then try again")
             self._say(Error, text=text, hint=hint, log=self._log[-12:], resumable=False)
 
     def _make(self) -> dict[str, str] | None:
@@ -308,15 +308,15 @@ class _Talk(threading.Thread):
             self._pending.start()
         elif self._pending is not None and now - self._looked > ANSWER and not self._silent:
             self._silent = True
-            self._say(Silent, text=self._said("the ComfyUI server does not answer"),
-                      hint=self._said("wait, or cancel and look at its console"), log=self._log[-12:])  # fmt: skip
+            self._say(Silent, text=self._translate("the ComfyUI server does not answer"),
+                      hint=self._translate("wait, or cancel and look at its console"), log=self._log[-12:])  # fmt: skip
         return False
 
     def _look(self) -> None:
         try:
             _get(self.address, "/prompt", 60.0)
         except ValueError as error:
-            self._gone = told(error, self._said)
+            self._gone = told(error, self._translate)
 
     def _picture(self, message: bytes) -> None:
         """Keep a preview picture beside the output."""
@@ -355,7 +355,7 @@ class _Talk(threading.Thread):
             files["field"] = self.job["options"]["field"]
         if len(files) < 2:
             raise Complaint(
-                "the server said that it was done, but its files are not there: are Pullback's nodes up to date?"
+                "the server translate that it was done, but its files are not there: are Pullback's nodes up to date?"
             )
         Path(self.job["out"] + ".preview.png").unlink(missing_ok=True)
         return files

@@ -90,7 +90,7 @@ def _listed(entry: Path) -> set[str]:
 
 
 def _note(path: str, before: bool) -> None:
-    """Write down what a .blend file uses. before: also what it was said to use, as when what was opened is no saved one."""
+    """Write down what a .blend file uses. before: also what it was translate to use, as when what was opened is no saved one."""
     if not path:
         return
     with contextlib.suppress(OSError):  # a full disk must not disturb the saving of a file

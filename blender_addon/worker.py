@@ -21,13 +21,13 @@ from pathlib import Path
 from . import protocol
 from .protocol import ENDS, Awake, Cancelled, Error, Heartbeat, Hello, Message, ProtocolError, Ready, Silent, Told
 
-SILENT = 5.0
+SILENT_SECONDS = 5.0
 """Seconds without a word after which `poll` says so."""
-HUNG = 60.0
+HUNG_SECONDS = 60.0
 """Seconds without a word after which the worker is given up and killed."""
-LOADING = 10
+LOADING_FACTOR = 10
 """So many times as long it may take to load torch."""
-PATIENCE = 1.0
+PATIENCE_SECONDS = 1.0
 """Seconds that a cancelled job has to stop by itself before the worker is killed."""
 LONGEST = 1 << 20
 """Bytes of the longest line that is read."""
@@ -35,7 +35,7 @@ TAIL = 12
 ABSENT = re.compile(r"No module named '?(\w+)")
 """What a Python says of a module that it lacks."""
 
-Said = Callable[[str], str]
+Translate = Callable[[str], str]
 RESUME = "Resume continues the run where it stopped"
 AGAIN = "Try again; if it happens again, the log says why"
 TEST = "Check the interpreter in the preferences with Test"
@@ -45,7 +45,7 @@ WAIT = "Wait, or cancel the job: it can be resumed later"
 class Worker:
     """Runs jobs, one after another, in a worker process that it starts when there is one to run.
 
-    python: the interpreter that has pullback. client: who we are, for its log. said: translates what this end has to say.
+    python: the interpreter that has pullback. client: who we are, for its log. translate: translates what this end has to say.
     After `submit` (`protocol.job`), call `poll()` every tenth of a second or so: it gives the messages of docs/worker.md
     except heartbeats, and these:
 
@@ -56,10 +56,10 @@ class Worker:
     A job ends in exactly one of `ENDS`.
     """
 
-    def __init__(self, python: str, client: str = "blender", said: Said = str) -> None:
+    def __init__(self, python: str, client: str = "blender", translate: Translate = str) -> None:
         self.python = python
         self.client = client
-        self._said = said
+        self._translate = translate
         self.jobs: dict[str, Told] = {}
         self.ready = False
         self._process: _Process | None = None
@@ -122,7 +122,7 @@ class Worker:
 
     def _start(self) -> None:
         self.ready, self._silent = False, False
-        self._process = _Process(self.python, self._said)
+        self._process = _Process(self.python, self._translate)
         self._process.send(protocol.hello(self.client))
 
     def _end(self) -> None:
@@ -138,9 +138,9 @@ class Worker:
 
     def _hear(self, message: Message) -> list[Message]:
         """One message of the process, as what the caller gets of it."""
-        id, said = message.id, self._said
+        id, translate = message.id, self._translate
         if isinstance(message, Hello) and message.protocol != protocol.VERSION:
-            text = said("the worker speaks version {theirs} of the protocol and this extension version {ours}: install the "
+            text = translate("the worker speaks version {theirs} of the protocol and this extension version {ours}: install the "
                         "extension and pullback of the same release")  # fmt: skip
             return self._lost(text.format(theirs=message.protocol, ours=protocol.VERSION), TEST)
         if isinstance(message, _Lost):
@@ -155,29 +155,29 @@ class Worker:
         self.jobs.pop(str(id))
         self._cancelled_at = None
         if isinstance(message, Error):
-            message = replace(message, hint=said(RESUME) if message.resumable else "", log=self.log_tail())
+            message = replace(message, hint=translate(RESUME) if message.resumable else "", log=self.log_tail())
         self._send_first()
         return [message]
 
     def _watch(self, process: _Process) -> list[Message]:
         """What the clock says about the process."""
-        now, said = time.monotonic(), self._said
-        if self._cancelled_at is not None and now - self._cancelled_at > PATIENCE:
+        now, translate = time.monotonic(), self._translate
+        if self._cancelled_at is not None and now - self._cancelled_at > PATIENCE_SECONDS:
             job = self.jobs.pop(str(self._first))
             self._end()
             self._send_first()
             return [Cancelled(id=job["id"], resumable=_unfinished(job))]
         silence = now - process.heard
-        if silence > HUNG * (1 if self.ready else LOADING):
-            text = said("the worker has not answered for {seconds:.0f} seconds and was stopped")
+        if silence > HUNG_SECONDS * (1 if self.ready else LOADING_FACTOR):
+            text = translate("the worker has not answered for {seconds:.0f} seconds and was stopped")
             return self._lost(text.format(seconds=silence), AGAIN)
-        if (silence > SILENT) == self._silent:
+        if (silence > SILENT_SECONDS) == self._silent:
             return []
         self._silent = not self._silent
         if not self._silent:
             return [Awake()]
-        text = said("the worker has not answered for {seconds:.0f} seconds").format(seconds=silence)
-        return [Silent(text=text, hint=said(WAIT), log=self.log_tail())]
+        text = translate("the worker has not answered for {seconds:.0f} seconds").format(seconds=silence)
+        return [Silent(text=text, hint=translate(WAIT), log=self.log_tail())]
 
     def _lost(self, text: str, hint: str) -> list[Message]:
         """The process is of no more use: its job ends, and the next one gets a new process."""
@@ -189,7 +189,7 @@ class Worker:
         self._send_first()
         if job is not None and cancelled:
             return [Cancelled(id=job["id"], resumable=resumable)]
-        hint = self._said(RESUME if resumable else hint)
+        hint = self._translate(RESUME if resumable else hint)
         return [Error(id=job["id"] if job else None, text=text, resumable=resumable, hint=hint, log=log)]
 
 
@@ -209,8 +209,8 @@ class _Lost(Message):
 class _Process:
     """The process and the threads at its pipes. A process that is lost says so with a last message, `_Lost`."""
 
-    def __init__(self, python: str, said: Said) -> None:
-        self._said, self._python = said, python
+    def __init__(self, python: str, translate: Translate) -> None:
+        self._translate, self._python = translate, python
         self.heard = time.monotonic()
         self.log: collections.deque[str] = collections.deque(maxlen=200)
         self._incoming: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -220,7 +220,7 @@ class _Process:
             self._popen = _popen(python)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            text = said("the worker cannot be started: {python}: {reason}")
+            text = translate("the worker cannot be started: {python}: {reason}")
             self._lose(text.format(python=python, reason=reason), TEST)
             return
         self._logger = self._thread(self._keep_log)
@@ -260,7 +260,9 @@ class _Process:
                     self._incoming.put(protocol.parse(line))
                 except ProtocolError as error:
                     popen.kill()
-                    self._lose(self._said("the worker printed something that is {error}").format(error=error), TEST)
+                    self._lose(
+                        self._translate("the worker printed something that is {error}").format(error=error), TEST
+                    )
                     popen.wait()
                     return
         self._lose(*self._ended(popen.wait()))
@@ -283,15 +285,15 @@ class _Process:
 
     def _ended(self, code: int) -> tuple[str, str]:
         """Why the process is no more, and what to do."""
-        said = self._said
+        translate = self._translate
         if code < 0:
-            return _killed(-code, said), AGAIN
-        self._logger.join(PATIENCE)  # what it said last tells the reason
+            return _killed(-code, translate), AGAIN
+        self._logger.join(PATIENCE_SECONDS)  # what it wrote last tells the reason
         absent = ABSENT.search(self.log[-1] if self.log else "")
         if absent:
-            text = said("the worker cannot load what it needs: {python} has no module named {module}")
+            text = translate("the worker cannot load what it needs: {python} has no module named {module}")
             return text.format(python=self._python, module=absent[1]), TEST
-        return said("the worker ended by itself, with exit code {code}").format(code=code), AGAIN
+        return translate("the worker ended by itself, with exit code {code}").format(code=code), AGAIN
 
 
 def _popen(python: str) -> subprocess.Popen[bytes]:
@@ -306,11 +308,11 @@ def _popen(python: str) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
-def _killed(number: int, said: Said) -> str:
+def _killed(number: int, translate: Translate) -> str:
     if number == getattr(signal, "SIGKILL", 0):
-        return said("the worker was killed (SIGKILL): often the memory ran out")
+        return translate("the worker was killed (SIGKILL): often the memory ran out")
     try:
         name = signal.Signals(number).name
     except ValueError:
         name = str(number)
-    return said("the worker was killed ({name})").format(name=name)
+    return translate("the worker was killed ({name})").format(name=name)

@@ -104,14 +104,14 @@ def test_a_mistake_is_not_a_loss(client, tmp_path):
 
 
 def test_silence_is_told_taken_back_and_ended(client, tmp_path, monkeypatch):
-    assert worker.SILENT <= 5
+    assert worker.SILENT_SECONDS <= 5
     client.start()
     _until(client, Ready)
-    monkeypatch.setattr(worker, "SILENT", 0.9)
+    monkeypatch.setattr(worker, "SILENT_SECONDS", 0.9)
     client.submit(_job(tmp_path, "pause"))
     heard, _ = _until(client, Done)
     assert [type(m) for m in heard if isinstance(m, Silent | Awake)] == [Silent, Awake]
-    monkeypatch.setattr(worker, "HUNG", 1.7)
+    monkeypatch.setattr(worker, "HUNG_SECONDS", 1.7)
     client.submit(_job(tmp_path, "hang", "2"))
     heard, _ = _until(client, ENDS)
     silent = next(m for m in heard if isinstance(m, Silent))
