@@ -93,6 +93,7 @@ GERMAN = {
     "Generate panorama world": "Panorama-Welt erzeugen",
     "Generate the same prompt with several seeds, side by side in a row that starts at the 3D cursor": "Denselben Text mit "
     "mehreren Startwerten erzeugen, nebeneinander in einer Reihe, die am 3D-Cursor beginnt",
+    "Gaussians": "Gauß-Funktionen",
     "Grid": "Gitter",
     "Grid points along each side of the cube": "Gitterpunkte je Seite des Würfels",
     "Guidance": "Führung",
@@ -104,6 +105,7 @@ GERMAN = {
     "der Kameras in Grad. Nicht gesetzt: von wo das Modell Objekte kennt",
     "How each step is fitted: adam, paper or gauss-newton": "Wie jeder Schritt angepasst wird: adam, paper oder "
     "gauss-newton",
+    "How many Gaussians the object is made of": "Aus wie vielen Gauß-Funktionen das Objekt besteht",
     "How many objects to lay out in a row, each with its own seed": "Wie viele Objekte nebeneinander stehen sollen, jedes "
     "mit eigenem Startwert",
     "How many sine layers the network has": "Wie viele Sinus-Schichten das Netz hat",

@@ -50,7 +50,7 @@ def test_no_module_names_a_representation_or_repeats_its_numbers():
 def test_what_becomes_of_a_field_follows_from_what_it_has():
     made = {noun: (kind.makes, [each.choice for each in kind.choices]) for noun, kind in descriptions.kinds().items()}
     assert made == {
-        "object": (Makes.OBJECT, ["voxels"]), "image": (Makes.IMAGE, [""]), "tile": (Makes.MATERIAL, [""]),
+        "object": (Makes.OBJECT, ["voxels", "splats"]), "image": (Makes.IMAGE, [""]), "tile": (Makes.MATERIAL, [""]),
         "panorama": (Makes.WORLD, ["sphere"]),  # a cylinder has no up and down: no world can be made of it
     }  # fmt: skip
 
