@@ -27,7 +27,7 @@ def texts() -> set[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-                if name in ("said", "_said", "poll_message_set", "Complaint"):
+                if name in ("translate", "_translate", "poll_message_set", "Complaint"):
                     found |= strings(node.args[0])
                 if name.endswith("Property") or name in ("label", "prop", "operator", "column"):
                     for keyword in node.keywords:
