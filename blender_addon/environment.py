@@ -27,7 +27,7 @@ BIN, EXE = ("Scripts", ".exe") if os.name == "nt" else ("bin", "")
 VENVS = (".venv", "venv", "env")
 QUIET = {"creationflags": getattr(subprocess, "CREATE_NO_WINDOW", 0)}
 NEEDED = ("torch", "numpy", "safetensors", "PIL", "scipy", "trimesh", "skimage", "fast_simplification", "xatlas", "png",
-          "filelock", "msgspec", "typer", "rich")  # fmt: skip
+          "plyfile", "filelock", "msgspec", "typer", "rich")  # fmt: skip
 OPTIONAL = ("diffusers", "transformers", "accelerate")
 CPU_ONLY = "https://download.pytorch.org/whl/cpu"
 STEPS = ("Making the environment", "Renewing pip", "Installing torch", "Installing Pullback")

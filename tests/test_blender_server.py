@@ -254,7 +254,7 @@ def test_workflows_fit_the_nodes(kind, more, model):
 
 
 def test_what_this_end_says_is_in_the_users_language(tmp_path):
-    client = server.Server("http://127.0.0.1:9", said=lambda text: f"translated: {text}")
+    client = server.Server("http://127.0.0.1:9", translate=lambda text: f"translated: {text}")
     client.submit(job(tmp_path / "x.glb"))
     error = heard(client)[-1]
     assert error.text.startswith("translated: no ComfyUI answers at http://127.0.0.1:9 (")
