@@ -155,7 +155,7 @@ def test_what_a_field_takes_is_counted_for_each(toybox, name):
     for job in (host.Sampling(), host.Climbing("sjc", 300, 1.0)):
         small, large = (
             host.rehearsed(job, plans.Fresh.of(name, 2, **sizes).recipe(signal, 2))
-            for sizes in ({"neurons": 32, "grid": 16}, {"neurons": 256, "grid": 64})
+            for sizes in ({"neurons": 32, "grid": 16, "gaussians": 64}, {"neurons": 256, "grid": 64, "gaussians": 2048})
         )
         assert 0 < small.kept < small.most and small.kept < large.kept < large.most
 

@@ -122,11 +122,11 @@ def test_a_number_in_which_projections_differ_is_0_for_what_suits_the_one_that_i
     node = nodes.node_of(kinds)
     inputs = {each.id: each for each in node.define_schema().inputs}
     detail, depth = inputs["detail"], inputs["depth"]
-    assert (detail.default, detail.min) == (0.0, 0) and "sphere 16, cylinder 24." in detail.tooltip
+    assert (detail.default, detail.min) == (0.0, 0) and "sphere 18, cylinder 24." in detail.tooltip
     assert (depth.default, depth.min) == (3, 1)  # in which they do not differ
     signal = part("comfy_nodes.signals").Signal("toybox", part("comfy_nodes.signals").ToyboxFormat(), 64)
     given = {"view_size": 0, "fov": 65.0, "neurons": 64, "depth": 2, "views": 8, "seed": 0}
-    for projection, value, bandwidth in (("sphere", 0.0, 16), ("cylinder", 0.0, 24), ("cylinder", 16.0, 16)):
+    for projection, value, bandwidth in (("sphere", 0.0, 18), ("cylinder", 0.0, 24), ("cylinder", 16.0, 16)):
         (made,) = node.execute(projection=projection, detail=value, **given).args
         assert made.plan.recipe(signal, 0).diffrep.bandwidth == bandwidth
     assert nodes.merged([panorama.SirenSphere]) == {each.name: each for each in panorama.SirenSphere.settings()}
