@@ -99,11 +99,10 @@ class Setting:
 
 
 def plain(number: float) -> str:
-    """Format a number as people write it: whole numbers with all their digits, unless there are too many to read."""
+    """Format a number as people write it: whole numbers with all their digits, infinities as words."""
     if abs(number) == math.inf or number != int(number):
         return f"{number:g}"
-    digits = str(int(number))
-    return digits if len(digits) <= 20 else f"{digits[:10]}… ({len(digits)} digits)"
+    return str(int(number))
 
 
 def of_field(kind: type, name: str, help: str, called: str = "", **more: Any) -> Setting:
