@@ -151,8 +151,8 @@ def picture(
         torch.arange(low // side, -(-(low + many) // side), device=device) for low, many in ((top, h), (left, w))
     )
     views = torch.arange(len(cameras), device=device)
-    where = torch.meshgrid(views, rows * side, columns * side, indexing="ij")
-    tiles = Tiles(*(each.flatten() for each in where), side)
+    view, y, x = torch.meshgrid(views, rows * side, columns * side, indexing="ij")
+    tiles = Tiles(view.flatten(), y.flatten(), x.flatten(), side)
     seen = project(gaussians, cameras, height, width)
     parts = []
     many = max(1, LIMIT // (side**2 * len(gaussians.mean)))
