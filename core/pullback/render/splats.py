@@ -161,8 +161,8 @@ def picture(
         parts.append(_drawn(seen, gaussians.colour, tiles[start : start + many]))
     whole = torch.cat(parts).view(len(views), len(rows), len(columns), side, side, -1)
     whole = whole.permute(0, 5, 1, 3, 2, 4).flatten(2, 3).flatten(3, 4)
-    y, x = top - top // side * side, left - left // side * side
-    return whole[..., y : y + h, x : x + w]
+    above, left_of = top - top // side * side, left - left // side * side
+    return whole[..., above : above + h, left_of : left_of + w]
 
 
 def depth(
