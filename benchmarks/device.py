@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from pullback.schedules import log_linear
 from pullback.solvers import Solver
 from pullback.storage import generator
 from pullback.tasks import Settings
+from pullback.viewpoints import ELEVATIONS
 from torch import Tensor
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -94,7 +95,7 @@ class RandomModel:
     scale: int = 8
     sigma_min: float = 0.03
     sigma_max: float = 14.6
-    elevations: tuple[float, float] = field(default=(-15.0, 60.0))
+    elevations: tuple[float, float] = ELEVATIONS
 
     @property
     def size(self) -> int:
@@ -113,7 +114,7 @@ class RandomModel:
 
 
 def main(networks: list[str], commands: list[str], steps: int) -> None:
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = tasks.load_model(device="auto").device
     dtype = torch.float16 if device == "cuda" else torch.float32
     print("| network | field | plain sampling | run | of plain | network | fits | rest |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import typer
-from pullback.diffreps.radiance import VoxelRadiance
+from pullback.diffreps.radiance import RATES, VoxelRadiance
 from pullback.fields.voxels import Voxels
 from pullback.geometry.cameras import Cameras, orbit
 from pullback.noise import AnchoredViews, FixedViews, FreshViews, Views, leading
@@ -33,7 +33,7 @@ WEIGHTS = {
     "uneven": (0.25, 0.05, 0.15, 0.05, 0.30, 0.20), "even": (1 / 6,) * 6, "steep": (0.03, 0.05, 0.10, 0.02, 0.20, 0.60),
 }  # fmt: skip
 FIELD = VoxelRadiance("rgba", 4, SIZE, steps=32, rays=1024, voxels=Voxels(resolution=32))
-SOLVER = Adam(12, 60, {"density": 0.15, "features": 0.08}, betas=(0.9, 0.95), last_rate=0.25)
+SOLVER = Adam(12, 60, RATES, betas=(0.9, 0.95), last_rate=0.25)
 
 
 @functools.cache

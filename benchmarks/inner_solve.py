@@ -13,13 +13,13 @@ from dataclasses import replace
 
 import torch
 from pullback import tasks
+from pullback.diffreps.radiance import RATES
 from pullback.geometry.cameras import turntable
 from pullback.solvers import Adam, paper_adam
 from pullback.storage import Field, generator
 from pullback.tasks import Settings
 
 PROMPTS = ("red mushroom", "blue car")
-RATES = {"density": 0.15, "features": 0.08, "background": 0.01}
 SOLVERS = {
     "ours": None,
     "20 passes": Adam(20, 60, RATES, betas=(0.9, 0.95), last_rate=0.25),

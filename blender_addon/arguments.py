@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import string
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,11 +162,15 @@ def _item(index: int, job: dict[str, Any], asked: argparse.Namespace) -> Item:
     """A job with all its values: its own, else the arguments', else the quality's."""
     given = {name: value for name, value in vars(asked).items() if value is not None} | job
     kind, quality, model = descriptions.kinds()[job["kind"]], given["quality"], given["model"]
-    mine = MINE - job.keys()
-    own = lambda names: {name: given[name] for name in names if name in given and name not in mine}
+    of_command = MINE - job.keys()
+
+    def asked_for(names: Iterable[str]) -> dict[str, Any]:
+        """The given values of these names, without options of the command that only share a name with a setting."""
+        return {name: given[name] for name in names if name in given and name not in of_command}
+
     model = model if model == "toybox" else str(Path(model).absolute())
-    settings = presets.settings(kind, quality) | own(SETTINGS) | {"prompt": job["prompt"], "seed": job["seed"]}
-    options = presets.options(kind, quality) | own(options_of(kind)) | {"model": model, "device": given["device"]}
+    settings = presets.settings(kind, quality) | asked_for(SETTINGS) | {"prompt": job["prompt"], "seed": job["seed"]}
+    options = presets.options(kind, quality) | asked_for(options_of(kind)) | {"model": model, "device": given["device"]}
     return Item(index, kind.noun, job["prompt"], job["seed"], settings, options)
 
 

@@ -156,7 +156,7 @@ def _flat(field: FieldValue) -> Any:
 
     core = field.sampled()
     if isinstance(core.diffrep, Solid):
-        raise ValueError("a Voxel NeRF is seen through cameras: use Render Field Views instead")
+        raise ValueError("a 3D field is seen through cameras: use Render Field Views instead")
     if not isinstance(core.diffrep, Flat):
         raise ValueError("a pixel grid has one size only: use the sampler's image, or sample a SIREN Image instead")
     return core

@@ -197,7 +197,10 @@ class Sampling:
         recipe, settings, solver = self._pulled(run.recipe, len(run.ladder.sigmas) - 1)
         denoise = run.denoise
         if run.known is not None:
-            noise = lambda view: recipe.views.gather(run.first, view, generator(0))
+
+            def noise(view: Any) -> Tensor:
+                return recipe.views.gather(run.first, view, generator(0))
+
             denoise = run.known.keeping(denoise, noise, denoise.masked)
         pull = Pull(
             run.render, denoise, recipe.views, solver, run.ladder.sigmas, settings.walk, self.eta, recipe.gamma,

@@ -36,6 +36,8 @@ CHUNK = 8192
 SATURATED = 15.0
 """Density, per unit of length, at which grid values are cut before a surface is extracted. It is 1.5 times the level of that
 surface (`mesh.surface.LEVEL`), so it does not depend on the grid's resolution."""
+RATES = {"density": 0.15, "features": 0.08, "background": 0.01}
+"""Learning rates of the parameters."""
 UNSEEN = 1e-3
 """Weight below which the colour of a sample is not looked up (SJC uses 1e-4)."""
 
@@ -186,8 +188,7 @@ class VoxelRadiance(Object):
 
     def recipe(self, model: Model, views: int, seed: int, **settings: Any) -> Recipe:
         step_views, last_views = self.seen_through(views, seed, settings)
-        rates = {"density": 0.15, "features": 0.08, "background": 0.01}
-        solver = Adam(12, 60, rates, betas=(0.9, 0.95), last_rate=0.25)
+        solver = Adam(12, 60, RATES, betas=(0.9, 0.95), last_rate=0.25)
         return Recipe(self, step_views, solver, noise_range(model, 0.05), 1.0, self.fit, last_views)
 
     def init(self, generator: Generator) -> Params:
