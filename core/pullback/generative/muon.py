@@ -8,19 +8,22 @@ shape at once. Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..solvers import RMS, orthogonal_steps
 
+FEWEST = 16
+"""Weights with fewer inputs or outputs are no hidden layers."""
+
 
 class Muon(torch.optim.Optimizer):
-    """Orthogonalised Nesterov momentum, for parameters that are matrices.
+    """Orthogonalised Nesterov momentum, for the weights of hidden layers.
 
     Args:
-        params: The matrices.
+        params: Matrices, or kernels of convolutions, which count as matrices (out, everything else).
         lr: The learning rate; the root mean square of a step is about 0.2 `lr`, as with AdamW.
         momentum: The decay of the momentum.
         weight_decay: As in AdamW.
@@ -36,11 +39,29 @@ class Muon(torch.optim.Optimizer):
             by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
-                    by_shape[p.shape].append(p)
+                    by_shape[p.flatten(1).shape].append(p)
             for shape, params in by_shape.items():
                 momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in params]
-                gradients = [p.grad for p in params if p.grad is not None]
-                steps = orthogonal_steps(gradients, momenta, group["momentum"])
+                gradients = [p.grad.flatten(1) for p in params if p.grad is not None]
+                steps = orthogonal_steps(gradients, [each.flatten(1) for each in momenta], group["momentum"])
                 scale = RMS * max(shape) ** 0.5
                 for p, step in zip(params, steps, strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-group["lr"] * scale)
+                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(step.view_as(p), alpha=-group["lr"] * scale)
+
+
+def with_muon(
+    network: nn.Module, lr: float, but: Callable[[str], bool] = lambda name: False
+) -> list[torch.optim.Optimizer]:
+    """Return the optimisers of a network: Muon for the weights of hidden layers, AdamW for all other parameters.
+
+    Args:
+        network: The network. Matrices and the kernels of convolutions count as hidden layers, unless they have fewer than
+            `FEWEST` inputs or outputs.
+        lr: The learning rate of both.
+        but: Tells from its name whether a weight is left to AdamW.
+    """
+    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    hidden = {name for name, p in named if p.ndim >= 2 and min(p.flatten(1).shape) >= FEWEST and not but(name)}
+    rest = [p for name, p in named if name not in hidden]
+    muon = Muon([p for name, p in named if name in hidden], lr=lr)
+    return [muon, torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=0.01)]

@@ -74,14 +74,14 @@ class Pictures:
         if not self.shards:
             raise FileNotFoundError(f"no objects-*.npz in {self.folder}: run the command `render` first")
 
-    def batch(self, size: int, rng: Generator) -> Batch:
-        """Return random pictures in random colours, with conditions dropped at random."""
+    def batch(self, size: int, rng: Generator, dropped: float = 0.1) -> Batch:
+        """Return random pictures in random colours. A part `dropped` of the captions, and of the cameras, is left out."""
         drawn = [self._one(*divmod(int(n), SHARD), rng) for n in rng.integers(len(self.shards) * SHARD, size=size)]
         layers, paints, words, cameras, lit = (
             torch.from_numpy(np.stack([each[k] for each in drawn])) for k in range(5)
         )
-        words[torch.from_numpy(rng.uniform(size=size) < 0.1)] = torch.tensor([START] + [PAD] * (LENGTH - 1))
-        cameras[torch.from_numpy(rng.uniform(size=size) < 0.1)] = torch.tensor([0.0, 0.0, ANY])
+        words[torch.from_numpy(rng.uniform(size=size) < dropped)] = torch.tensor([START] + [PAD] * (LENGTH - 1))
+        cameras[torch.from_numpy(rng.uniform(size=size) < dropped)] = torch.tensor([0.0, 0.0, ANY])
         return Batch(painted(layers, paints[:, 0], paints[:, 1]), layers, words, cameras, lit)
 
     def _one(self, shard: int, place: int, rng: Generator) -> tuple[np.ndarray, ...]:

@@ -20,7 +20,7 @@ from ...geometry.cameras import Cameras, orbit, rays
 from . import landscapes as places
 from .network import ORBIT, PITCH
 from .objects import build, solid
-from .words import COLOURS, LANDSCAPES, NOUNS, SIZES, TIMES, encode
+from .words import COLOURS, LANDSCAPES, NOUNS, SIZES, START, TIMES, VOCABULARY, encode
 
 SIZE = 64
 SUPERSAMPLING = 2
@@ -29,6 +29,10 @@ SIZED = 0.15
 SUN = np.array((-0.35, -0.5, 0.79))
 ELEVATION = (math.radians(-20.0), math.radians(65.0))
 """Lowest and highest elevation of most cameras around an object, in radians."""
+LANDSCAPE_EVERY = 5
+"""One of so many scenes is a landscape."""
+LIT_SCENES = 0.75
+"""Part of the scenes of objects that are shown with light and shadow."""
 STEEP = 0.25
 """Part of the cameras that may look from anywhere, even from below."""
 STEEPEST = math.radians(88.0)
@@ -128,10 +132,30 @@ def objects(count: int, rng: Generator, views: int = 8) -> tuple[np.ndarray, np.
     return np.concatenate(pictures), np.concatenate(words).astype(np.uint8), np.concatenate(cameras).astype(np.float32)
 
 
-def landscapes(count: int, rng: Generator, views: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def scene(size: int, rng: Generator) -> tuple[np.ndarray, str]:
+    """Render one picture of an object or, one time in `LANDSCAPE_EVERY`, of a landscape.
+
+    Args:
+        size: Side of the picture in pixels.
+        rng: Draws everything.
+
+    Returns:
+        Premultiplied RGBA (4, size, size) uint8, and its caption.
+    """
+    if rng.integers(LANDSCAPE_EVERY) == 0:
+        pixels, words, _ = landscapes(1, rng, 1, size)
+        return pixels[0, 3:], " ".join(VOCABULARY[number] for number in words[0] if number > START)
+    text, noun, colour, second, word = caption(rng)
+    pixels = photograph(*build(noun, colour, second, word, rng), _around(1, rng)[0], size)[0]
+    return pixels[[0, 1, 2, 6] if rng.uniform() < LIT_SCENES else [3, 4, 5, 6]], text
+
+
+def landscapes(
+    count: int, rng: Generator, views: int = 4, size: int = SIZE
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Render perspective views of random landscapes, the same with and without light and with alpha 1. See `objects`."""
     pictures, words, cameras = [], [], []
-    fine = SIZE * SUPERSAMPLING
+    fine = size * SUPERSAMPLING
     for _ in range(count):
         place, time = str(rng.choice(LANDSCAPES)), str(rng.choice(TIMES))
         heading = torch.from_numpy(rng.uniform(-np.pi, np.pi, views))
@@ -142,7 +166,7 @@ def landscapes(count: int, rng: Generator, views: int = 4) -> tuple[np.ndarray, 
         x, y, z = direction.unbind(-1)
         azimuth, elevation = torch.atan2(y, x), torch.asin(z.clamp(-1, 1))
         rgb = places.paint(place, time, azimuth.float().numpy(), elevation.float().numpy(), rng)
-        rgb = rgb.reshape(views, SIZE, SUPERSAMPLING, SIZE, SUPERSAMPLING, 3).mean((2, 4)).transpose(0, 3, 1, 2)
+        rgb = rgb.reshape(views, size, SUPERSAMPLING, size, SUPERSAMPLING, 3).mean((2, 4)).transpose(0, 3, 1, 2)
         pictures.append(np.round(255 * np.concatenate([rgb, rgb, np.ones_like(rgb[:, :1])], 1)).astype(np.uint8))
         words.append(np.tile(encode(f"{place} {time}"), (views, 1)))
         cameras.append(np.stack([np.zeros(views), pitch, np.full(views, PITCH)], 1))

@@ -8,6 +8,7 @@ by atomic rename, and training continues from them; `--minutes` counts the time 
 from __future__ import annotations
 
 import copy
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -18,11 +19,13 @@ import numpy as np
 import torch
 import typer
 from accelerate import Accelerator
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ...files import atomic
+from ...pictures import straight
 from ..muon import Muon
 from . import pictures
 from .data import SHARD, Batch, Pictures
@@ -48,6 +51,28 @@ def render(folder: Path, shards: int = 20, seed: int = 0, landscape_every: int =
         part = path.with_suffix(".part.npz")
         np.savez(part, pictures=x[:, :3] if land else x, labels=labels, cameras=cameras)
         part.rename(path)
+
+
+@app.command("pictures")
+def render_scenes(folder: Path, count: int = 1000, seed: int = 0, sizes: str = "64,128,256,512,512,512,1024") -> None:
+    """Write `count` PNGs of random scenes and their captions (`metadata.jsonl`, as Hugging Face's imagefolder has it).
+
+    Every picture is rendered at its own size, drawn from `sizes`. Pictures that exist already are not rendered again, and any
+    number of processes with other seeds may write to the same folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    choices = [int(size) for size in sizes.split(",")]
+    for number in range(count):
+        path = folder / f"{seed:04d}-{number:06d}.png"
+        if path.exists():
+            continue
+        rng = np.random.default_rng((seed, number))
+        pixels, text = pictures.scene(int(rng.choice(choices)), rng)
+        rgba = straight(torch.from_numpy(pixels / 255)).mul(255).round().byte().permute(1, 2, 0).numpy()
+        with atomic(path) as part:
+            Image.fromarray(rgba).save(part, compress_level=1)
+        with (folder / "metadata.jsonl").open("a") as lines:
+            lines.write(json.dumps({"file_name": path.name, "text": text}) + "\n")
 
 
 def loss(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:

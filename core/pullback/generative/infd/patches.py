@@ -1,0 +1,67 @@
+"""Training patches: a whole picture, small, and a part of it at a random scale (INFD, section 3.3)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from PIL import Image
+from torch import Tensor
+
+from .renderers import places
+
+ATTEMPTS = 4
+"""Random places of a patch, of which the one with the most contrast is taken, if patches are `busy`."""
+
+
+def patch(
+    picture: np.ndarray, base: int, side: int, largest: int, random: Generator, busy: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Draw a training pair from a picture.
+
+    The picture is scaled to a random side between `base` and its own, at most `largest`, and a patch is cut from that. A picture
+    that is not square is cropped at random first.
+
+    Args:
+        picture: The picture, (H, W, C) uint8.
+        base: Side of the picture that the encoder sees.
+        side: Side of the patch, at most `base`.
+        largest: The largest side that pictures are scaled to.
+        random: Draws scale and place.
+        busy: Whether to prefer patches with contrast.
+
+    Returns:
+        The whole picture (C, base, base) and the patch (C, side, side) in [-1, 1], the places of its pixels (side, side, 2) and
+        the height and width of a pixel (2,), as `renderers.py` has them.
+    """
+    height, width = picture.shape[:2]
+    true = min(height, width)
+    top, left = int(random.integers(height - true + 1)), int(random.integers(width - true + 1))
+    square = picture[top : top + true, left : left + true]
+    scaled = int(random.integers(base, max(base, min(true, largest)) + 1))
+    tries = []
+    for _ in range(ATTEMPTS if busy else 1):
+        y, x = (int(random.integers(scaled - side + 1)) for _ in "yx")
+        unit = true / scaled
+        box = (x * unit, y * unit, (x + side) * unit, (y + side) * unit)
+        tries.append((resized(square, side, box), y, x))
+    pixels, y, x = max(tries, key=lambda each: float(each[0].std()))
+    at = places(scaled, scaled, (y, x, side, side))
+    return _signal(resized(square, base)), _signal(pixels), at, torch.full((2,), 2 / scaled)
+
+
+def resized(picture: np.ndarray, side: int, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
+    """Scale a square picture, or the box (left, top, right, bottom) of it, to a side, by the mean over each pixel's area."""
+    if picture.shape[0] == side and box is None:
+        return picture
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(channel).resize((side, side), Image.Resampling.BOX, box))
+            for channel in np.moveaxis(picture, -1, 0)
+        ],
+        -1,
+    )
+
+
+def _signal(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(pixels)).movedim(-1, 0).float() / 127.5 - 1

@@ -1,0 +1,109 @@
+"""A folder of pictures, laid out as Hugging Face's `imagefolder`: pictures, and captions in `metadata.jsonl`.
+
+Pictures may have any size and may lie in folders of the folder. They are decoded when they are first drawn, and kept in memory
+as long as there is room.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+from PIL import Image, UnidentifiedImageError
+
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
+CACHE_BYTES = 4 << 30
+"""Bytes of decoded pictures that are kept."""
+MOST_PIXELS = 1 << 28
+"""Larger pictures are skipped."""
+
+
+class PictureFolder:
+    """The pictures of a folder.
+
+    Args:
+        folder: The folder.
+        channels: 3 for RGB (transparent pictures are put on white), or 4 for premultiplied RGBA.
+        smallest: Pictures with a shorter side, in pixels, are skipped.
+
+    Raises:
+        ValueError: If the folder is missing or holds no picture.
+    """
+
+    def __init__(self, folder: Path, channels: int = 3, smallest: int = 1):
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is no folder: give a folder of pictures")
+        self.channels, self.smallest = channels, smallest
+        self.paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not self.paths:
+            raise ValueError(f"{folder} holds no pictures: expected {', '.join(sorted(SUFFIXES))}")
+        self.folder, self.captions = folder, _captions(folder)
+        self._kept: dict[Path, np.ndarray] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def draw(self, random: Generator) -> tuple[np.ndarray, str]:
+        """Return a random picture (H, W, channels) uint8 and its caption, "" if it has none.
+
+        Pictures that cannot be read, or are too small, are skipped from then on, with a warning that names them.
+
+        Raises:
+            ValueError: If no picture is left.
+        """
+        while self.paths:
+            path = self.paths[int(random.integers(len(self.paths)))]
+            try:
+                return self.read(path), self.captions.get(path, "")
+            except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+                warnings.warn(f"{path} is skipped: {error}", stacklevel=2)
+                self.paths.remove(path)
+        raise ValueError(f"no picture in {self.folder} can be used; see the warnings above")
+
+    def read(self, path: Path) -> np.ndarray:
+        """Return a picture (H, W, channels) uint8.
+
+        Raises:
+            OSError, ValueError: If it cannot be read, or is too small or too large.
+        """
+        if path not in self._kept:
+            with Image.open(path) as picture:
+                if picture.width * picture.height > MOST_PIXELS:
+                    raise ValueError(f"it has {picture.width} x {picture.height} pixels, too many to learn from")
+                if min(picture.size) < self.smallest:
+                    raise ValueError(f"it has {picture.width} x {picture.height} pixels, fewer than {self.smallest}")
+                pixels = _pixels(picture, self.channels)
+            if self._bytes + pixels.nbytes > CACHE_BYTES:
+                return pixels
+            self._kept[path] = pixels
+            self._bytes += pixels.nbytes
+        return self._kept[path]
+
+
+def _pixels(picture: Image.Image, channels: int) -> np.ndarray:
+    """The pixels (H, W, channels) uint8 of a picture, premultiplied or on white."""
+    rgba = np.asarray(picture.convert("RGBA"))
+    if channels == 3 and (rgba[..., 3] == 255).all():
+        return np.ascontiguousarray(rgba[..., :3])
+    colour = rgba[..., :3].astype(np.uint16) * rgba[..., 3:] + (channels == 3) * 255 * (
+        255 - rgba[..., 3:].astype(np.uint16)
+    )
+    colour = ((colour + 127) // 255).astype(np.uint8)
+    return colour if channels == 3 else np.concatenate([colour, rgba[..., 3:]], -1)
+
+
+def _captions(folder: Path) -> dict[Path, str]:
+    """The captions in all `metadata.jsonl` of a folder. ValueError names a line that cannot be read."""
+    captions = {}
+    for listing in sorted(folder.rglob("metadata.jsonl")):
+        for number, line in enumerate(listing.read_text("utf-8").splitlines(), 1):
+            try:
+                entry = json.loads(line)
+                captions[listing.parent / entry["file_name"]] = str(entry.get("text", ""))
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f'line {number} of {listing} is no {{"file_name": …, "text": …}}: mend it') from error
+    return captions
