@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import comfy.model_management
 import comfy.utils
@@ -12,10 +13,12 @@ from comfy.model_management import throw_exception_if_processing_interrupted as 
 from comfy_api.latest import io
 from torch import Tensor
 
-from . import schema
+from . import latents, schema
 from .memory import exhausted
 from .signals import Signal, decoder
 from .sockets import FieldValue, angles, camera_of, nearness, to_image, to_mask
+
+T = TypeVar("T")
 
 LEAST_TILE = 64
 """Pixels of a tile's side."""
@@ -30,9 +33,11 @@ class ResolutionFreeDecode(io.ComfyNode):
             node_id="PullbackResolutionFreeDecode",
             display_name="Resolution-Free Decode",
             category=schema.CATEGORY,
-            description="A SIREN image or panorama at any size, or any part of it; memory stays that of a tile.",
+            description="A SIREN image or panorama at any size, or any part of it; memory stays that of a tile. "
+                        "A latent becomes what VAE Decode makes of it, without seams.",
             inputs=[
-                schema.field("A sampled SIREN image or panorama."),
+                schema.field_or_latent("A sampled SIREN image or panorama. Or a latent, with its VAE: it becomes what VAE Decode "
+                                       "makes of it, of its own size, in tiles that leave no seam."),
                 io.Int.Input("width", default=2048, min=1, max=65536, tooltip="Width of the whole picture in pixels."),
                 io.Int.Input("height", default=0, min=0, max=65536,
                              tooltip="Height of the whole picture in pixels; 0 keeps the field's proportions."),
@@ -43,7 +48,7 @@ class ResolutionFreeDecode(io.ComfyNode):
                 io.Int.Input("tile", default=512, min=LEAST_TILE, max=4096, step=64,
                              tooltip="Side of a tile in pixels: less takes less memory, more is quicker."),
                 schema.vae(),
-                # A LATENT input comes with the image-neural-field decoder. It is appended here, optional, when it does.
+                # The field decoder, with which a latent has any size, is appended here, optional, when it comes.
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The picture, on white where the field is transparent."),
@@ -53,9 +58,12 @@ class ResolutionFreeDecode(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, field: FieldValue, width: int, height: int, left: int, top: int, crop_width: int, crop_height: int,
-        tile: int, vae: Any = None,
+        cls, field: FieldValue | dict[str, Any], width: int, height: int, left: int, top: int, crop_width: int,
+        crop_height: int, tile: int, vae: Any = None,
     ) -> io.NodeOutput:  # fmt: skip
+        if not isinstance(field, FieldValue):
+            image = latent(field, vae, (left, top, crop_width, crop_height), tile)
+            return io.NodeOutput(image, torch.ones(image.shape[:3]))
         signal = decoder(field.sampled(), vae)
         return io.NodeOutput(*whole(field, signal, width, height, (left, top, crop_width, crop_height), tile))
 
@@ -115,16 +123,28 @@ def whole(
     """
     core = _flat(field)
     height = height or max(1, round(width / core.diffrep.aspect))
-    left, top, w, h = crop
-    w, h = w or width - left, h or height - top
-    if w < 1 or h < 1 or left + w > width or top + h > height:
-        raise ValueError(
-            f"the part at {left}, {top} of {w} x {h} pixels does not lie within the picture of {width} x {height}: "
-            "make it smaller or the picture larger"
-        )
+    part = latents.within(crop, height, width)
+    return _smaller(lambda side: _drawn(core, signal, width, height, part, side), tile)
+
+
+def latent(
+    samples: dict[str, Any], vae: Any, part: tuple[int, int, int, int] = (0, 0, 0, 0), tile: int = 512
+) -> Tensor:
+    """IMAGE of a LATENT, or of its part (left, top, width, height) in pixels. Where memory runs out, in smaller tiles."""
+    bar = comfy.utils.ProgressBar(1)
+
+    def advance(done: int, total: int) -> None:
+        tick()
+        bar.update_absolute(done, total)
+
+    return _smaller(lambda side: latents.decoded(vae, samples, side, part, advance), tile)
+
+
+def _smaller(draw: Callable[[int], T], tile: int) -> T:
+    """What `draw` makes in tiles of a side, or where memory runs out, in smaller ones."""
     while True:
         try:
-            return _drawn(core, signal, width, height, (top, left, h, w), tile)
+            return draw(tile)
         except (RuntimeError, MemoryError) as error:
             if tile <= LEAST_TILE or not exhausted(error):
                 raise

@@ -48,6 +48,15 @@ def field(
     return FIELD.Input("field", tooltip=tooltip, lazy=lazy or None)
 
 
+def field_or_latent(tooltip: str) -> io.Input:
+    """A socket that takes a FIELD or a LATENT.
+
+    A second socket would not do: one of the two has to be connected, and neither of two can be required. In the place of a
+    FIELD socket, it keeps graphs that were saved with that.
+    """
+    return io.Custom("PULLBACK_FIELD,LATENT").Input("field", display_name="field or latent", tooltip=tooltip)
+
+
 def vae(tooltip: str = "") -> io.Input:
     """The decoder of latent fields, optional."""
     return io.Vae.Input(

@@ -29,7 +29,17 @@ def _node(node: str, info: dict[str, Any]) -> dict[str, Any]:
                 kind, options["options"] = "COMBO", kind
             if (node, name) in LISTED:
                 options["options"] = []
-            kept = ("tooltip", "default", "min", "max", "step", "options", "multiline", "control_after_generate")
+            kept = (
+                "display_name",
+                "tooltip",
+                "default",
+                "min",
+                "max",
+                "step",
+                "options",
+                "multiline",
+                "control_after_generate",
+            )
             known = {key: options[key] for key in kept if options.get(key) not in (None, False)}
             inputs.append({"name": name, "type": kind, "optional": group == "optional", **known})
     names, tips = info["output_name"], info.get("output_tooltips") or [None] * len(info["output"])
@@ -51,7 +61,8 @@ def breaks(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
             continue
         for what in ("inputs", "outputs"):
             was, now = (_sockets(node, version[what]) for version in (before, after))
-            if now[: len(was)] != was:
+            same = [name for name, _ in now[: len(was)]] == [name for name, _ in was]
+            if not same or any(not _taken(a[1], b[1]) for a, b in zip(was, now, strict=False)):
                 found.append(f"{node}: {what} were {was} and are {now}; append new ones at the end")
         for was, now in zip(before["inputs"], after["inputs"], strict=False):
             if set(was.get("options", ())) - set(now.get("options", ())):
@@ -61,6 +72,11 @@ def breaks(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 def _sockets(node: str, listed: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(each["name"], each["type"]) for each in listed if (node, each["name"]) not in RETIRED]
+
+
+def _taken(kind: str, socket: str) -> bool:
+    """Whether a socket, which may list several types, takes all of those that `kind` lists."""
+    return set(kind.split(",")) <= set(socket.split(","))
 
 
 def problems(graph: dict[str, Any], info: dict[str, Any]) -> list[str]:
@@ -97,7 +113,7 @@ def _linked(where: str, each: dict[str, Any], source: Any, slot: int, info: dict
     if schema is None:
         return []
     kind = schema["outputs"][slot]["type"] if slot < len(schema["outputs"]) else None
-    return [] if kind == each["type"] else [f"{where}: {each['name']} takes {each['type']}, not {kind}"]
+    return [] if kind and _taken(kind, each["type"]) else [f"{where}: {each['name']} takes {each['type']}, not {kind}"]
 
 
 def _valued(where: str, node: str, each: dict[str, Any], value: Any) -> list[str]:
@@ -161,6 +177,6 @@ def _wired(
     if target["type"] in info:
         name = target["inputs"][place]["name"]
         wanted = next((each["type"] for each in info[target["type"]]["inputs"] if each["name"] == name), None)
-        if wanted != kind:
+        if wanted is None or not _taken(kind, wanted):
             found.append(f"link {number}: {target['type']}.{name} takes {wanted}, not {kind}")
     return found

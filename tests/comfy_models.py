@@ -68,6 +68,25 @@ def qwen() -> Any:
     return _patched(comfy.model_base.QwenImage(config))
 
 
+def vae(channels: int = 4) -> Any:
+    """The VAE of Stable Diffusion (4 channels) or SD3 (16), whose decoder is a quarter as wide."""
+    import comfy.sd
+    from comfy.ldm.modules.diffusionmodules.model import Decoder
+
+    config = {"ch": 32, "out_ch": 3, "ch_mult": (1, 2, 4, 4), "num_res_blocks": 2, "attn_resolutions": []}
+    decoder = Decoder(**config, in_channels=3, resolution=256, z_channels=channels)
+    random, weights = torch.Generator().manual_seed(0), {}
+    shapes = {f"decoder.{name}": each.shape for name, each in decoder.named_parameters()}
+    if channels == 4:
+        shapes |= {"post_quant_conv.weight": (4, 4, 1, 1), "post_quant_conv.bias": (4,)}
+        shapes |= {"quant_conv.weight": (8, 8, 1, 1), "quant_conv.bias": (8,)}
+    for name, shape in shapes.items():
+        size = float("norm" in name and name.endswith("weight"))
+        fan = max(1, torch.Size(shape[1:]).numel()) if len(shape) > 1 else 10
+        weights[name] = size + torch.randn(shape, generator=random) / fan**0.5
+    return comfy.sd.VAE(sd=weights, dtype=torch.float32, device=torch.device("cpu"))
+
+
 def conditioning(seed: int, width: int = 16, pooled: int = 24) -> Any:
     """A CONDITIONING of random numbers."""
     random = torch.Generator().manual_seed(seed)

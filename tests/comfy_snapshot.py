@@ -36,7 +36,10 @@ def english(info: dict[str, Any]) -> dict[str, Any]:
     """The English words of the schemas, as ComfyUI's pages look them up."""
     words = {}
     for node, schema in info.items():
-        named = lambda each: {"name": each["name"].replace("_", " "), "tooltip": each["tooltip"]}
+        named = lambda each: {
+            "name": each.get("display_name", each["name"].replace("_", " ")),
+            "tooltip": each["tooltip"],
+        }
         inputs = {each["name"]: named(each) for each in schema["inputs"]}
         outputs = {str(i): named(each) for i, each in enumerate(schema["outputs"])}
         head = {"display_name": schema["display_name"], "description": schema["description"]}

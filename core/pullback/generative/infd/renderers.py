@@ -11,6 +11,7 @@ that needs `margin` more pixels on every side of a part to draw it as in the who
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -67,7 +68,7 @@ class CLIF(nn.Module):
         hidden: Channels of the convolutions; 256 in the paper.
         blocks: Residual blocks; 2 in the paper.
         grouped: Whether there are group norms, as in the paper. Without them, parts equal the whole picture without further
-            passes.
+            passes; with them, `exact_tiles.py` draws parts.
     """
 
     def __init__(self, features: int, channels: int, hidden: int = 256, blocks: int = 2, grouped: bool = False):
@@ -78,12 +79,23 @@ class CLIF(nn.Module):
         self.last = nn.Conv2d(hidden, channels, 3, padding=1)
         self.margin = 2 + 2 * blocks
 
-    def forward(self, phi: Tensor, places: Tensor, cell: Tensor) -> Tensor:
+    @property
+    def layers(self) -> tuple[Callable[[Tensor], Tensor], ...]:
+        """What runs, one after the other, on what `gather` returns."""
+        return self.enter, *self.blocks, self.norm, nn.functional.silu, self.last
+
+    def gather(self, phi: Tensor, places: Tensor, cell: Tensor) -> Tensor:
+        """Return the features, relative places and cells of pixels, (B, features + 4, h, w)."""
         found, relative = nearest(phi, places)
         size = torch.tensor(phi.shape[2:], device=cell.device)
         cells = (cell * size).to(phi)[:, :, None, None].expand_as(relative)
-        x = self.enter(torch.cat([found, relative, cells], 1))
-        return self.last(nn.functional.silu(self.norm(self.blocks(x))))
+        return torch.cat([found, relative, cells], 1)
+
+    def forward(self, phi: Tensor, places: Tensor, cell: Tensor) -> Tensor:
+        x = self.gather(phi, places, cell)
+        for layer in self.layers:
+            x = layer(x)
+        return x
 
 
 class HeatField(nn.Module):

@@ -1,0 +1,144 @@
+"""Latents: VAE Decode in the memory of a tile, with the same result.
+
+ComfyUI's own tiled decoding gives every tile its own statistics, so that tiles differ in colour. The core's `exact_tiles`
+takes them over the whole picture.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management
+import torch
+from torch import Tensor
+
+SAMPLE = (3, 4)
+"""Height and width in latents of what a VAE is tried with before its decoder is run in parts."""
+MARGIN = 13
+"""Latents beyond a tile that the decoder of Stable Diffusion sees."""
+WHOLE = 8
+"""Tensors of the latent's size, of as many channels as the decoder has there, that attention makes."""
+LEAST_BUDGET = 1 << 30
+"""Bytes that may be kept between passes however little memory is free."""
+
+
+def decoded(
+    vae: Any, latent: dict[str, Any], tile: int, part: tuple[int, int, int, int], tick: Callable[[int, int], None]
+) -> Tensor:
+    """What VAE Decode makes of a LATENT, or a part of it.
+
+    Args:
+        vae: A VAE.
+        latent: A LATENT.
+        tile: Side of a tile in pixels.
+        part: Left, top, width and height in pixels; a width or height of 0 goes to the edge.
+        tick: Called between tiles with those that are done and those in total. It may raise to stop.
+
+    Returns:
+        IMAGE (B, H, W, C) in [0, 1].
+
+    Raises:
+        ValueError: If there is no VAE, it cannot decode the latent, or the part does not lie within the picture.
+    """
+    if vae is None or getattr(vae, "first_stage_model", vae) is None:
+        raise ValueError("a latent needs a VAE to become a picture: connect the VAE of the model that made it")
+    samples = latent["samples"]
+    if samples.is_nested:  # of film and sound: core's VAE Decode takes the first, too
+        samples = samples.unbind()[0]
+    if getattr(vae, "latent_dim", 2) == 2 and samples.ndim == 5:
+        samples = samples[:, :, 0]
+    chain = None
+    if _known(vae) and samples.ndim == 4:
+        _load(vae, samples, tile)
+        chain = _chain(vae, samples)
+    if chain is None:  # an architecture that is not cut into tiles
+        image = vae.decode(samples)
+        image = image.reshape(-1, *image.shape[-3:])
+        top, left, h, w = within(part, *image.shape[1:3])
+        return image[:, top : top + h, left : left + w]
+    scale = vae.spacial_compression_decode()
+    crop = within(part, *(int(scale * side) for side in samples.shape[2:]))
+    count = len(samples)
+    images = [
+        _picture(vae, chain, one, tile, crop, lambda done, total, i=i: tick(i * total + done, count * total))
+        for i, one in enumerate(samples.split(1))
+    ]
+    return torch.cat(images)
+
+
+def within(part: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
+    """A part (left, top, width, height), 0 going to the edge, as (top, left, height, width). ValueError if it is outside."""
+    left, top, w, h = part
+    w, h = w or width - left, h or height - top
+    if w < 1 or h < 1 or left + w > width or top + h > height:
+        raise ValueError(
+            f"the part at {left}, {top} of {w} x {h} pixels does not lie within the picture of {width} x {height}: "
+            "make it smaller or the picture larger"
+        )
+    return top, left, h, w
+
+
+def _known(vae: Any) -> bool:
+    """Whether its decoder is the original one of pictures, and not a relative of it for films."""
+    from comfy.ldm.modules.diffusionmodules.model import Decoder
+
+    decoder = getattr(getattr(vae, "first_stage_model", None), "decoder", None)
+    return type(decoder) is Decoder and getattr(vae, "latent_dim", 2) == 2 and not getattr(decoder, "carried", False)
+
+
+def _load(vae: Any, samples: Tensor, tile: int) -> None:
+    """Bring a VAE to its device, with room for a tile with its margins and for what attention reads of the whole."""
+    sides = [min(side, int(tile // vae.spacial_compression_decode()) + 2 * MARGIN) for side in samples.shape[2:]]
+    needed = vae.memory_used_decode((1, samples.shape[1], *sides), vae.vae_dtype)
+    channels = vae.first_stage_model.decoder.conv_in.out_channels
+    needed += WHOLE * channels * samples.shape[2] * samples.shape[3] * vae.vae_dtype.itemsize
+    more = {"force_full_load": True} if getattr(vae, "disable_offload", False) else {}
+    comfy.model_management.load_models_gpu([vae.patcher], memory_required=needed, **more)
+
+
+def _chain(vae: Any, samples: Tensor) -> Any:
+    """The parts of its decoder, or None if it does not do what its parts do, one after the other."""
+    from ..core.pullback import exact_tiles
+
+    model = vae.first_stage_model
+    sample = samples[:1, :, : SAMPLE[0], : SAMPLE[1]].to(vae.device, vae.vae_dtype)
+    try:
+        with _device(vae):
+            return exact_tiles.chain_of(model.decoder, exact_tiles.input_of(model.decoder, model.decode, sample))
+    except ValueError as error:
+        logging.info("The latent is decoded by ComfyUI itself: %s", error)
+        return None
+
+
+def _picture(
+    vae: Any, chain: Any, latent: Tensor, tile: int, crop: tuple[int, int, int, int], tick: Callable[[int, int], None]
+) -> Tensor:
+    """IMAGE (1, H, W, C) of a part of one latent (1, C, h, w)."""
+    from ..core.pullback import exact_tiles
+
+    model, row = vae.first_stage_model, 0
+    dtype = vae.vae_output_dtype() if hasattr(vae, "vae_output_dtype") else torch.float32
+    free = comfy.model_management.get_free_memory(torch.device("cpu"))
+    budget = max(LEAST_BUDGET, int(free) // 4)
+    image: Tensor | None = None
+    with _device(vae):
+        source = exact_tiles.held(
+            exact_tiles.input_of(model.decoder, model.decode, latent.to(vae.device, vae.vae_dtype))
+        )
+        for band in exact_tiles.bands(chain, source, tile, crop, budget, tick):
+            if image is None:
+                image = torch.empty(1, *crop[2:], len(band), dtype=dtype, device=vae.output_device)
+            shown = vae.process_output(band[None].to(vae.output_device, dtype, copy=True))
+            image[:, row : row + band.shape[1]] = shown.movedim(1, -1)
+            row += band.shape[1]
+    assert image is not None
+    return image
+
+
+def _device(vae: Any) -> Any:
+    """Newer versions of ComfyUI choose one of several devices in this way."""
+    chosen = getattr(comfy.model_management, "cuda_device_context", None)
+    return contextlib.nullcontext() if chosen is None else chosen(vae.device)
