@@ -146,6 +146,21 @@ def test_what_sees_everything_runs_on_the_whole():
     assert gap(exact_tiles.whole(chain, exact_tiles.held(x), 7), expected) < 1e-5
 
 
+def test_layers_that_write_into_their_input_change_neither_the_latent_nor_what_is_kept():
+    chain = [
+        nn.SiLU(inplace=True),
+        nn.GroupNorm(1, 2),
+        nn.SiLU(inplace=True),
+        nn.GroupNorm(1, 2),
+        nn.SiLU(inplace=True),
+    ]
+    x = torch.randn(1, 2, 20, 20)
+    with torch.no_grad():
+        expected, before = nn.Sequential(*chain)(x.clone()), x.clone()
+    assert gap(exact_tiles.whole(chain, exact_tiles.held(x), 7), expected) < 1e-5
+    assert torch.equal(x, before)
+
+
 def test_half_precision_is_as_near_as_it_can_be():
     vae, latent = autoencoder(dtype=torch.bfloat16), torch.randn(1, 4, 13, 9)
     exact = autoencoder(dtype=torch.float64)

@@ -230,7 +230,7 @@ def probed(chain: Sequence[Run], source: Source) -> list[Step]:
         found = sum(isinstance(each, nn.GroupNorm) for each in module.modules()) if isinstance(module, nn.Module) else 0
         if norms.seen < found:
             raise ValueError(f"only {norms.seen} of {found} group norms can be seen: do not compile the decoder")
-        reach = max(each or 0 for each in reaches)
+        reach = None if None in reaches else max(each or 0 for each in reaches)
         steps.append(Step(run, out.shape[1], scale, reach, norms.seen))
         x = out
     return steps
