@@ -114,7 +114,6 @@ class ToyboxModel:
         with torch.no_grad():
             context = net.encode(torch.tensor([words.encode(prompt, name)], device=self.device))
 
-        @torch.no_grad()
         def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
             batch = len(x)
             sigmas = torch.as_tensor(sigma, dtype=torch.float32).expand(batch).to(self.device)
