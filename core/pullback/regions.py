@@ -1,7 +1,7 @@
 """Guidance by regions: boxes with sentences that a sample should show, judged by a picture-text model.
 
-The guide is a denoiser that wraps a denoiser. With p(sentence | x0) proportional to exp(-s L(x0)), where L is one minus the cosine
-similarity between the sentence and what the region shows, the posterior mean given the sentences is, to first order in s,
+The guide is a denoiser that wraps a denoiser. With p(sentence | x0) proportional to exp(-s L(x0)), where L is one minus the
+cosine similarity between the sentence and what the region shows, the posterior mean given the sentences is, to first order in s,
 
     D'(x, sigma) = D(x, sigma) - s sigma^2 d/dx L(D(x, sigma))
 

@@ -171,7 +171,8 @@ def autoencoder_of(sizes: dict[str, Any]) -> Autoencoder:
     known = {each.name for each in fields(Config)}
     if not isinstance(sizes, dict) or not sizes.keys() <= known:
         raise ValueError("unknown sizes")
-    config = Config(**{name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()})
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
+    config = Config(**values)
     if max(*config.encoder, *config.decoder, config.hidden, config.codes) > 1 << 14 or len(config.encoder) > 8:
         raise ValueError("sizes too large")  # a file must not make us allocate any amount of memory
     return Autoencoder(config)

@@ -102,13 +102,13 @@ class InfdModel:
                     picture = torch.nn.functional.interpolate(picture, shape, mode="bilinear")
                 return normal.scaled(encode(picture))
 
-        def denoise(z: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-            count, rows, columns = len(z), *z.shape[2:]
+        def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+            count, rows, columns = len(x), *x.shape[2:]
             levels = torch.as_tensor(sigma, dtype=torch.float32).expand(count).to(self.device)
             camera = camera_tensor(cond, count, otherwise).float().to(self.device)
             mean = torch.cat([expected(*each, rows, columns) for each in camera.tolist()])
             lit = torch.ones(count, device=self.device)
-            return net(z.float().to(self.device), levels, context.expand(count, -1, -1), mean, camera, lit).to(z)
+            return net(x.float().to(self.device), levels, context.expand(count, -1, -1), mean, camera, lit).to(x)
 
         return denoise
 
