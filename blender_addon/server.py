@@ -355,7 +355,7 @@ class _Talk(threading.Thread):
             files["field"] = self.job["options"]["field"]
         if len(files) < 2:
             raise Complaint(
-                "the server translate that it was done, but its files are not there: are Pullback's nodes up to date?"
+                "the server says that it was done, but its files are not there: are Pullback's nodes up to date?"
             )
         Path(self.job["out"] + ".preview.png").unlink(missing_ok=True)
         return files

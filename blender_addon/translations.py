@@ -303,7 +303,7 @@ GERMAN = {
     "from 3.10 to 3.13": "das Verzeichnis hat nicht alle Pakete für Blenders Python: von Hand eine Umgebung mit einem "
     "anderen anlegen, von 3.10 bis 3.13",
     "the server refused the workflow: {reason}": "der Server wies den Ablauf zurück: {reason}",
-    "the server translate that it was done, but its files are not there: are Pullback's nodes up to date?": "der Server "
+    "the server says that it was done, but its files are not there: are Pullback's nodes up to date?": "der Server "
     "meldete sich fertig, aber seine Dateien sind nicht da: sind Pullbacks Knoten auf dem neuesten Stand?",
     "the worker cannot be started: {python}: {reason}": "der Worker kann nicht gestartet werden: {python}: {reason}",
     "the worker cannot load what it needs: {python} has no module named {module}": "der Worker kann nicht laden, "
