@@ -186,14 +186,14 @@ def _gather(group: list[Item], out: Path, asked: argparse.Namespace) -> None:
     """The group in the scene: saved, drawn, and taken out again, so that the next group finds the scene as it was."""
     _clear_startup()
     before, world = set(bpy.data.user_map()), bpy.context.scene.world
-    things = [_place(item, i) for i, item in enumerate(group)]
+    objects = [_place(item, i) for i, item in enumerate(group)]
     if out.suffix.lower() == ".blend":
         out.parent.mkdir(parents=True, exist_ok=True)
         bpy.ops.wm.save_as_mainfile(filepath=str(out), copy=True, relative_remap=False)
         _say(f"Saved: '{out}'")
     if asked.render:
         picture = group[0].path(asked.render)
-        render.render(picture, [thing for thing in things if isinstance(thing, bpy.types.Object)], asked.samples)
+        render.render(picture, [obj for obj in objects if isinstance(obj, bpy.types.Object)], asked.samples)
         _say(f"Saved: '{picture}'")
     bpy.context.scene.world = world
     bpy.data.batch_remove(set(bpy.data.user_map()) - before)
