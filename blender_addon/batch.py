@@ -98,9 +98,9 @@ def _there(item: Item) -> bool:
     item.files = _files(item)
     if not item.made.is_file():
         return False
-    told = _field_texts(Path(item.files["field"]))
+    metadata = _field_texts(Path(item.files["field"]))
     asked = {"prompt": item.prompt, "seed": str(item.seed), "model": item.options["model"]}
-    return all(told.get(name) == value for name, value in asked.items())
+    return all(metadata.get(name) == value for name, value in asked.items())
 
 
 def _files(item: Item) -> dict[str, str]:
@@ -128,12 +128,14 @@ def _generate(items: list[Item], python: str, resume: bool) -> None:
     try:
         for id, item in waiting.items():
             worker.submit(protocol.job(id, item.kind, str(item.made), item.settings, item.options, resume))
-        told = 0.0
+        last_line = 0.0
         while worker.jobs:
             for message in worker.poll():
                 item = waiting.get(str(message.id))
-                if isinstance(message, Progress) and (time.monotonic() - told > EVERY or message.stage != "sampling"):
-                    told = time.monotonic()
+                if isinstance(message, Progress) and (
+                    time.monotonic() - last_line > EVERY or message.stage != "sampling"
+                ):
+                    last_line = time.monotonic()
                     _say(f"{item.title}: {_progress(message)}")
                 else:
                     _hear(message, item)

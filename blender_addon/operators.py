@@ -361,12 +361,12 @@ class PULLBACK_OT_cancel_environment(bpy.types.Operator):
         return {"FINISHED"}
 
 
-def _waited(operator: bpy.types.Operator, told: Callable[[], list[tuple[str, str]]]) -> set[str]:
+def _waited(operator: bpy.types.Operator, report: Callable[[], list[tuple[str, str]]]) -> set[str]:
     """The preferences show what comes of it; without a window it is waited for and reported."""
     if not bpy.app.background:
         return {"FINISHED"}
     questions.wait()
-    lines = told()
+    lines = report()
     for line, icon in lines:
         operator.report({"ERROR" if icon == "ERROR" else "INFO"}, line)
     return {"CANCELLED"} if any(icon == "ERROR" for _, icon in lines) else {"FINISHED"}

@@ -92,9 +92,7 @@ def test_a_file_becomes_the_same_surface_in_the_same_place(egg):
     position, index, uv = _arrays(obj.data)
     assert np.allclose(position[index], source.vertices[source.faces.reshape(-1)], atol=1e-6)
     assert np.allclose(uv, source.visual.uv, atol=1e-6)
-    assert len(position) < len(source.vertices) / 3 and all(
-        len(polygon.vertices) == 3 for polygon in obj.data.polygons
-    )
+    assert len(position) < len(source.vertices) / 3 and all(len(polygon.vertices) == 3 for polygon in obj.data.polygons)
     closed = trimesh.Trimesh(position, index.reshape(-1, 3), process=False)
     assert closed.is_watertight and closed.volume > 0, "normals point outward"
     outward = [polygon.normal.dot(polygon.center) for polygon in obj.data.polygons]
@@ -306,9 +304,7 @@ def test_a_texture_beside_a_field_never_overwrites_another(tmp_path):
 
 def test_textures_of_new_meshes_lie_beside_the_old_ones(egg, tmp_path):
     """Each new mesh writes a file of its own; what the user has painted into an older one is still there after a reload."""
-    obj = scene.add_object(
-        glb.read(egg), name="an egg", field=str(tmp_path / "egg.glb.field.safetensors"), pack=False
-    )
+    obj = scene.add_object(glb.read(egg), name="an egg", field=str(tmp_path / "egg.glb.field.safetensors"), pack=False)
     first = Path(bpy.path.abspath(_image(obj).filepath))
     first.write_bytes(first.read_bytes() + b"painted")
     scene.replace_mesh(obj, glb.read(egg), pack=False)
@@ -334,9 +330,7 @@ def test_an_image_goes_to_the_active_material(tmp_path):
 
 
 def test_a_texture_can_lie_beside_the_file(egg, tmp_path):
-    obj = scene.add_object(
-        glb.read(egg), name="an egg", field=str(tmp_path / "egg.glb.field.safetensors"), pack=False
-    )
+    obj = scene.add_object(glb.read(egg), name="an egg", field=str(tmp_path / "egg.glb.field.safetensors"), pack=False)
     image = _image(obj)
     assert image.packed_file is None and Path(bpy.path.abspath(image.filepath)).parent == tmp_path
     assert np.allclose(_pixels(image)[..., :3], _texture()[::-1] / 255, atol=2e-3)

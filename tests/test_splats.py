@@ -383,7 +383,9 @@ def test_the_ply_file_is_what_plyfile_reads(sampled):
     assert torch.allclose(column("rot_0", "rot_1", "rot_2", "rot_3"), rotation, atol=1e-6)
     # The colour is the picture's, where a Gaussian is all that is seen.
     colour = 0.5 + 0.28209479177387814 * column("f_dc_0", "f_dc_1", "f_dc_2")
-    seen = model.decode(2 * torch.cat([gaussians.colour, torch.ones(256, 1)], -1).T[None, :, :, None] - 1)[0, :3, :, 0].T
+    seen = model.decode(2 * torch.cat([gaussians.colour, torch.ones(256, 1)], -1).T[None, :, :, None] - 1)[
+        0, :3, :, 0
+    ].T
     assert torch.allclose(colour, seen, atol=1e-5)
 
 

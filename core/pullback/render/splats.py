@@ -202,7 +202,8 @@ def picture(
     side = min(32, 4 << max(0, (height - 1).bit_length() - 7))
     device = gaussians.mean.device
     rows, columns = (
-        torch.arange(first // side, -(-(first + count) // side), device=device) for first, count in ((top, h), (left, w))
+        torch.arange(first // side, -(-(first + count) // side), device=device)
+        for first, count in ((top, h), (left, w))
     )
     views = torch.arange(len(cameras), device=device)
     view, y, x = torch.meshgrid(views, rows * side, columns * side, indexing="ij")
