@@ -297,13 +297,13 @@ GERMAN = {
     "{reason}",
     "the ComfyUI server does not answer": "der ComfyUI-Server antwortet nicht",
     "the disk is full: 2 GB are needed, with CUDA 7 GB": "die Platte ist voll: es braucht 2 GB, mit CUDA 7 GB",
-    "the index of packages cannot be reached: check the network and try again": "das Verzeichnis der Pakete ist nicht "
+    "the package index cannot be reached: check the network and try again": "das Verzeichnis der Pakete ist nicht "
     "zu erreichen: das Netz prüfen und neu versuchen",
-    "the index of packages has not all of them for Blender's Python: make an environment by hand with another one, "
-    "from 3.10 to 3.13": "das Verzeichnis hat nicht alle Pakete für Blenders Python: von Hand eine Umgebung mit einem "
+    "the package index does not have all packages for Blender's Python: make an environment by hand with another Python, "
+    "3.10 to 3.13": "das Verzeichnis hat nicht alle Pakete für Blenders Python: von Hand eine Umgebung mit einem "
     "anderen anlegen, von 3.10 bis 3.13",
     "the server refused the workflow: {reason}": "der Server wies den Ablauf zurück: {reason}",
-    "the server translate that it was done, but its files are not there: are Pullback's nodes up to date?": "der Server "
+    "the server says that it was done, but its files are not there: are Pullback's nodes up to date?": "der Server "
     "meldete sich fertig, aber seine Dateien sind nicht da: sind Pullbacks Knoten auf dem neuesten Stand?",
     "the worker cannot be started: {python}: {reason}": "der Worker kann nicht gestartet werden: {python}: {reason}",
     "the worker cannot load what it needs: {python} has no module named {module}": "der Worker kann nicht laden, "

@@ -260,7 +260,7 @@ def _bands(
     """The picture that `render` writes, as bands (C, rows, w)."""
     if isinstance(field.diffrep, Flat):
         if view:
-            raise ValueError("this field has no sides, only a NeRF field has: leave out --view; --crop takes a part")
+            raise ValueError("this field has no sides, only a 3D field has: leave out --view; --crop takes a part")
         return outputs.opaque(field, tasks.bands(field, height, width, model, part, exact=exact))
     azimuth, elevation = _numbers("view", view or "30,20", 2, float, "numbers")
     if abs(elevation) > 90:
