@@ -42,6 +42,7 @@ class PictureFolder:
             raise ValueError(f"{folder} holds no pictures: expected {', '.join(sorted(SUFFIXES))}")
         self.folder, self.captions = folder, _captions(folder)
         self._kept: dict[Path, np.ndarray] = {}
+        self._useless: set[Path] = set()
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -55,13 +56,15 @@ class PictureFolder:
         Raises:
             ValueError: If no picture is left.
         """
-        while self.paths:
+        while len(self._useless) < len(self.paths):
             path = self.paths[int(random.integers(len(self.paths)))]
+            if path in self._useless:  # drawn again, so that the others come in the same order after a resume
+                continue
             try:
                 return self.read(path), self.captions.get(path, "")
             except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
                 warnings.warn(f"{path} is skipped: {error}", stacklevel=2)
-                self.paths.remove(path)
+                self._useless.add(path)
         raise ValueError(f"no picture in {self.folder} can be used; see the warnings above")
 
     def read(self, path: Path) -> np.ndarray:
