@@ -121,3 +121,40 @@ def test_captions_and_transparency(tmp_path):
     (tmp_path / "metadata.jsonl").write_text("no json")
     with pytest.raises(ValueError, match=r"line 1 of .*metadata\.jsonl"):
         PictureFolder(tmp_path)
+
+
+def test_the_command_trains_a_field_decoder_that_draws(pictures, tmp_path, monkeypatch):
+    from pullback import cli
+    from pullback.generative.infd import network
+    from pullback.generative.infd.decoder import load_decoder
+    from typer.testing import CliRunner
+
+    monkeypatch.setitem(network.PRESETS, "tiny", TINY)
+    out = tmp_path / "my.decoder.safetensors"
+    run = lambda *more: CliRunner().invoke(
+        cli.app, ["train", "decoder", str(pictures), "-o", str(out), "--preset", "tiny", *more]
+    )
+    assert run("--steps", "1", "--batch", "1").exit_code == 0
+    decoder = load_decoder(out)
+    phi = decoder.features(torch.zeros(1, 4, 12, 12))
+    assert next(decoder.bands(phi, 30, 40)).shape == (3, 30, 40)
+    assert (tmp_path / "my.decoder.training.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nothing",), "no model 'nothing'"),
+        (("decoder", "--preset", "large"), "--preset is 'large'"),
+        (("decoder", "--steps", "0"), "--steps is 0"),
+        (("decoder", "--precision", "half"), "--precision is 'half'"),
+        (("latent",), "--decoder"),
+    ],
+)
+def test_wrong_options_are_one_sentence(pictures, tmp_path, arguments, message):
+    from pullback import cli
+    from typer.testing import CliRunner
+
+    model, *more = arguments
+    done = CliRunner().invoke(cli.app, ["train", model, str(pictures), "-o", str(tmp_path / "a.safetensors"), *more])
+    assert message in str(done.exception) and not (tmp_path / "a.safetensors").exists()

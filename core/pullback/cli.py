@@ -217,6 +217,45 @@ def mesh(
     console.print(f"{out}: {len(surface.faces)} faces")
 
 
+@app.command("train")
+def train_model(
+    model: Annotated[str, typer.Argument(help="decoder (a field decoder), latent (a latent model) or clip.")],
+    data: Annotated[Path, typer.Argument(help="A folder of pictures; for latent and clip, of toybox's rendered ones.")],
+    out: Out = Path("model.safetensors"),
+    steps: Annotated[int, typer.Option(help="Steps in total, those of an earlier run included.")] = 2000,
+    preset: Annotated[str, typer.Option(help="Sizes of a field decoder: small, small-heat, paper-ffhq ...")] = "small",
+    batch: Annotated[int, typer.Option(help="Pictures per step; 0: the model's default.")] = 0,
+    lr: Annotated[float, typer.Option(help="Learning rate; 0: the model's default.")] = 0.0,
+    largest: Annotated[int, typer.Option(help="Largest side that pictures are scaled to, in pixels.")] = 1024,
+    adversarial: Annotated[float, typer.Option(help="Weight of a field decoder's adversary; 0.75 in the paper.")] = 0.0,
+    decoder: Annotated[Path | None, typer.Option(help="The field decoder whose latents a latent model learns.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
+    tracker: Annotated[str, typer.Option(help="A tracker of accelerate, such as tensorboard.")] = "",
+) -> None:
+    """Train a model. A run that was stopped continues from OUT.training.safetensors, with samples in the picture beside it."""
+    for name, value, low, high in (
+        ("steps", steps, 1, 1e9), ("batch", batch, 0, 65536), ("lr", lr, 0, 1), ("largest", largest, 8, 65536),
+        ("adversarial", adversarial, 0, 100), ("seed", seed, 0, 2**63 - 1),
+    ):  # fmt: skip
+        if not low <= value <= high:
+            raise ValueError(f"--{name} is {value:g}; it must be between {low:g} and {high:g}")
+    if precision not in ("no", "bf16", "fp16"):
+        raise ValueError(f"--precision is {precision!r}; it must be no, bf16 or fp16")
+    try:
+        from . import trainable
+        from .training import loop
+    except ImportError as error:
+        raise ImportError(f'training needs {error.name}: pip install "pullback[train]"') from error
+    with claimed(out, ".safetensors"):
+        trainee = trainable.trainee_of(model, data, trainable.Options(preset, batch, lr, largest, adversarial, decoder))
+        state = out.with_suffix(".training.safetensors")
+        plan = loop.Plan(steps, warmup=min(100, max(1, steps // 10)), seed=seed, precision=precision)
+        average = loop.train(trainee, state, plan, console, tracker or None)
+        loop.export(out, average, trainee.metadata())
+    console.print(f"{out}: trained for {steps} steps; more --steps continue from {state.name}")
+
+
 @app.command("words")
 def list_words() -> None:
     """List what the built-in model knows how to draw."""
