@@ -8,10 +8,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from pullback import tasks
 from pullback.diffreps.panorama import SirenCylinder
+from pullback.generative.clip import model as clip_model
+from pullback.generative.clip.network import PictureText
+from pullback.generative.toybox.model import ToyboxModel
 from pullback.geometry.cameras import orbit
 from pullback.noise import Crops
-from pullback.regions import MOST, Guide, Region, cut, locator, parsed, shown_by, whole
+from pullback.regions import MOST, Guide, Region, cut, located, locator, parsed, shown_by, whole
+from pullback.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -113,3 +118,59 @@ def test_there_is_a_largest_number_of_regions():
 
 def test_every_view_of_a_picture_shows_its_boxes():
     assert [place.box for place in whole(Region("a", (0.0, 0.0, 0.5, 0.5)), None, 2)] == [(0.0, 0.0, 0.5, 0.5)] * 2
+
+
+def test_a_panorama_takes_degrees():
+    region = parsed("90,0,36,20: a car", panorama=8)
+    assert region.box == pytest.approx((0.2, 0.5 - 10 / 45, 0.1, 20 / 45))
+    behind = parsed("180,0,36,20: a car", panorama=8)
+    assert behind.box[0] == pytest.approx(0.95)  # across the edge
+
+
+def test_regions_must_suit_the_field():
+    with pytest.raises(ValueError, match="an object has no boxes"):
+        located(SimpleNamespace(), ["0,0,1,1: a car"])
+    with pytest.raises(ValueError, match="a picture has no sides"):
+        located(SirenCylinder(height=16, turn=128), ["0,0: a car"])
+
+
+@pytest.fixture
+def small_clip(monkeypatch):
+    """A picture-text model with random weights in the place of the package's."""
+    torch.manual_seed(0)
+    net = PictureText().eval().requires_grad_(False)
+    monkeypatch.setattr(clip_model, "network", lambda path=None, device="cpu": net)
+
+
+@pytest.mark.parametrize(
+    ("command", "own", "guide"),
+    [
+        ("image", {}, "0,0,0.5,0.5: a red ball"),
+        ("panorama", {"view_size": 16}, "90,0,60,30: a red ball"),
+        ("generate", {}, "a red ball"),
+    ],
+)
+def test_guides_change_fields_and_a_weight_of_zero_does_not(small_clip, command, own, guide):
+    model = ToyboxModel()
+
+    def first_move(**more):
+        settings = Settings(
+            "a blue car" if command != "panorama" else "the sea", steps=1, views=2, guidance=1.0, **more
+        )
+        recipe = tasks.recipe(command, model, settings, **({} if command == "panorama" else own))
+        pull = tasks.prepare(model, recipe, settings)
+        state = tasks.beginning(pull)
+        view = pull.views.draw(torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            x = pull.render(state.params, view) + torch.randn(1, generator=torch.Generator().manual_seed(1))
+            return pull.denoise(x, torch.tensor(1.0), view)
+
+    plain = first_move()
+    assert not torch.equal(first_move(guide=(guide,)), plain)
+    assert torch.equal(first_move(), plain)
+
+
+def test_the_run_of_a_guide_is_its_own_and_old_runs_are_as_they_were():
+    plain = tasks.settings_of_run("image", "toybox", Settings("a car"))
+    assert "guide" not in plain
+    assert tasks.settings_of_run("image", "toybox", Settings("a car", guide=("a car",)))["guide"] == ("a car",)

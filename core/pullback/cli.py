@@ -46,6 +46,11 @@ FieldFile = Annotated[Path, typer.Argument(help="A field file that a sampling co
 Repaint = Annotated[
     str, typer.Option(help="JUMP,REPEATS: walk back and forth to make views agree; needs --eta above 0.")
 ]
+GuideTexts = Annotated[
+    list[str] | None,
+    typer.Option(help='"LEFT,TOP,WIDTH,HEIGHT: SENTENCE": what a box should show, in parts of the picture. Panoramas: '
+                      '"AZIMUTH,ELEVATION,WIDTH,HEIGHT: ..." in degrees; objects: "AZIMUTH,ELEVATION: ...". Repeatable.'),
+]  # fmt: skip
 ModelName = Annotated[str, typer.Option("--model", help="toybox, a diffusers folder, or a .safetensors checkpoint.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run with the same output.")]
@@ -86,7 +91,7 @@ def _sampling_command(command: str) -> Callable[..., None]:
         *(_option(each) for each in outputs.made_of(default)),
         _parameter("negative", Annotated[str, typer.Option(help="What to keep away from.")], ""),
         _option(RUN["seed"]), _option(RUN["steps"]), _option(guidance), _option(RUN["eta"]),
-        _parameter("repaint", Repaint, "1,1"), _option(RUN["solver"]),
+        _parameter("repaint", Repaint, "1,1"), _option(RUN["solver"]), _parameter("guide", GuideTexts, None),
         *([_option(views)] if default.views else []),
         _parameter("model", ModelName, "toybox"), _parameter("device", Device, "auto"),
         _parameter("resume", Resume, False), _parameter("preview", Preview, False),
@@ -130,19 +135,21 @@ def _choice(kinds: list[type[Representation]]) -> inspect.Parameter:
 
 def _sample(
     kind: type[Representation], own: dict[str, Any], prompt: str, out: Path, negative: str, repaint: str, model: str,
-    device: str, resume: bool, preview: bool, **values: Any,
+    device: str, resume: bool, preview: bool, guide: list[str] | None, **values: Any,
 ) -> None:  # fmt: skip
     """Sample a field and write its files.
 
     Args:
         kind: The representation.
         own: Those of its own settings that are given.
-        prompt, negative, repaint, model, device, resume, preview: The options of these names.
+        prompt, negative, repaint, model, device, resume, preview, guide: The options of these names.
         out: The output.
         **values: The values of the `RUN` settings and of `outputs.made_of`.
     """
     run_values = {name: values.pop(name) for name in RUN.keys() & values.keys()}
-    settings = Settings(prompt, negative, repaint=_pair(repaint), **{"views": 1, **run_values})
+    settings = Settings(
+        prompt, negative, repaint=_pair(repaint), guide=tuple(guide or ()), **{"views": 1, **run_values}
+    )
     options = {each.name: each.check(values[each.name], _flag(each.name)) for each in outputs.made_of(kind)}
     own = _checked_own(kind, own)
     with sampling(out, *suffixes(kind)) as path:

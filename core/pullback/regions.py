@@ -89,11 +89,17 @@ def _check_box(box: Box, text: str) -> None:
         raise ValueError(f"the box of {text[:40]!r} is {width:g} x {height:g}; its sides must be at least {LEAST:g}")
 
 
-def parsed(text: str) -> Region:
-    """Parse a region from a command line: "LEFT,TOP,WIDTH,HEIGHT: SENTENCE", or "AZIMUTH,ELEVATION: SENTENCE" for an object.
+def parsed(text: str, panorama: float = 0.0) -> Region:
+    """Parse a region from a command line.
+
+    Args:
+        text: "LEFT,TOP,WIDTH,HEIGHT: SENTENCE" in parts of the picture, "AZIMUTH,ELEVATION: SENTENCE" in degrees for a side of
+            an object, or a sentence alone for everything. For panoramas, "AZIMUTH,ELEVATION,WIDTH,HEIGHT: SENTENCE" in degrees:
+            the middle of the box and its sides.
+        panorama: The width of a panorama divided by its height, or 0 if the field is none.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is none of these.
 
     Example:
         >>> parsed("0.1,0.5,0.3,0.4: a red mushroom").box
@@ -109,13 +115,46 @@ def parsed(text: str) -> Region:
     except ValueError:
         numbers = ()
     if len(numbers) == 4:
-        return Region(match[2].strip(), cast(Box, numbers))
+        box = cast(Box, numbers)
+        return Region(match[2].strip(), _box_of_panorama(box, panorama) if panorama else box)
     if len(numbers) == 2:
         return Region(match[2].strip(), side=(math.radians(numbers[0]), math.radians(numbers[1])))
     raise ValueError(
         f"the region {text[:60]!r} takes four numbers before the colon, LEFT,TOP,WIDTH,HEIGHT as parts of the picture, or "
         "two for an object, AZIMUTH,ELEVATION in degrees"
     )
+
+
+def _box_of_panorama(degrees: Box, aspect: float) -> Box:
+    """The box, as parts of the panorama, around a direction; azimuth grows to the left, with 0 in the middle."""
+    azimuth, elevation, width, height = degrees
+    if not all(math.isfinite(each) for each in degrees):
+        return degrees
+    high = 360 / aspect
+    return (0.5 - (azimuth + width / 2) / 360) % 1, 0.5 - (elevation + height / 2) / high, width / 360, height / high
+
+
+def located(diffrep: Any, texts: Sequence[str]) -> tuple[Region, ...]:
+    """Parse the regions of a field.
+
+    Args:
+        diffrep: Its representation.
+        texts: The regions (`parsed`).
+
+    Raises:
+        ValueError: If one is wrong, or does not suit the field.
+    """
+    flat = hasattr(diffrep, "lookup")
+    around = flat and tuple(getattr(diffrep, "closed", (False, False))) == (False, True)
+    regions = tuple(parsed(text, diffrep.aspect if around else 0.0) for text in texts)
+    for region in regions:
+        if region.box is not None and not flat:
+            raise ValueError(
+                f"an object has no boxes: say from which side {region.text[:40]!r} is seen, AZIMUTH,ELEVATION"
+            )
+        if region.side is not None and flat:
+            raise ValueError(f"a picture has no sides: give {region.text[:40]!r} a box, LEFT,TOP,WIDTH,HEIGHT")
+    return regions
 
 
 @dataclass(frozen=True)

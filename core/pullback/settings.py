@@ -57,6 +57,7 @@ class Settings:
         repaint: RePaint's jump and repeats (`schedules.repaint`); (1, 1) is plain sampling.
         solver: One of `SOLVERS`.
         views: Views per step, for representations that have more than one; 1 to 64.
+        guide: Regions and what they should show (`regions.parsed`).
 
     Raises:
         ValueError: If a setting is out of range, or RePaint is asked for with an eta of 0.
@@ -75,6 +76,7 @@ class Settings:
     repaint: tuple[int, int] = (1, 1)
     solver: str = RUN["solver"].default  # type: ignore[assignment]
     views: int = RUN["views"].default  # type: ignore[assignment]
+    guide: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
