@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 pytest.importorskip("accelerate", reason="training needs accelerate: pip install pullback[train]")
 
@@ -139,6 +139,23 @@ def test_the_command_trains_a_field_decoder_that_draws(pictures, tmp_path, monke
     phi = decoder.features(torch.zeros(1, 4, 12, 12))
     assert next(decoder.bands(phi, 30, 40)).shape == (3, 30, 40)
     assert (tmp_path / "my.decoder.training.safetensors").exists()
+
+    picture, latents = tmp_path / "x.png", tmp_path / "z.safetensors"
+    draw = lambda *arguments: CliRunner().invoke(cli.app, ["decode", *map(str, arguments), "--decoder", str(out)])
+    assert draw(pictures / "a.png", "-o", picture, "--size", "50").exit_code == 0
+    assert Image.open(picture).size == (50, 42)  # of 24 x 20 pixels, as the encoder sees 30 x 26
+    save_file({"latent_tensor": torch.zeros(1, 4, 6, 12), "latent_format_version_0": torch.zeros(0)}, latents)
+    assert draw(latents, "-o", picture, "--size", "50", "--crop", "10,0,20,25").exit_code == 0
+    assert Image.open(picture).size == (20, 25)
+    for wrong, message in (
+        (torch.zeros(1, 16, 6, 6), "it was trained for other latents"),
+        (torch.zeros(6), "holds no latents of one picture"),
+        (torch.full((1, 4, 6, 6), torch.nan), "not finite"),
+    ):
+        save_file({"latent_tensor": wrong}, latents)
+        assert message in str(draw(latents, "-o", tmp_path / "y.png").exception)
+    assert "is no picture" in str(draw(tmp_path / "my.decoder.sheet.png.txt", "-o", tmp_path / "y.png").exception)
+    assert not (tmp_path / "y.png").exists()
 
 
 @pytest.mark.parametrize(

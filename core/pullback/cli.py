@@ -24,8 +24,10 @@ from torch import Tensor
 
 from . import errors, outputs, storage, tasks
 from .decoding import height_of
+from .generative.infd.decoder import encoded, load_decoder, read_latents
 from .generative.toybox import words as toybox_words
 from .geometry.cameras import orbit
+from .models import device_of
 from .outputs import FIELD, PREVIEW, beside, claimed, sampling
 from .pictures import write_png
 from .pull import State
@@ -33,6 +35,7 @@ from .representation import Flat, Representation, Setting
 from .representations import chosen, commands, is_solid, of_command, suffixes
 from .settings import MAX_PIXELS, MESH, RUN, Settings
 from .storage import Field
+from .training.folder import read_picture
 from .types import Cancelled, Model
 from .version import VERSION
 
@@ -222,6 +225,33 @@ def mesh(
         loaded = tasks.load_model(model or field.model, device)
         surface = outputs.write_mesh(out, field, loaded, faces=faces, texture=texture)
     console.print(f"{out}: {len(surface.faces)} faces")
+
+
+@app.command()
+def decode(
+    source: Annotated[Path, typer.Argument(help="Latents (a .safetensors file, such as ComfyUI's Save Latent), or a picture.")],
+    decoder: Annotated[Path, typer.Option(help="A field decoder that `pullback train decoder` wrote.")],
+    out: Out = Path("decoded.png"),
+    size: Annotated[int, typer.Option(help="Pixels of the longer side.")] = 1024,
+    crop: Annotated[str, typer.Option(help="LEFT,TOP,WIDTH,HEIGHT in those pixels: only that part.")] = "",
+    device: Device = "auto",
+) -> None:  # fmt: skip
+    """Draw latents, or a picture, at any size with a field decoder, in the memory of a tile."""
+    if not 1 <= size <= MAX_PIXELS:
+        raise ValueError(f"--size is {size}; it must be between 1 and {MAX_PIXELS}")
+    loaded = load_decoder(decoder, device_of(device))
+    if source.suffix.lower() == ".safetensors":
+        latents = read_latents(source)
+    else:
+        channels = loaded.autoencoder.config.channels
+        latents = encoded(loaded, read_picture(source, channels))
+    phi = loaded.features(latents)
+    rows, columns = phi.shape[2:]
+    height, width = (max(1, round(size * side / max(rows, columns))) for side in (rows, columns))
+    part = _crop(crop, width, height)
+    with claimed(out, ".png"), console.status("drawing"):
+        write_png(out, loaded.bands(phi, height, width, part), part[3], part[2])
+    console.print(f"{out}: {part[3]} x {part[2]}")
 
 
 @app.command("train")

@@ -74,17 +74,33 @@ class PictureFolder:
             OSError, ValueError: If it cannot be read, or is too small or too large.
         """
         if path not in self._kept:
-            with Image.open(path) as picture:
-                if picture.width * picture.height > MOST_PIXELS:
-                    raise ValueError(f"it has {picture.width} x {picture.height} pixels, too many to learn from")
-                if min(picture.size) < self.smallest:
-                    raise ValueError(f"it has {picture.width} x {picture.height} pixels, fewer than {self.smallest}")
-                pixels = _pixels(picture, self.channels)
+            pixels = _opened(path, self.channels, self.smallest)
             if self._bytes + pixels.nbytes > CACHE_BYTES:
                 return pixels
             self._kept[path] = pixels
             self._bytes += pixels.nbytes
         return self._kept[path]
+
+
+def read_picture(path: Path, channels: int) -> np.ndarray:
+    """Return the pixels (H, W, channels) uint8 of a picture; the channels are those of `PictureFolder`.
+
+    Raises:
+        ValueError: If it is missing or cannot be read.
+    """
+    try:
+        return _opened(path, channels, 1)
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is no picture that can be read: give a PNG, JPEG or WebP file ({error})") from error
+
+
+def _opened(path: Path, channels: int, smallest: int) -> np.ndarray:
+    with Image.open(path) as picture:
+        if picture.width * picture.height > MOST_PIXELS:
+            raise ValueError(f"it has {picture.width} x {picture.height} pixels, too many")
+        if min(picture.size) < smallest:
+            raise ValueError(f"it has {picture.width} x {picture.height} pixels, fewer than {smallest}")
+        return _pixels(picture, channels)
 
 
 def _pixels(picture: Image.Image, channels: int) -> np.ndarray:

@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ...representation import Crop
 from .network import Autoencoder, Config
@@ -133,6 +135,42 @@ class FieldDecoder:
                 part = (y, x, rows, min(TILE, left + w - x))
                 tiles.append(display(self.draw(phi, height, width, part))[0].cpu())
             yield torch.cat(tiles, -1)
+
+
+def read_latents(path: Path) -> Tensor:
+    """Read latents (1, C, h, w) from a .safetensors file: its tensor `latent_tensor` (ComfyUI's *Save Latent*), or its only one.
+
+    Raises:
+        ValueError: If the file is missing, damaged, or holds no latents of one picture.
+    """
+    tensors, _ = read(path)
+    z = tensors.get("latent_tensor") if len(tensors) > 1 else next(iter(tensors.values()), None)
+    if z is None or z.ndim not in (3, 4) or (z.ndim == 4 and len(z) != 1) or min(z.shape) < 1:
+        raise ValueError(
+            f"{path} holds no latents of one picture: expected a tensor latent_tensor of shape (1, C, h, w)"
+        )
+    if not z.isfinite().all():
+        raise ValueError(f"the latents in {path} are not finite (NaN or infinite)")
+    return z.reshape(1, *z.shape[-3:])
+
+
+def encoded(decoder: FieldDecoder, picture: np.ndarray) -> Tensor:
+    """Encode a picture with the encoder that a decoder was trained with.
+
+    Args:
+        decoder: The decoder.
+        picture: The picture, (H, W, channels) uint8, RGBA premultiplied. It is scaled so that its longer side is the encoder's.
+
+    Returns:
+        Latents (1, channels, h, w).
+    """
+    config, scale = decoder.autoencoder.config, decoder.scale
+    longer = max(picture.shape[:2])
+    height, width = (max(1, round(side / longer * config.base / scale)) * scale for side in picture.shape[:2])
+    pixels = torch.from_numpy(np.ascontiguousarray(picture)).movedim(-1, 0)[None].float() / 127.5 - 1
+    small = interpolate(pixels, (height, width), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        return decoder.autoencoder.encode(small.to(next(decoder.autoencoder.parameters())))
 
 
 def display(values: Tensor) -> Tensor:
