@@ -23,7 +23,7 @@ VOXEL = getattr(Types, "VOXEL", VoxelValue)
 def _texture() -> list[io.Input]:
     return [
         io.Int.Input("texture", default=1024, min=0, max=8192, step=64,
-                     tooltip="Pixels of the texture's side; 0 makes no texture."),
+                     tooltip="Width and height of the texture in pixels; 0 makes no texture."),
         io.Int.Input("views", default=24, min=4, max=128, tooltip="Pictures of the field to bake from."),
     ]  # fmt: skip
 
@@ -101,7 +101,8 @@ class BakeTexture(io.ComfyNode):
             inputs=[
                 schema.field("The sampled 3D field to take the colours from."),
                 io.Mesh.Input("mesh", tooltip="A mesh of this field, in its place and size."),
-                io.Int.Input("texture", default=1024, min=16, max=8192, step=16, tooltip="Pixels of the texture's side."),
+                io.Int.Input("texture", default=1024, min=16, max=8192, step=16,
+                             tooltip="Width and height of the texture in pixels."),
                 io.Int.Input("views", default=24, min=4, max=128, tooltip="Pictures of the field to bake from."),
                 schema.vae(),
             ],

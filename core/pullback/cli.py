@@ -91,7 +91,7 @@ def _sampling_command(command: str) -> Callable[..., None]:
     parameters = [
         _parameter("prompt", Annotated[str, typer.Argument(help=f'What to draw, for example "{default.example}".')]),
         _parameter("out", Out, Path(f"{default.noun or command}{suffix}")),
-        *(_option(each) for each in outputs.made_of(default)),
+        *(_option(each) for each in outputs.file_settings(default)),
         _parameter("negative", Annotated[str, typer.Option(help="What to keep away from.")], ""),
         _option(RUN["seed"]), _option(RUN["steps"]), _option(guidance), _option(RUN["eta"]),
         _parameter("repaint", Repaint, "1,1"), _option(RUN["solver"]), _parameter("guide", GuideTexts, None),
@@ -147,13 +147,13 @@ def _sample(
         own: Those of its own settings that are given.
         prompt, negative, repaint, model, device, resume, preview, guide: The options of these names.
         out: The output.
-        **values: The values of the `RUN` settings and of `outputs.made_of`.
+        **values: The values of the `RUN` settings and of `outputs.file_settings`.
     """
     run_values = {name: values.pop(name) for name in RUN.keys() & values.keys()}
     settings = Settings(
         prompt, negative, repaint=_pair(repaint), guide=tuple(guide or ()), **{"views": 1, **run_values}
     )
-    options = {each.name: each.check(values[each.name], _flag(each.name)) for each in outputs.made_of(kind)}
+    options = {each.name: each.check(values[each.name], _flag(each.name)) for each in outputs.file_settings(kind)}
     own = _checked_own(kind, own)
     with sampling(out, *suffixes(kind)) as path:
         loaded = tasks.load_model(model, device)
@@ -337,7 +337,7 @@ def _bands(
     if isinstance(field.diffrep, Flat):
         if view:
             raise ValueError("this field has no sides, only a 3D field has: leave out --view; --crop takes a part")
-        return outputs.opaque(field, tasks.bands(field, height, width, model, part, exact=exact))
+        return outputs.composited(field, tasks.bands(field, height, width, model, part, exact=exact))
     azimuth, elevation = _numbers("view", view or "30,20", 2, float, "numbers")
     if abs(elevation) > 90:
         raise ValueError(f"--view is {view!r}; its second number, the elevation, must be between -90 and 90")

@@ -98,7 +98,7 @@ class Model(Protocol):
         Args:
             prompt: The prompt.
             negative: The negative prompt, which may be empty.
-            guidance: 0 is unconditional, 1 conditional, more exaggerates (`guidance.py`).
+            guidance: 0 is unconditional, 1 is conditional, and larger values exaggerate (`guidance.py`).
 
         Raises:
             ValueError: If the model cannot take the prompt.
