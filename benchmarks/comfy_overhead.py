@@ -63,9 +63,7 @@ def main() -> None:
     asked = parser.parse_args()
     if comfyui() is None:
         sys.exit(REASON)
-    print(
-        "| seconds per evaluation | neurons | SamplerCustomAdvanced (processor) | Field Sampler (processor) | ratio |"
-    )
+    print("| seconds per evaluation | neurons | SamplerCustomAdvanced (CPU) | Field Sampler (CPU) | ratio |")
     print("| --- | --- | --- | --- | --- |")
     for seconds in asked.seconds:
         for neurons in asked.neurons:

@@ -110,7 +110,7 @@ def main(nouns: list[str] = typer.Argument(None), seed: int = 0, steps: int = 30
         field = tasks.field_of(recipe, settings, model, tasks.sample(tasks.prepare(model, recipe, settings), seed))
         mesh, texture = tasks.textured_mesh(field, model)
         print(f"| {settings.prompt} | {figures(mesh, texels(mesh, texture), noun)} |", flush=True)
-        print(f"| a true {noun} | {figures(*true_solid(noun, colour), noun)} |", flush=True)
+        print(f"| exact {noun} | {figures(*true_solid(noun, colour), noun)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -98,9 +98,9 @@ def _there(item: Item) -> bool:
     item.files = _files(item)
     if not item.made.is_file():
         return False
-    told = _field_texts(Path(item.files["field"]))
+    metadata = _field_texts(Path(item.files["field"]))
     asked = {"prompt": item.prompt, "seed": str(item.seed), "model": item.options["model"]}
-    return all(told.get(name) == value for name, value in asked.items())
+    return all(metadata.get(name) == value for name, value in asked.items())
 
 
 def _files(item: Item) -> dict[str, str]:
@@ -128,12 +128,14 @@ def _generate(items: list[Item], python: str, resume: bool) -> None:
     try:
         for id, item in waiting.items():
             worker.submit(protocol.job(id, item.kind, str(item.made), item.settings, item.options, resume))
-        told = 0.0
+        last_line = 0.0
         while worker.jobs:
             for message in worker.poll():
                 item = waiting.get(str(message.id))
-                if isinstance(message, Progress) and (time.monotonic() - told > EVERY or message.stage != "sampling"):
-                    told = time.monotonic()
+                if isinstance(message, Progress) and (
+                    time.monotonic() - last_line > EVERY or message.stage != "sampling"
+                ):
+                    last_line = time.monotonic()
                     _say(f"{item.title}: {_progress(message)}")
                 else:
                     _hear(message, item)
@@ -186,14 +188,14 @@ def _gather(group: list[Item], out: Path, asked: argparse.Namespace) -> None:
     """The group in the scene: saved, drawn, and taken out again, so that the next group finds the scene as it was."""
     _clear_startup()
     before, world = set(bpy.data.user_map()), bpy.context.scene.world
-    things = [_place(item, i) for i, item in enumerate(group)]
+    objects = [_place(item, i) for i, item in enumerate(group)]
     if out.suffix.lower() == ".blend":
         out.parent.mkdir(parents=True, exist_ok=True)
         bpy.ops.wm.save_as_mainfile(filepath=str(out), copy=True, relative_remap=False)
         _say(f"Saved: '{out}'")
     if asked.render:
         picture = group[0].path(asked.render)
-        render.render(picture, [thing for thing in things if isinstance(thing, bpy.types.Object)], asked.samples)
+        render.render(picture, [obj for obj in objects if isinstance(obj, bpy.types.Object)], asked.samples)
         _say(f"Saved: '{picture}'")
     bpy.context.scene.world = world
     bpy.data.batch_remove(set(bpy.data.user_map()) - before)

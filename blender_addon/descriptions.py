@@ -46,9 +46,9 @@ class Setting:
     node: str = ""
 
     @classmethod
-    def of(cls, told: dict[str, Any]) -> Setting:
+    def of(cls, declared: dict[str, Any]) -> Setting:
         """From JSON values. TypeError, ValueError or AttributeError where they are none of a setting."""
-        made = cls(**_known(cls, told))
+        made = cls(**_known(cls, declared))
         number = type(made.default) in (int, float) and made.low <= made.default <= made.high
         if not (made.name.isidentifier() and made.help and (number or made.default in made.choices)):
             raise ValueError(f"{made} is no setting")
@@ -87,9 +87,9 @@ class Representation:
     aspect: float | None = None
 
     @classmethod
-    def of(cls, told: dict[str, Any]) -> Representation:
+    def of(cls, declared: dict[str, Any]) -> Representation:
         """From JSON values. TypeError, ValueError, LookupError or AttributeError where they are none."""
-        made = cls(**_known(cls, told))
+        made = cls(**_known(cls, declared))
         texts = (made.name, made.title, made.sentence, made.command, made.option, made.choice, *made.suffixes)
         if not all(isinstance(each, str) for each in texts) or not made.suffixes or made.noun in DERIVED:
             raise ValueError(f"{made} is no representation")
@@ -167,16 +167,16 @@ class Kind:
         return {each.choice or each.name: each for each in self.choices}
 
 
-def _known(cls: type, told: dict[str, Any]) -> dict[str, Any]:
+def _known(cls: type, declared: dict[str, Any]) -> dict[str, Any]:
     """The values of a dataclass's fields; what is null, or new, is left out."""
     names = {each.name for each in fields(cls)}
-    return {name: value for name, value in told.items() if name in names and value is not None}
+    return {name: value for name, value in declared.items() if name in names and value is not None}
 
 
 def _read() -> tuple[dict[str, Setting], tuple[Representation, ...]]:
-    told = json.loads(FILE.read_text(encoding="utf-8"))
-    run = {each["name"]: Setting.of(each) for each in told["settings"]}
-    return run, tuple(map(Representation.of, told["representations"]))
+    declared = json.loads(FILE.read_text(encoding="utf-8"))
+    run = {each["name"]: Setting.of(each) for each in declared["settings"]}
+    return run, tuple(map(Representation.of, declared["representations"]))
 
 
 RUN, OURS = _read()
@@ -184,11 +184,11 @@ RUN, OURS = _read()
 _others: tuple[Representation, ...] = ()
 
 
-def learn(told: Any) -> bool:
+def learn(declared: Any) -> bool:
     """Take in what a worker says that there is; whether that is news. What makes no sense is left out."""
     global _others
     names, found = {each.name for each in OURS}, []
-    for each in told if isinstance(told, list) else ():
+    for each in declared if isinstance(declared, list) else ():
         try:
             one = Representation.of(each)
         except (TypeError, ValueError, LookupError, AttributeError):

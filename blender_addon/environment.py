@@ -1,7 +1,7 @@
-"""Environment: finds, tests and makes the Python that runs the worker. Standard library only; it knows no Blender.
+"""Finds, tests and creates the Python environment that runs the worker.
 
-An environment in which pullback is installed has the command `pullback` beside its `python`: looking for that runs
-nothing, so that a search is safe and quick enough for a panel.
+An environment in which pullback is installed has the command `pullback` beside its `python`. The search only looks for this
+file and runs nothing, so it is safe, and fast enough for a panel. Standard library only; does not import Blender.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from .complaint import told
+from .complaint import message_of
 
 T = TypeVar("T")
 
@@ -37,12 +37,12 @@ REASONS = {
     "venv: install the package python3-venv and try again",
     "No space left|not enough space": "the disk is full: 2 GB are needed, with CUDA 7 GB",
     "Permission denied|WinError (5|32)": "its folder cannot be written: close other windows of Blender and try again",
-    "Retrying \\(|NewConnectionError|ProxyError|SSLError|Read timed out": "the index of packages cannot be reached: check "
+    "Retrying \\(|NewConnectionError|ProxyError|SSLError|Read timed out": "the package index cannot be reached: check "
     "the network and try again",
-    "No matching distribution found": "the index of packages has not all of them for Blender's Python: make an environment "
-    "by hand with another one, from 3.10 to 3.13",
+    "No matching distribution found": "the package index does not have all packages for Blender's Python: make an environment "
+    "by hand with another Python, 3.10 to 3.13",
 }
-"""What a line of pip or venv is a sign of."""
+"""Patterns in the output of pip and venv, and the reasons for failure that they indicate."""
 
 PROBE = f"""
 import importlib.util, json, sys
@@ -66,20 +66,21 @@ if report["pullback"] and not report["missing"]:
     try:
         from pullback.jobs import described
         report["representations"] = described()["representations"]
-    except Exception as error:  # an older one, or a broken one: the first job says it in words
+    except Exception as error:  # an older or broken Pullback: the first job reports what is wrong
         print(error)
 print("PULLBACK " + json.dumps(report))
 """
 
 
 def python_of(folder: Path) -> Path | None:
-    """The interpreter of a virtual environment in which pullback is installed."""
+    """Return the interpreter of a virtual environment, or None if pullback is not installed in it."""
     python, command = folder / BIN / f"python{EXE}", folder / BIN / f"pullback{EXE}"
     return python if python.is_file() and command.is_file() else None
 
 
 def _candidates(blend_folder: Path | None, own: Path | None) -> Iterator[Path | None]:
-    """Interpreters with pullback: ours, one on PATH; last one beside the .blend, which may have come with the file."""
+    """Yield interpreters with pullback, the most trustworthy first: an environment beside a .blend file may have been
+    downloaded with it."""
     if own:
         yield python_of(own)
     if os.environ.get("VIRTUAL_ENV"):
@@ -93,29 +94,34 @@ def _candidates(blend_folder: Path | None, own: Path | None) -> Iterator[Path | 
 
 
 def wheel() -> Path | None:
-    """The Pullback that came with this extension."""
+    """Return the wheel of Pullback that the extension contains, or None."""
     return max(Path(__file__).parent.glob("pullback-*.whl"), default=None)
 
 
 def find(chosen: str = "", blend_folder: Path | None = None, own: Path | None = None) -> Path | None:
-    """The interpreter to use: the chosen one if there is any, right or wrong; else the first that has pullback.
+    """Return the interpreter to use, or None.
 
-    blend_folder: where the .blend file lies. own: the environment that Create Environment makes.
+    Args:
+        chosen: The interpreter that the user chose. It is returned without a check.
+        blend_folder: The folder of the .blend file.
+        own: The environment that Create Environment makes.
     """
     if chosen:
         return Path(chosen)
     return next((python for python in _candidates(blend_folder, own) if python), None)
 
 
-def clean() -> dict[str, str]:
-    """The environment without what Blender's own Python sets, which would lead another Python astray."""
+def clean_variables() -> dict[str, str]:
+    """Return the environment variables without those of Blender's own Python, which would mislead another Python."""
     return {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH")} | {"PYTHONUNBUFFERED": "1"}
 
 
 class Question(Generic[T]):
-    """A function that takes its time, asked in a thread; it must not touch Blender. `answer` once `poll` is True.
+    """A slow function that runs in a thread. Once `poll` returns True, `answer` or `error` is set.
 
-    translate: translates what went wrong.
+    Args:
+        ask: The function. It must not use Blender's data.
+        translate: Translates error messages.
     """
 
     def __init__(self, ask: Callable[[], T], translate: Callable[[str], str] = str) -> None:
@@ -129,26 +135,33 @@ class Question(Generic[T]):
         try:
             self.answer = ask()
         except (OSError, ValueError) as error:
-            self.error = told(error, self._translate)
+            self.error = message_of(error, self._translate)
 
     def poll(self) -> bool:
-        """Whether the answer is there, or the error."""
+        """Return whether the function has ended."""
         return not self._thread.is_alive()
 
     @property
-    def told(self) -> object:
-        """What changes with what there is to show."""
+    def shown(self) -> object:
+        """A value that differs whenever interfaces have something new to show."""
         return self.poll(), id(self)
 
     def end(self) -> None:
-        """Nobody waits for the answer any more; the thread ends by itself."""
+        """Stop waiting for the answer. The thread ends by itself."""
 
 
 class Commands:
-    """Commands that run one after the other in the background.
+    """Commands that run one after the other in the background. The first one that fails is the last one that runs.
 
-    `poll` is True once it is over; then `error` is empty or says what went wrong. `lines` is what was printed, `step`
-    the number of the command that runs, `stopped` whether somebody stopped it. translate: translates what went wrong.
+    Args:
+        commands: The commands, each with its arguments.
+        translate: Translates error messages.
+
+    Attributes:
+        lines: The lines that were printed.
+        step: The index of the current command.
+        stopped: Whether `end` was called.
+        error: What went wrong, or "".
     """
 
     def __init__(self, commands: list[list[str]], translate: Callable[[str], str] = str) -> None:
@@ -167,7 +180,7 @@ class Commands:
             try:
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                    encoding="utf-8", errors="replace", env=clean(), **QUIET,
+                    encoding="utf-8", errors="replace", env=clean_variables(), **QUIET,
                 )  # fmt: skip
             except OSError as error:
                 text = self._translate("{command} cannot be started: {reason}")
@@ -178,17 +191,17 @@ class Commands:
             for line in self._process.stdout or ():
                 self._fresh.put(line.rstrip())
             code = self._process.wait()
-            if code and (self.stopped or not self._go_on()):
+            if code and (self.stopped or not self._is_optional()):
                 text = self._translate("it was stopped" if self.stopped else "{command} ended with code {code}")
                 self.error = text.format(command=Path(command[0]).name, code=code)
                 return
 
-    def _go_on(self) -> bool:
-        """Whether a command that failed may be left out."""
+    def _is_optional(self) -> bool:
+        """Return whether the next command can run although the current one failed."""
         return False
 
     def poll(self) -> bool:
-        """Take in what was printed; whether all is over."""
+        """Collect the lines that were printed, and return whether all commands have ended."""
         over = not self._thread.is_alive()
         while not self._fresh.empty():
             self._take(self._fresh.get())
@@ -198,12 +211,12 @@ class Commands:
         self.lines.append(line)
 
     @property
-    def told(self) -> object:
-        """What changes with what there is to show."""
+    def shown(self) -> object:
+        """A value that differs whenever interfaces have something new to show."""
         return self.poll(), id(self), self.step, len(self.lines)
 
     def end(self) -> None:
-        """Stop whatever runs."""
+        """Stop the command that is running, and run no more."""
         self.stopped = True
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
@@ -211,8 +224,17 @@ class Commands:
 
 @dataclass(frozen=True)
 class Report:
-    """What an interpreter has. missing: modules without which the worker cannot run; lacks: what diffusers needs;
-    representations: as `protocol.Ready` has them."""
+    """What is installed for an interpreter.
+
+    Args:
+        python: The version of Python.
+        pullback: The version of Pullback, or None.
+        torch: The version of torch, or None.
+        devices: The devices that torch can use.
+        missing: Missing modules without which the worker cannot run.
+        lacks: Missing modules that only diffusers folders need.
+        representations: As in `protocol.Ready`.
+    """
 
     python: str
     pullback: str | None
@@ -228,23 +250,31 @@ class Report:
 
 
 class Probe(Commands):
-    """What an interpreter has, asked of itself."""
+    """Asks an interpreter what is installed for it."""
 
     def __init__(self, python: Path, translate: Callable[[str], str] = str) -> None:
         super().__init__([[str(python), "-c", PROBE]], translate)
 
     @property
     def report(self) -> Report | None:
-        """The answer, once it is there; None where it did not answer as a Python does."""
+        """The report, once it has been printed. None if the command is no working Python."""
         reports: list[dict[str, Any]] = [json.loads(line[9:]) for line in self.lines if line.startswith("PULLBACK {")]
         return Report(**reports[-1]) if reports else None
 
 
 class Creation(Commands):
-    """A new virtual environment in `folder` with pullback installed from its wheel. Of one that fails or is stopped
-    nothing is left. translate: translates what went wrong.
+    """Creates a virtual environment and installs pullback in it. If this fails or is stopped, the folder is removed.
 
-    `step` counts the `steps`, `download` says how far the current one is: bytes that are here and bytes in all.
+    Args:
+        folder: The folder of the environment.
+        wheel: The wheel of pullback.
+        extras: The extras to install, such as "[diffusers]".
+        base: The Python to make it with.
+        translate: Translates error messages.
+
+    Attributes:
+        steps: The names of the commands; `step` is an index into them.
+        download: The bytes of the current download that have arrived, and its size; None if nothing is downloaded.
     """
 
     def __init__(
@@ -258,7 +288,7 @@ class Creation(Commands):
         self.download: tuple[int, int] | None = None
         self.folder = folder
         pip = [str(folder / BIN / f"python{EXE}"), "-m", "pip", "install", "--disable-pip-version-check"]
-        raw = ["--progress-bar", "raw"]  # pip has it since 24.1, and Blender's Python may come with an older one
+        raw = ["--progress-bar", "raw"]  # since pip 24.1; Blender's Python may come with an older pip
         venv = [base, "-I", "-m", "venv", "--clear", str(folder)]
         newer = [*pip, "--progress-bar", "off", "--upgrade", "pip>=24.1"]
         torch, pullback = (
@@ -276,8 +306,8 @@ class Creation(Commands):
         if self.error:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _go_on(self) -> bool:
-        # Where that index cannot be had, the next step brings the torch of the usual one: larger, and as good.
+    def _is_optional(self) -> bool:
+        # If the index for CPUs cannot be reached, the next step installs torch from PyPI, which is larger and works as well.
         return self.steps[self.step] == TORCH
 
     def _take(self, line: str) -> None:
@@ -287,12 +317,12 @@ class Creation(Commands):
             super()._take(line)
 
     @property
-    def told(self) -> object:
-        return super().told, self.download
+    def shown(self) -> object:
+        return super().shown, self.download
 
     @property
     def reason(self) -> str:
-        """`error` in words that say what to do, where the last lines show what it was."""
+        """The error, replaced by one of REASONS if the last lines match its pattern."""
         if self.stopped:
             return self.error
         printed = "\n".join(self.lines[-40:])
@@ -300,5 +330,5 @@ class Creation(Commands):
 
 
 def _cpu_only() -> bool:
-    """Whether the usual index would bring gigabytes of CUDA that nothing here can use: Linux without an NVIDIA card."""
+    """Return whether torch should come without CUDA: on Linux, PyPI's torch brings gigabytes that need an NVIDIA card."""
     return sys.platform == "linux" and not (shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists())

@@ -18,14 +18,14 @@ def recall() -> None:
         descriptions.learn(json.loads(_file().read_text(encoding="utf-8")))
 
 
-def hear(told: Any) -> None:
+def hear(declared: Any) -> None:
     """Take in what a worker says that there is, and keep it; a worker that says nothing of it is passed over."""
-    if not isinstance(told, list) or not descriptions.learn(told):
+    if not isinstance(declared, list) or not descriptions.learn(declared):
         return
     with contextlib.suppress(OSError):  # then it is learned again
         path = _file()
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(told), encoding="utf-8")
+        part.write_text(json.dumps(declared), encoding="utf-8")
         part.replace(path)
     for each in then:
         each()

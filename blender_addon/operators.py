@@ -181,15 +181,15 @@ class PULLBACK_OT_remesh(Generate):
         return True
 
     def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
-        settings, thing = context.scene.pullback, context.object
-        field = bpy.path.abspath(thing["pullback_field"])
+        settings, obj = context.scene.pullback, context.object
+        field = bpy.path.abspath(obj["pullback_field"])
         if not Path(field).is_file():
             raise ValueError(translate("The field file {path} is gone: generate the object again").format(path=field))
         model = drawing_model(settings)
-        if settings.model != "SERVER" and thing.get("pullback_model"):
-            model["model"] = thing["pullback_model"]  # the field's own, whatever the panel says now
+        if settings.model != "SERVER" and obj.get("pullback_model"):
+            model["model"] = obj["pullback_model"]  # the field's own, whatever the panel says now
         options = {"field": field, **making(settings, descriptions.first(Makes.OBJECT)), **model}
-        return [({"kind": "mesh", "options": options}, {"object": thing.name})]
+        return [({"kind": "mesh", "options": options}, {"object": obj.name})]
 
 
 class PULLBACK_OT_roll_seed(bpy.types.Operator):
@@ -361,12 +361,12 @@ class PULLBACK_OT_cancel_environment(bpy.types.Operator):
         return {"FINISHED"}
 
 
-def _waited(operator: bpy.types.Operator, told: Callable[[], list[tuple[str, str]]]) -> set[str]:
+def _waited(operator: bpy.types.Operator, report: Callable[[], list[tuple[str, str]]]) -> set[str]:
     """The preferences show what comes of it; without a window it is waited for and reported."""
     if not bpy.app.background:
         return {"FINISHED"}
     questions.wait()
-    lines = told()
+    lines = report()
     for line, icon in lines:
         operator.report({"ERROR" if icon == "ERROR" else "INFO"}, line)
     return {"CANCELLED"} if any(icon == "ERROR" for _, icon in lines) else {"FINISHED"}

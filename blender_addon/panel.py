@@ -161,9 +161,9 @@ class PULLBACK_PT_object(Sidebar, bpy.types.Panel):
         return context.object is not None and "pullback_field" in context.object
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout, thing, settings = self.layout, context.object, context.scene.pullback
+        layout, obj, settings = self.layout, context.object, context.scene.pullback
         text = translate("{prompt}, seed {seed}").format(
-            prompt=thing.get("pullback_prompt", "?"), seed=thing.get("pullback_seed", "?")
+            prompt=obj.get("pullback_prompt", "?"), seed=obj.get("pullback_seed", "?")
         )
         layout.label(text=text, icon="OBJECT_DATA", translate=False)
         column = layout.column(align=True)

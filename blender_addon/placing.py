@@ -38,10 +38,10 @@ def _object(job: Job) -> None:
 
 
 def _mesh(job: Job) -> None:
-    thing = bpy.data.objects.get(job.place["object"])
-    if thing is None:
+    obj = bpy.data.objects.get(job.place["object"])
+    if obj is None:
         raise ValueError(translate("The object {name} is gone").format(name=job.place["object"]))
-    scene.replace_mesh(thing, job.parsing.answer, pack=results.packed())
+    scene.replace_mesh(obj, job.parsing.answer, pack=results.packed())
 
 
 def _world(job: Job) -> None:
@@ -50,14 +50,14 @@ def _world(job: Job) -> None:
 
 
 def _image(job: Job) -> None:
-    thing = bpy.data.objects.get(job.place["object"]) if job.place["object"] else None
-    scene.add_image(job.files["picture"], name=job.prompt[:60], thing=thing, pack=results.packed())
+    obj = bpy.data.objects.get(job.place["object"]) if job.place["object"] else None
+    scene.add_image(job.files["picture"], name=job.prompt[:60], obj=obj, pack=results.packed())
 
 
 def _material(job: Job) -> None:
-    thing = bpy.data.objects.get(job.place["object"]) if job.place["object"] else None
+    obj = bpy.data.objects.get(job.place["object"]) if job.place["object"] else None
     repeats = job.place["repeats"]
-    scene.add_material(job.files["picture"], name=job.prompt[:60], repeats=repeats, thing=thing, pack=results.packed())
+    scene.add_material(job.files["picture"], name=job.prompt[:60], repeats=repeats, obj=obj, pack=results.packed())
 
 
 PLACE = {Makes.OBJECT: _object, None: _mesh, Makes.WORLD: _world, Makes.MATERIAL: _material, Makes.IMAGE: _image}
@@ -71,7 +71,7 @@ def _free() -> bool:
     windows = bpy.context.window_manager.windows
     active = [window.view_layer.objects.active for window in windows]
     tools = [operator.bl_idname for window in windows for operator in window.modal_operators]
-    return not any(map(_built_in, tools)) and all(thing is None or thing.mode == "OBJECT" for thing in active)
+    return not any(map(_built_in, tools)) and all(obj is None or obj.mode == "OBJECT" for obj in active)
 
 
 def _built_in(idname: str) -> bool:

@@ -60,7 +60,7 @@ class PullbackPreferences(bpy.types.AddonPreferences):
             box.label(text=text, icon="CHECKMARK" if python else "ERROR", translate=False)
         row = box.row()
         row.operator("pullback.test_worker", icon="PLAY")
-        _told(box, report(), context)
+        _draw_lines(box, report(), context)
 
         box.separator()
         column = box.column()
@@ -73,7 +73,7 @@ class PullbackPreferences(bpy.types.AddonPreferences):
         if not bpy.app.online_access:
             box.label(text="A server on another machine needs Allow Online Access, under System", icon="INFO")
         box.row().operator("pullback.test_server", icon="PLAY")
-        _told(box, _server_report(questions.of("server")), context)
+        _draw_lines(box, _server_report(questions.of("server")), context)
 
         box = layout.box()
         box.label(text="Files", icon="FILE_IMAGE")
@@ -87,8 +87,9 @@ class PullbackPreferences(bpy.types.AddonPreferences):
         box.row().operator("pullback.purge_results", icon="TRASH")
 
 
-def _told(column: bpy.types.UILayout, told: list[tuple[str, str]], context: bpy.types.Context) -> None:
-    for text, icon in told:
+def _draw_lines(column: bpy.types.UILayout, lines: list[tuple[str, str]], context: bpy.types.Context) -> None:
+    """Draw lines of text with their icons, wrapped to the width of the region."""
+    for text, icon in lines:
         labels.lines(column, text, context.region.width, icon)
 
 
@@ -144,7 +145,7 @@ def _creation(column: bpy.types.UILayout, task: environment.Creation | None, con
         if not bpy.app.online_access:
             column.label(text="Creating an environment needs Allow Online Access, under System", icon="INFO")
         lines = created()
-    _told(column, lines, context)
+    _draw_lines(column, lines, context)
 
 
 def _step(task: environment.Creation) -> str:

@@ -1,6 +1,6 @@
-"""Protocol: the JSON lines between this extension and `python -m pullback.worker`, described in docs/worker.md.
+"""The JSON lines between this extension and `python -m pullback.worker`, described in docs/worker.md.
 
-What the worker says is a `Message` of its type; what it is told is a dict. Pure standard library.
+Messages from the worker are instances of `Message`; messages to it are dicts. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from .descriptions import DERIVED
 
 VERSION = 1
 
-Told = dict[str, Any]
+Outgoing = dict[str, Any]
 """A message to the worker."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """Something that a worker says. id: of the job that it is about; None where it is about the worker, or about the one
-    job that there is. A message of an unknown type is no more than this."""
+    """A message from the worker. Messages of an unknown type become instances of this class itself.
+
+    Args:
+        id: The job that it is about. None if it is about the worker, or about the only job.
+    """
 
     id: str | None = None
 
@@ -37,19 +40,23 @@ class Hello(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Ready(Message):
-    """Jobs can run now. representations: as `descriptions.learn` takes them, None from a worker that does not say."""
+    """Jobs can run now.
+
+    Args:
+        representations: What `descriptions.learn` takes; None from workers that do not send it.
+    """
 
     representations: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat(Message):
-    """It is alive."""
+    """The worker is alive."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Message):
-    """How far a job is: so many moves of a stage."""
+    """The progress of a job: `move` of `total` moves of a stage are done."""
 
     stage: str
     move: int
@@ -59,21 +66,21 @@ class Progress(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Preview(Message):
-    """A picture of what there is so far."""
+    """A new preview picture."""
 
     path: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Note(Message):
-    """Something to know, that stops nothing."""
+    """A warning; the job continues."""
 
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Done(Message):
-    """A job is done: its files by what they are."""
+    """A job is done. `files` holds the paths by their meaning: "mesh", "field", "picture"."""
 
     files: dict[str, str]
 
@@ -87,7 +94,14 @@ class Cancelled(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Error(Message):
-    """A job failed, or the worker. hint: what to do. log: the worker's last lines. Our end adds them: the worker says neither."""
+    """A job or the worker failed.
+
+    Args:
+        text: What went wrong.
+        resumable: Whether an unfinished run is left.
+        hint: What to do. The extension adds it; it is not part of the protocol.
+        log: The last lines of the worker's log. The extension adds them too.
+    """
 
     text: str
     resumable: bool
@@ -97,7 +111,7 @@ class Error(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Silent(Message):
-    """Nothing was heard for some time: what our end makes of it."""
+    """The worker has not sent anything for some time. This message comes from the extension itself."""
 
     text: str
     hint: str
@@ -106,7 +120,7 @@ class Silent(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Awake(Message):
-    """It was heard again."""
+    """The worker sends messages again. This message comes from the extension itself."""
 
 
 TYPES: dict[str, type[Message]] = {
@@ -114,15 +128,15 @@ TYPES: dict[str, type[Message]] = {
     "done": Done, "cancelled": Cancelled, "error": Error,
 }  # fmt: skip
 ENDS = (Done, Error, Cancelled)
-"""A job ends in exactly one of them."""
+"""Every job ends with exactly one of these messages."""
 
 
 class ProtocolError(ValueError):
-    """A line that is no message of this protocol."""
+    """A line is not a message of this protocol."""
 
 
-def hello(client: str) -> Told:
-    """The first message; `client` is for the worker's log."""
+def hello(client: str) -> Outgoing:
+    """Return the first message. `client` appears in the worker's log."""
     return {"type": "hello", "protocol": VERSION, "client": client}
 
 
@@ -134,26 +148,26 @@ def job(
     options: dict[str, Any] | None = None,
     resume: bool = False,
     preview: float = 0,
-) -> Told:
-    """A job. out: an absolute path. preview: least seconds between pictures, 0 for none."""
+) -> Outgoing:
+    """Return the message that asks for a job. docs/worker.md explains the arguments."""
     message = {"type": "job", "id": id, "kind": kind, "out": out, "options": options or {}}
     if kind not in DERIVED:
         message |= {"settings": settings or {}, "resume": resume, "preview": preview}
     return message
 
 
-def cancel(id: str) -> Told:
-    """Stop a job that runs or waits."""
+def cancel(id: str) -> Outgoing:
+    """Return the message that stops a running or waiting job."""
     return {"type": "cancel", "id": id}
 
 
-def encode(message: Told) -> bytes:
-    """A message as its line."""
+def encode(message: Outgoing) -> bytes:
+    """Return the line of a message, as UTF-8 with a newline."""
     return json.dumps(message, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def parse(line: bytes) -> Message:
-    """The message of a line; ProtocolError where it is none."""
+    """Return the message of a line. ProtocolError if it is not a message."""
     try:
         message = json.loads(line)
     except ValueError:
@@ -167,7 +181,11 @@ def parse(line: bytes) -> Message:
 
 
 def slug(prompt: str) -> str:
-    """A prompt as a part of a file name: "A red mushroom!" gives "a-red-mushroom"; at most 60 characters and 120 bytes, as
-    file systems count, never empty."""
+    """Return a prompt as a part of a file name, of 1 to 60 characters and at most 120 bytes.
+
+    Example:
+        >>> slug("A red mushroom!")
+        'a-red-mushroom'
+    """
     words = re.findall(r"\w+", unicodedata.normalize("NFKC", prompt).lower())
     return "-".join(words)[:60].encode()[:120].decode(errors="ignore").strip("-") or "untitled"

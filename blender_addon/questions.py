@@ -51,9 +51,9 @@ def _look() -> float | None:
 
 
 def _redraw_if_changed() -> None:
-    """Redraw the preferences where they would show something else than they do."""
+    """Redraw the preferences if they would now show something different."""
     global _drawn
-    now = {name: question.told for name, question in _asked.items()}
+    now = {name: question.shown for name, question in _asked.items()}
     if now != _drawn:
         _drawn = now
         windows.redraw("PREFERENCES")

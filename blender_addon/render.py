@@ -1,4 +1,4 @@
-"""Render: a picture of the scene by Cycles on the processor, so that a person can look at what a batch made."""
+"""Renders a picture of the scene with Cycles on the CPU, to show what a batch made."""
 
 from __future__ import annotations
 
@@ -16,15 +16,24 @@ SIZE = (960, 600)
 GREY = (0.6, 0.6, 0.6, 1.0)
 
 
-def render(path: Path, things: list[bpy.types.Object], samples: int) -> None:
-    """Write a PNG of the scene. Without a camera of its own it is seen from where `things` fill the picture, and from
-    its middle where there are none; without a world, a light is lit. The scene is left as it was.
+def render(path: Path, objects: list[bpy.types.Object], samples: int) -> None:
+    """Render the scene to a PNG file, and leave the scene as it was.
 
-    RuntimeError where Blender cannot render, OSError where the file cannot be written.
+    A scene without a camera is seen through one that frames `objects`, or from the origin if there are none. A scene without
+    light gets a sun and a grey world.
+
+    Args:
+        path: The file.
+        objects: The objects to frame.
+        samples: Samples per pixel.
+
+    Raises:
+        RuntimeError: If Blender cannot render.
+        OSError: If the file cannot be written.
     """
     scene = bpy.context.scene
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _set(scene, samples), _lit(scene), _seen(scene, things):
+    with _set(scene, samples), _lit(scene), _seen(scene, objects):
         bpy.ops.render.render()
         bpy.data.images["Render Result"].save_render(str(path), scene=scene)
 
@@ -53,7 +62,7 @@ def _set(scene: bpy.types.Scene, samples: int) -> Iterator[None]:
 
 
 @contextmanager
-def _seen(scene: bpy.types.Scene, things: list[bpy.types.Object]) -> Iterator[None]:
+def _seen(scene: bpy.types.Scene, objects: list[bpy.types.Object]) -> Iterator[None]:
     if scene.camera is not None:
         yield
         return
@@ -62,17 +71,17 @@ def _seen(scene: bpy.types.Scene, things: list[bpy.types.Object]) -> Iterator[No
     scene.collection.objects.link(camera)
     scene.camera = camera
     try:
-        _frame(camera, things)
+        _frame(camera, objects)
         yield
     finally:
         scene.camera = None
-        bpy.data.cameras.remove(data)  # takes the object along
+        bpy.data.cameras.remove(data)  # which removes its object too
 
 
-def _frame(camera: bpy.types.Object, things: list[bpy.types.Object]) -> None:
-    """Look at the things from the front, a little from the right and above; with none, level at the world."""
+def _frame(camera: bpy.types.Object, objects: list[bpy.types.Object]) -> None:
+    """Aim the camera at objects from the front, slightly from the right and above; without objects, at the horizon."""
     bpy.context.view_layer.update()
-    corners = [thing.matrix_world @ Vector(corner) for thing in things for corner in thing.bound_box]
+    corners = [obj.matrix_world @ Vector(corner) for obj in objects for corner in obj.bound_box]
     if not corners:
         camera.data.angle = math.radians(90)
         camera.rotation_euler = (math.radians(90), 0, math.radians(-90))  # towards +X, the panorama's middle
@@ -86,8 +95,8 @@ def _frame(camera: bpy.types.Object, things: list[bpy.types.Object]) -> None:
 
 @contextmanager
 def _lit(scene: bpy.types.Scene) -> Iterator[None]:
-    """A grey world and a sun, where the scene has no light of its own."""
-    has_light = any(thing.type == "LIGHT" for thing in scene.objects)
+    """Light the scene with a sun and a grey world while the block runs, if it has no light of its own."""
+    has_light = any(obj.type == "LIGHT" for obj in scene.objects)
     if has_light or (scene.world is not None and _shows(scene.world)):
         yield
         return

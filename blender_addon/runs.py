@@ -36,10 +36,10 @@ def unfinished(out: Path) -> bool:
 def keep(job: Job) -> None:
     """Write down what the run is of and how far it is: now, as nobody knows when Blender ends."""
     note = beside(job.out, NOTE)
-    told = {"request": job.request, "place": job.place, "move": job.move, "total": job.total}
+    note_data = {"request": job.request, "place": job.place, "move": job.move, "total": job.total}
     with contextlib.suppress(OSError):  # then it can be resumed until Blender ends
         part = beside(note, ".part")
-        part.write_text(json.dumps(told), encoding="utf-8")
+        part.write_text(json.dumps(note_data), encoding="utf-8")
         part.replace(note)
 
 
@@ -61,9 +61,9 @@ def left(folder: Path, known: Collection[Path]) -> Iterator[Job]:
         if out in known or _worked_on(out):
             continue
         try:
-            told = json.loads(note.read_text(encoding="utf-8"))
-            job = Job(0, dict(told["request"]), dict(told["place"]), out, State.LEFT, can_resume=True)
-            job.move, job.total = int(told["move"]), int(told["total"])
+            note_data = json.loads(note.read_text(encoding="utf-8"))
+            job = Job(0, dict(note_data["request"]), dict(note_data["place"]), out, State.LEFT, can_resume=True)
+            job.move, job.total = int(note_data["move"]), int(note_data["total"])
             _ = job.title, job.started()  # all that it takes to show it and to start it is there
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue

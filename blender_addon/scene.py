@@ -1,6 +1,6 @@
-"""Scene: what the worker's files become in Blender: objects, worlds and images. Main thread only; nothing waits.
+"""Turns the files of the worker into Blender's objects, worlds, images and materials. For the main thread only.
 
-Names are asked of Blender's data, never of operators, so that it all works without a window. Undo is the caller's.
+Everything goes through `bpy.data`, not through operators, so that it works without a window. Callers push the undo steps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .glb import Parts
 
 ROUGHNESS = 0.9
 BLEND = 0.2
-"""How far the pictures of two sides of a box fade into each other."""
+"""How far box projection blends the images of neighbouring sides, 0 to 1."""
 
 
 def add_object(
@@ -31,49 +31,65 @@ def add_object(
     scene: bpy.types.Scene | None = None,
     pack: bool = True,
 ) -> bpy.types.Object:
-    """A mesh object with its material, at `location` or the 3D cursor; selected and active where nothing else is selected.
+    """Add a mesh object with its material. It becomes selected and active if nothing else is selected.
 
-    `field` is the path of its field file, kept on the object for re-meshing. pack: the texture goes into the .blend
-    file; else it is a PNG file beside the field.
+    Args:
+        parts: The mesh and its texture.
+        name: The name of the object and its data.
+        location: Where it goes; by default at the 3D cursor.
+        field: The path of its field file, stored as a custom property for re-meshing.
+        prompt: The prompt, stored as a custom property like the following two.
+        seed: The seed.
+        model: The name of the model.
+        scene: The scene; by default the current one.
+        pack: Whether the texture is packed into the .blend file. Otherwise it is written beside the field file.
     """
     scene = scene or bpy.context.scene
     image = _texture(parts, name, None if pack else _beside(field, name))
-    thing = bpy.data.objects.new(name, _mesh(parts, name))
-    thing.data.materials.append(_material(name, image, parts.color))
-    thing.location = scene.cursor.location if location is None else location
-    thing["pullback_field"], thing["pullback_prompt"] = field, prompt
-    thing["pullback_seed"], thing["pullback_model"] = str(seed), model  # an ID property holds 32 bits, a seed 63
-    _collection(scene).objects.link(thing)
-    _select(scene, thing)
-    return thing
+    obj = bpy.data.objects.new(name, _mesh(parts, name))
+    obj.data.materials.append(_material(name, image, parts.color))
+    obj.location = scene.cursor.location if location is None else location
+    obj["pullback_field"], obj["pullback_prompt"] = field, prompt
+    obj["pullback_seed"], obj["pullback_model"] = str(seed), model  # an ID property holds 32 bits, a seed 63
+    _collection(scene).objects.link(obj)
+    _select(scene, obj)
+    return obj
 
 
-def replace_mesh(thing: bpy.types.Object, parts: Parts, pack: bool = True) -> None:
-    """Another mesh and texture of the same field: transform, name, materials and modifiers stay as they are, and so does
-    the old texture where it is the user's, or was painted on.
+def replace_mesh(obj: bpy.types.Object, parts: Parts, pack: bool = True) -> None:
+    """Give an object another mesh and texture of the same field.
 
-    ValueError where the object is no mesh any more.
+    Its transform, name, materials and modifiers stay. The old texture is removed, unless it belongs to the user or has been
+    painted on.
+
+    Args:
+        obj: The object.
+        parts: The new mesh and texture.
+        pack: As in `add_object`.
+
+    Raises:
+        ValueError: If the object is not a mesh any more.
     """
-    if thing.type != "MESH":
+    if obj.type != "MESH":
         text = translate("{name} is no mesh object any more: convert it back, or generate it again")
-        raise ValueError(text.format(name=thing.name))
-    old = thing.data
+        raise ValueError(text.format(name=obj.name))
+    old = obj.data
     name, materials = old.name, list(old.materials)
     node = next((n for n in map(_texture_node, materials) if n is not None), None)
-    image = _texture(parts, name, None if pack else _beside(thing.get("pullback_field", ""), name))
-    thing.data = _mesh(parts, name)
+    image = _texture(parts, name, None if pack else _beside(obj.get("pullback_field", ""), name))
+    obj.data = _mesh(parts, name)
     for material in materials:
-        thing.data.materials.append(material)
+        obj.data.materials.append(material)
     if old.users == 0:
         bpy.data.meshes.remove(old)
-    thing.data.name = name
+    obj.data.name = name
     if node is None:
-        thing.data.materials.append(_material(name, image, parts.color))
+        obj.data.materials.append(_material(name, image, parts.color))
         return
     before, node.image = node.image, image
     if before is None:
         return
-    if not _as_baked(before):
+    if not _is_unchanged_texture(before):
         _keep(before)
     elif before.users == 0:
         before_name = before.name
@@ -84,7 +100,7 @@ def replace_mesh(thing: bpy.types.Object, parts: Parts, pack: bool = True) -> No
 def set_world(
     path: str | Path, *, name: str, scene: bpy.types.Scene | None = None, pack: bool = True
 ) -> bpy.types.World:
-    """A world that shows the equirectangular panorama at `path`, set as the scene's. The old world stays in the file."""
+    """Set a world that shows the equirectangular panorama at `path`. The scene's old world stays in the .blend file."""
     scene = scene or bpy.context.scene
     image = load_image(path, name, pack)
     world = bpy.data.worlds.new(name)
@@ -102,19 +118,24 @@ def set_world(
 
 
 def add_image(
-    path: str | Path, *, name: str, thing: bpy.types.Object | None = None, pack: bool = True
+    path: str | Path, *, name: str, obj: bpy.types.Object | None = None, pack: bool = True
 ) -> bpy.types.Image:
-    """The picture at `path` as an image datablock, and as the base colour of the active material of `thing`, if given.
+    """Load the picture at `path`, and make it the base colour of the active material of an object.
 
-    An object without a material gets one; a light, a camera and other things that have none are left alone. An image
-    that was the material's base colour stays in the file.
+    An object without a material gets one. An image that was the base colour before stays in the .blend file.
+
+    Args:
+        path: The picture file.
+        name: The name of the image.
+        obj: The object. Objects that cannot have materials, such as lights and cameras, are left alone.
+        pack: Whether the image is packed into the .blend file.
     """
     image = load_image(path, name, pack)
-    if thing is None or not hasattr(thing.data, "materials"):
+    if obj is None or not hasattr(obj.data, "materials"):
         return image
-    material = thing.active_material
+    material = obj.active_material
     if material is None:
-        thing.active_material = _material(name, image)
+        obj.active_material = _material(name, image)
         return image
     tree = tree_of(material)
     node = _texture_node(material) or tree.nodes.new("ShaderNodeTexImage")
@@ -127,12 +148,19 @@ def add_image(
 
 
 def add_material(
-    path: str | Path, *, name: str, repeats: float = 1.0, thing: bpy.types.Object | None = None, pack: bool = True
+    path: str | Path, *, name: str, repeats: float = 1.0, obj: bpy.types.Object | None = None, pack: bool = True
 ) -> bpy.types.Material:
-    """The tile at `path` as a material in the active slot of `thing`, if given; what was there stays in the file.
+    """Make a material of the tile at `path`, and put it into the active material slot of an object.
 
-    It repeats `repeats` times over the UV map, or where there is none, over the bounding box, from all sides. A light, a
-    camera and other things that have no material are left alone.
+    The tile is repeated over the UV map. If there is none, it is projected from all sides onto the bounding box. A material
+    that was in the slot before stays in the .blend file.
+
+    Args:
+        path: The picture file.
+        name: The name of the material and its image.
+        repeats: How often the tile repeats along each axis.
+        obj: The object. Objects that cannot have materials, such as lights and cameras, are left alone.
+        pack: Whether the image is packed into the .blend file.
     """
     image = load_image(path, name, pack)
     material = _material(name, image)
@@ -142,29 +170,29 @@ def add_material(
     _in_a_row(coordinates, mapping)
     for each in (coordinates, mapping):
         each.location.x += node.location.x - 600
-    has = hasattr(getattr(thing, "data", None), "materials")
-    flat = not has or bool(getattr(thing.data, "uv_layers", ()))
+    has = hasattr(getattr(obj, "data", None), "materials")
+    flat = not has or bool(getattr(obj.data, "uv_layers", ()))
     tree.links.new(coordinates.outputs["UV" if flat else "Generated"], mapping.inputs["Vector"])
     tree.links.new(mapping.outputs["Vector"], node.inputs["Vector"])
     node.extension = "REPEAT"
     if not flat:
         node.projection, node.projection_blend = "BOX", BLEND
     if has:
-        _keep(thing.active_material)
-        thing.active_material = material
+        _keep(obj.active_material)
+        obj.active_material = material
     else:
-        material.use_fake_user = True  # nothing has it yet, and it is to be saved
+        material.use_fake_user = True  # Blender does not save materials without users
     return material
 
 
 def _keep(replaced: bpy.types.ID | None) -> None:
-    """Have what we take out of the user's scene saved with it: Blender drops what nothing uses when a file is saved."""
+    """Give a replaced datablock a fake user: Blender does not save datablocks without users."""
     if replaced is not None:
         replaced.use_fake_user = True
 
 
 def load_image(path: str | Path, name: str, pack: bool = True) -> bpy.types.Image:
-    """A picture file as an image datablock, packed into the .blend file or linked to where it lies."""
+    """Load a picture file as an image datablock, packed into the .blend file or linked to the file."""
     path = Path(path)
     if pack:
         return _packed(path.read_bytes(), name)
@@ -200,12 +228,12 @@ def _texture(parts: Parts, name: str, beside: Path | None) -> bpy.types.Image:
     return image
 
 
-def _as_baked(image: bpy.types.Image) -> bool:
-    """Whether an image is a texture of ours on which nobody has painted since."""
+def _is_unchanged_texture(image: bpy.types.Image) -> bool:
+    """Return whether an image is a texture that the extension baked and that has not been painted on since."""
     if image.is_dirty or "pullback_baked" not in image:
         return False
     if image.packed_file is None:
-        return True  # what it shows stays where it lies
+        return True  # it shows a file, which is not deleted with it
     return image["pullback_baked"] == _digest(image.packed_file.data)
 
 
@@ -216,12 +244,12 @@ def _digest(data: bytes) -> str:
 def _packed(data: bytes, name: str) -> bpy.types.Image:
     image = bpy.data.images.new(name, 8, 8)
     image.pack(data=data, data_len=len(data))
-    image.source = "FILE"  # from here on it is the packed file, whatever its size
+    image.source = "FILE"  # the packed file determines its size
     return image
 
 
 def _beside(field: str, name: str) -> Path:
-    """A texture's file beside the field's, of a name that nothing has: other objects may show what lies there."""
+    """Return an unused path beside the field file for a texture: other objects may use the files that exist."""
     if not field:
         raise ValueError(translate("a texture beside the .blend file needs the object's field file"))
     folder, stem = Path(bpy.path.abspath(field)).parent, bpy.path.clean_name(name)
@@ -230,7 +258,10 @@ def _beside(field: str, name: str) -> Path:
 
 
 def _material(name: str, image: bpy.types.Image, color: tuple[float, float, float] | None = None) -> bpy.types.Material:
-    """A rough Principled material with the image as its colour. color: the one of Solid view, which shows no textures."""
+    """Add a rough Principled material with an image as its base colour.
+
+    `color` is shown in Solid view, which has no textures.
+    """
     material = bpy.data.materials.new(name)
     if color is not None:
         material.diffuse_color = *color, 1.0
@@ -245,14 +276,14 @@ def _material(name: str, image: bpy.types.Image, color: tuple[float, float, floa
 
 
 def tree_of(owner: bpy.types.Material | bpy.types.World) -> bpy.types.NodeTree:
-    """The node tree of a material or world. Before 5.0 it has none until it is asked to use nodes."""
+    """Return the node tree of a material or world. Before Blender 5.0 it has none until `use_nodes` is set."""
     if owner.node_tree is None:
         owner.use_nodes = True
     return owner.node_tree
 
 
 def _principled(tree: bpy.types.NodeTree) -> bpy.types.Node:
-    """The Principled shader of a material, joined to its output; made where there is none."""
+    """Return the Principled shader of a material. If there is none, add one and link it to the output."""
     for node in tree.nodes:
         if node.type == "BSDF_PRINCIPLED":
             return node
@@ -264,7 +295,7 @@ def _principled(tree: bpy.types.NodeTree) -> bpy.types.Node:
 
 
 def _texture_node(material: bpy.types.Material | None) -> bpy.types.Node | None:
-    """The image texture that colours a material, if it has one."""
+    """Return the node of the image texture that is a material's base colour, or None."""
     if material is None or material.node_tree is None:
         return None
     shader = next((n for n in material.node_tree.nodes if n.type == "BSDF_PRINCIPLED"), None)
@@ -278,18 +309,18 @@ def _in_a_row(*nodes: bpy.types.Node) -> None:
 
 
 def _collection(scene: bpy.types.Scene) -> bpy.types.Collection:
-    """Where new objects go: the active collection, if it belongs to this scene."""
+    """Return the collection for new objects: the active one if it belongs to the scene, else the scene's own."""
     active = bpy.context.collection
     return active if active in scene.collection.children_recursive else scene.collection
 
 
-def _select(scene: bpy.types.Scene, thing: bpy.types.Object) -> None:
+def _select(scene: bpy.types.Scene, obj: bpy.types.Object) -> None:
     layer = bpy.context.view_layer if bpy.context.scene == scene else scene.view_layers[0]
-    mine = [other for other in layer.objects.selected if other is not None]  # 5.0 lists objects that are gone as None
-    if mine:  # the user is at work on something else: it stays theirs
+    selected = [each for each in layer.objects.selected if each is not None]  # 5.0 lists deleted objects as None
+    if selected:  # the user is working on something else
         return
     try:
-        thing.select_set(True, view_layer=layer)
+        obj.select_set(True, view_layer=layer)
     except RuntimeError:  # its collection is excluded from this layer
         return
-    layer.objects.active = thing
+    layer.objects.active = obj

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from . import descriptions, websocket
-from .complaint import Complaint, told
+from .complaint import Complaint, message_of
 from .descriptions import Kind, Makes
-from .protocol import ENDS, Awake, Cancelled, Done, Error, Message, Preview, Progress, Silent, Told
+from .protocol import ENDS, Awake, Cancelled, Done, Error, Message, Outgoing, Preview, Progress, Silent
 
 ANSWER = 4.0
 """Seconds within which a server that is well answers."""
@@ -75,7 +75,7 @@ def local(address: str) -> bool:
     return number.is_loopback or number.is_unspecified  # 0.0.0.0 is what ComfyUI calls itself with --listen
 
 
-def graph(job: Told, field_file: str = "") -> dict[str, Any]:
+def graph(job: Outgoing, field_file: str = "") -> dict[str, Any]:
     """The API workflow of a job; `field_file` is what Load Field calls the field of a mesh or picture job."""
     settings, options, kind = job.get("settings", {}), job["options"], job["kind"]
     model = options.get("model", "toybox")
@@ -164,7 +164,7 @@ class Server:
     def __init__(self, address: str, translate: Translate = str) -> None:
         self.address = address
         self._translate = translate
-        self.jobs: dict[str, Told] = {}
+        self.jobs: dict[str, Outgoing] = {}
         self.ready = False
         self._talks: dict[str, _Talk] = {}
         self._incoming: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -177,7 +177,7 @@ class Server:
     def start(self) -> None:
         """Nothing to do: it runs already, or a job will say that it does not."""
 
-    def submit(self, job: Told) -> None:
+    def submit(self, job: Outgoing) -> None:
         """Send a job; the server queues them."""
         self.jobs[job["id"]] = job
         self._talks[job["id"]] = _Talk(self.address, job, self._incoming, self._translate)
@@ -212,7 +212,7 @@ class Server:
 class _Talk(threading.Thread):
     """One job's conversation with the server."""
 
-    def __init__(self, address: str, job: Told, say: queue.SimpleQueue[Message], translate: Translate) -> None:
+    def __init__(self, address: str, job: Outgoing, say: queue.SimpleQueue[Message], translate: Translate) -> None:
         super().__init__(daemon=True)
         self._translate = translate
         self.address, self.job, self._queue = address, job, say
@@ -242,7 +242,10 @@ class _Talk(threading.Thread):
         except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
             if not isinstance(error, ValueError):
                 error = Complaint("the ComfyUI server did not answer as expected: {reason}", reason=error)
-            text, hint = told(error, self._translate), self._translate("look at ComfyUI's console, then try again")
+            text, hint = (
+                message_of(error, self._translate),
+                self._translate("look at ComfyUI's console, then try again"),
+            )
             self._say(Error, text=text, hint=hint, log=self._log[-12:], resumable=False)
 
     def _make(self) -> dict[str, str] | None:
@@ -316,7 +319,7 @@ class _Talk(threading.Thread):
         try:
             _get(self.address, "/prompt", 60.0)
         except ValueError as error:
-            self._gone = told(error, self._translate)
+            self._gone = message_of(error, self._translate)
 
     def _picture(self, message: bytes) -> None:
         """Keep a preview picture beside the output."""
@@ -355,7 +358,7 @@ class _Talk(threading.Thread):
             files["field"] = self.job["options"]["field"]
         if len(files) < 2:
             raise Complaint(
-                "the server translate that it was done, but its files are not there: are Pullback's nodes up to date?"
+                "the server says that it was done, but its files are not there: are Pullback's nodes up to date?"
             )
         Path(self.job["out"] + ".preview.png").unlink(missing_ok=True)
         return files

@@ -39,7 +39,7 @@ GERMAN = {
     "Cancel": "Abbrechen",
     "Cancelled": "Abgebrochen",
     "Cannot keep files: {error}": "Dateien können nicht abgelegt werden: {error}",
-    "Cells of a side of the grid in which the surface is found": "Zellen je Seite des Gitters, in dem die "
+    "Cells along each side of the grid on which the surface is extracted": "Zellen je Seite des Gitters, in dem die "
     "Oberfläche gesucht wird",
     "Check the interpreter in the preferences with Test": "Den Interpreter in den Einstellungen mit „Prüfen“ ansehen",
     "Checkpoint": "Checkpoint",
@@ -87,13 +87,13 @@ GERMAN = {
     "Fov": "Blickwinkel",
     "Fresh noise per step, 0 to 1": "Frisches Rauschen je Schritt, 0 bis 1",
     "Gauss-Newton": "Gauß-Newton",
+    "Gaussians": "Gauß-Funktionen",
     "Generate NeRF object": "NeRF-Objekt erzeugen",
     "Generate image texture": "Bildtextur erzeugen",
     "Generate material": "Material erzeugen",
     "Generate panorama world": "Panorama-Welt erzeugen",
     "Generate the same prompt with several seeds, side by side in a row that starts at the 3D cursor": "Denselben Text mit "
     "mehreren Startwerten erzeugen, nebeneinander in einer Reihe, die am 3D-Cursor beginnt",
-    "Gaussians": "Gauß-Funktionen",
     "Grid": "Gitter",
     "Grid points along each side of the cube": "Gitterpunkte je Seite des Würfels",
     "Guidance": "Führung",
@@ -158,17 +158,14 @@ GERMAN = {
     "Only for diffusers folders, not here: {names}": "Nur für Diffusers-Ordner, hier nicht da: {names}",
     "Packed in the .blend": "In die .blend-Datei gepackt",
     "Paper": "Aufsatz",
-    "Pixels of the picture's width": "Pixel der Bildbreite",
-    "Pixels of the texture's side": "Pixel je Texturseite",
-    "Pixels of their side": "Pixel ihrer Seite",
     "Preferences": "Einstellungen",
     "Prompt": "Text",
     "Pullback": "Pullback",
     "Pullback is not installed in it: install it with its pip, or create an environment": "Pullback ist darin nicht "
     "installiert: mit seinem pip installieren, oder eine Umgebung anlegen",
     "Pullback {version}": "Pullback {version}",
-    "Pullback's Python cannot make {kind} any more": "Pullbacks Python kann {kind} nicht mehr machen",
     "Pullback's Preferences": "Pullbacks Einstellungen",
+    "Pullback's Python cannot make {kind} any more": "Pullbacks Python kann {kind} nicht mehr machen",
     "Purge Unused Results": "Unbenutzte Ergebnisse löschen",
     "Python": "Python",
     "Python {version}": "Python {version}",
@@ -234,6 +231,7 @@ GERMAN = {
     "The folder {folder} is full": "Der Ordner {folder} ist voll",
     "The job's number. 0: the running one, or all that earlier sessions left": "Die Nummer des Auftrags. 0: der "
     "laufende, oder alle, die frühere Sitzungen liegen ließen",
+    "The largest number of triangles of the mesh": "Dreiecke des Meshs, höchstens",
     "The log is on the clipboard": "Das Protokoll ist in der Zwischenablage",
     "The name of a checkpoint as the server lists it, or toybox": "Der Name eines Checkpoints, wie ihn der Server nennt, "
     "oder toybox",
@@ -244,7 +242,6 @@ GERMAN = {
     "This build of the extension brings no Pullback to install: make an environment by hand": "Dieser Bau der "
     "Erweiterung bringt kein Pullback zum Installieren mit: eine Umgebung von Hand anlegen",
     "Toybox": "Toybox",
-    "Triangles of the mesh, at most": "Dreiecke des Meshs, höchstens",
     "Try Again": "Neu versuchen",
     "Try again; if it happens again, the log says why": "Neu versuchen; geschieht es wieder, sagt das Protokoll, warum",
     "Unused results deleted: {count}, {size:.1f} MB": "Unbenutzte Ergebnisse gelöscht: {count}, {size:.1f} MB",
@@ -255,8 +252,8 @@ GERMAN = {
     "View Size": "Größe der Ansicht",
     "View Width": "Breite der Ansicht",
     "Views": "Ansichten",
-    "Views from which the texture is taken": "Ansichten, aus denen die Textur genommen wird",
     "Views that each sampling step looks at": "Ansichten, die jeder Schritt ansieht",
+    "Views that the texture is baked from": "Ansichten, aus denen die Textur entsteht",
     "Wait, or cancel the job: it can be resumed later": "Warten, oder den Auftrag abbrechen: er kann später "
     "fortgesetzt werden",
     "Walk back and forth between noise levels, so that views agree better; takes longer": "Zwischen Rauschstufen vor und "
@@ -268,10 +265,13 @@ GERMAN = {
     "Where the pictures of objects, worlds and images are kept": "Wo die Bilder von Objekten, Welten und Bildern liegen",
     "Which image model draws": "Welches Bildmodell zeichnet",
     "Width": "Breite",
+    "Width and height of the texture in pixels": "Breite und Höhe der Textur in Pixeln",
+    "Width and height of these views in pixels": "Breite und Höhe dieser Ansichten in Pixeln",
     "Width in pixels of the view that the model sees. 0: what suits the model (64 for toybox, 512 for SD 1.5, "
     "1024 for larger ones)": "Breite der Ansicht, die das Modell sieht, in Pixeln. 0: was zum Modell passt (64 "
     "für Toybox, 512 für SD 1.5, 1024 für größere)",
     "Width of the network's layers": "Breite der Schichten des Netzes",
+    "Width of the picture in pixels": "Breite des Bildes in Pixeln",
     "With Diffusers": "Mit Diffusers",
     "Worker": "Worker",
     "World": "Welt",
@@ -297,13 +297,13 @@ GERMAN = {
     "{reason}",
     "the ComfyUI server does not answer": "der ComfyUI-Server antwortet nicht",
     "the disk is full: 2 GB are needed, with CUDA 7 GB": "die Platte ist voll: es braucht 2 GB, mit CUDA 7 GB",
-    "the index of packages cannot be reached: check the network and try again": "das Verzeichnis der Pakete ist nicht "
+    "the package index cannot be reached: check the network and try again": "das Verzeichnis der Pakete ist nicht "
     "zu erreichen: das Netz prüfen und neu versuchen",
-    "the index of packages has not all of them for Blender's Python: make an environment by hand with another one, "
-    "from 3.10 to 3.13": "das Verzeichnis hat nicht alle Pakete für Blenders Python: von Hand eine Umgebung mit einem "
+    "the package index does not have all packages for Blender's Python: make an environment by hand with another Python, "
+    "3.10 to 3.13": "das Verzeichnis hat nicht alle Pakete für Blenders Python: von Hand eine Umgebung mit einem "
     "anderen anlegen, von 3.10 bis 3.13",
     "the server refused the workflow: {reason}": "der Server wies den Ablauf zurück: {reason}",
-    "the server translate that it was done, but its files are not there: are Pullback's nodes up to date?": "der Server "
+    "the server says that it was done, but its files are not there: are Pullback's nodes up to date?": "der Server "
     "meldete sich fertig, aber seine Dateien sind nicht da: sind Pullbacks Knoten auf dem neuesten Stand?",
     "the worker cannot be started: {python}: {reason}": "der Worker kann nicht gestartet werden: {python}: {reason}",
     "the worker cannot load what it needs: {python} has no module named {module}": "der Worker kann nicht laden, "

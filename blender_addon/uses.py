@@ -69,7 +69,7 @@ def _needed(group: Group, used: Collection[str], oldest: float) -> bool:
 
 def _used() -> set[str]:
     """The names of all files that the open file uses."""
-    fields = [str(thing["pullback_field"]) for thing in bpy.data.objects if "pullback_field" in thing]
+    fields = [str(obj["pullback_field"]) for obj in bpy.data.objects if "pullback_field" in obj]
     return {PurePath(path).name for path in (*fields, *bpy.utils.blend_paths(packed=True))}
 
 

@@ -1,10 +1,10 @@
-"""Windows: has what has changed in them drawn anew, and nothing else."""
+"""Redraws the parts of Blender's windows that have changed."""
 
 import bpy
 
 
 def redraw(kind: str = "VIEW_3D") -> None:
-    """Draw the areas of a kind anew: of 3D viewports the sidebar alone, as the view itself is slow."""
+    """Redraw all areas of a type. Of 3D viewports only the sidebar is redrawn, because drawing the scene is slow."""
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
             for region in area.regions if area.type == kind else ():

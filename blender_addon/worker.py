@@ -1,7 +1,7 @@
-"""Worker: the other end of the pipes of `python -m pullback.worker` (docs/worker.md), for a caller that must not wait.
+"""Runs `python -m pullback.worker` (docs/worker.md) for a caller that must not block.
 
-Nothing here blocks: threads read and write the pipes, and `poll()` hands over what has come. Whatever goes wrong with
-the process arrives as a message too. Pure standard library; knows nothing of Blender.
+Threads read and write the pipes, and `poll()` returns the messages that have arrived. Failures of the process arrive as
+messages too. Standard library only; does not import Blender.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import protocol
-from .protocol import ENDS, Awake, Cancelled, Error, Heartbeat, Hello, Message, ProtocolError, Ready, Silent, Told
+from .protocol import ENDS, Awake, Cancelled, Error, Heartbeat, Hello, Message, Outgoing, ProtocolError, Ready, Silent
 
 SILENT_SECONDS = 5.0
-"""Seconds without a word after which `poll` says so."""
+"""Seconds without a message after which `poll` returns `Silent`."""
 HUNG_SECONDS = 60.0
-"""Seconds without a word after which the worker is given up and killed."""
+"""Seconds without a message after which the worker is killed."""
 LOADING_FACTOR = 10
-"""So many times as long it may take to load torch."""
+"""Factor by which HUNG_SECONDS is longer while the worker still loads torch."""
 PATIENCE_SECONDS = 1.0
 """Seconds that a cancelled job has to stop by itself before the worker is killed."""
 LONGEST = 1 << 20
-"""Bytes of the longest line that is read."""
+"""Length of the longest line that is read, in bytes."""
 TAIL = 12
+"""Lines of the log that an error shows."""
 ABSENT = re.compile(r"No module named '?(\w+)")
-"""What a Python says of a module that it lacks."""
+"""The error message of Python for a missing module."""
 
 Translate = Callable[[str], str]
 RESUME = "Resume continues the run where it stopped"
@@ -43,24 +44,29 @@ WAIT = "Wait, or cancel the job: it can be resumed later"
 
 
 class Worker:
-    """Runs jobs, one after another, in a worker process that it starts when there is one to run.
+    """Runs jobs, one after another, in a worker process that is started for the first of them.
 
-    python: the interpreter that has pullback. client: who we are, for its log. translate: translates what this end has to say.
-    After `submit` (`protocol.job`), call `poll()` every tenth of a second or so: it gives the messages of docs/worker.md
-    except heartbeats, and these:
+    After `submit`, call `poll()` about ten times per second. It returns the messages of docs/worker.md except heartbeats, and
+    adds the following:
 
-    - `Error`: every one has a `hint`, what to do, and `log`, the last lines of the worker's log. A job whose process is
-      lost ends in one; the jobs after it go to a new process. Its id is None where the process was lost and had no job.
-    - `Silent`: nothing was heard for 5 seconds; `Awake`: it was heard again. After a minute the job ends in an error.
+    - Every `Error` has a `hint`, and in `log` the last lines of the worker's log. If the process dies, its job ends with an
+      `Error`, and the next job gets a new process. If it had no job, the error's id is None.
+    - `Silent` after 5 seconds without a message, and `Awake` when messages arrive again. After a minute of silence the job ends
+      with an `Error`.
 
-    A job ends in exactly one of `ENDS`.
+    Every job ends with exactly one of `ENDS`.
+
+    Args:
+        python: The interpreter in which pullback is installed.
+        client: The name of the caller, for the worker's log.
+        translate: Translates the texts of this class.
     """
 
     def __init__(self, python: str, client: str = "blender", translate: Translate = str) -> None:
         self.python = python
         self.client = client
         self._translate = translate
-        self.jobs: dict[str, Told] = {}
+        self.jobs: dict[str, Outgoing] = {}
         self.ready = False
         self._process: _Process | None = None
         self._cancelled_at: float | None = None
@@ -69,27 +75,27 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """Whether the process is running."""
         return self._process is not None and self._process.code is None
 
     def log_tail(self, lines: int = TAIL) -> list[str]:
-        """The last lines of the worker's log."""
+        """Return the last lines of the worker's log."""
         return list(self._process.log)[-lines:] if self._process else []
 
     def start(self) -> None:
-        """Start the process before there is a job, so that torch is loaded by then. Not necessary."""
+        """Start the process before there is a job, so that torch is already loaded for the first one. Optional."""
         if self._process is None:
             self._start()
 
-    def submit(self, job: Told) -> None:
-        """Put a job behind those that wait."""
+    def submit(self, job: Outgoing) -> None:
+        """Append a job (`protocol.job`) to the queue."""
         assert job["id"] not in self.jobs, "every job needs an id of its own"
         self.jobs[job["id"]] = job
         if len(self.jobs) == 1:
             self._send_first()
 
     def cancel(self, id: str) -> None:
-        """Stop a job. `cancelled` comes within about a second: a process that does not react is killed."""
+        """Stop a job. It ends with `Cancelled` within about a second; a process that does not react is killed."""
         if id not in self.jobs:
             return
         if id != self._first:
@@ -99,19 +105,19 @@ class Worker:
             self._cancelled_at = time.monotonic()
 
     def poll(self) -> list[Message]:
-        """What has come since the last call."""
+        """Return the messages that have arrived since the last call."""
         news, self._pending = self._pending, []
         process = self._process
         if process is not None:
             for message in process.receive():
-                if self._process is process:  # what a lost one still had to say is of no interest
+                if self._process is process:  # messages of a process that was replaced are ignored
                     news += self._hear(message)
             if self._process is process:
                 news += self._watch(process)
         return news
 
     def stop(self) -> None:
-        """End the process now and forget its jobs; their runs stay resumable. Idempotent."""
+        """End the process now and drop its jobs. Their runs stay resumable. Does nothing the second time."""
         self._end()
         self.jobs.clear()
         self._pending.clear()
@@ -137,7 +143,7 @@ class Worker:
             self._process.send(self.jobs[self._first])
 
     def _hear(self, message: Message) -> list[Message]:
-        """One message of the process, as what the caller gets of it."""
+        """Return the messages that the caller gets for one message of the process."""
         id, translate = message.id, self._translate
         if isinstance(message, Hello) and message.protocol != protocol.VERSION:
             text = translate("the worker speaks version {theirs} of the protocol and this extension version {ours}: install the "
@@ -148,7 +154,7 @@ class Worker:
         self.ready |= isinstance(message, Ready)
         if isinstance(message, Heartbeat) or (id is not None and id != self._first):
             return []
-        if isinstance(message, Error) and id is None:  # about the worker, which now ends
+        if isinstance(message, Error) and id is None:  # about the worker itself, which ends after it
             return self._lost(message.text, TEST)
         if not isinstance(message, ENDS):
             return [message]
@@ -160,7 +166,7 @@ class Worker:
         return [message]
 
     def _watch(self, process: _Process) -> list[Message]:
-        """What the clock says about the process."""
+        """Return the messages that are due because of the time that has passed."""
         now, translate = time.monotonic(), self._translate
         if self._cancelled_at is not None and now - self._cancelled_at > PATIENCE_SECONDS:
             job = self.jobs.pop(str(self._first))
@@ -180,7 +186,7 @@ class Worker:
         return [Silent(text=text, hint=translate(WAIT), log=self.log_tail())]
 
     def _lost(self, text: str, hint: str) -> list[Message]:
-        """The process is of no more use: its job ends, and the next one gets a new process."""
+        """End a process that cannot be used any more, and its job. The next job gets a new process."""
         log = self.log_tail()
         cancelled = self._cancelled_at is not None
         self._end()
@@ -193,28 +199,28 @@ class Worker:
         return [Error(id=job["id"] if job else None, text=text, resumable=resumable, hint=hint, log=log)]
 
 
-def _unfinished(job: Told) -> bool:
-    """Whether a run of the job is there to be continued."""
+def _unfinished(job: Outgoing) -> bool:
+    """Return whether the job has an unfinished run that can be continued."""
     return Path(job["out"] + ".run").exists()
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Lost(Message):
-    """The process is of no more use."""
+    """The process has died or cannot be used any more."""
 
     text: str
     hint: str
 
 
 class _Process:
-    """The process and the threads at its pipes. A process that is lost says so with a last message, `_Lost`."""
+    """The worker process and the threads that read and write its pipes. The last message of every process is `_Lost`."""
 
     def __init__(self, python: str, translate: Translate) -> None:
         self._translate, self._python = translate, python
         self.heard = time.monotonic()
         self.log: collections.deque[str] = collections.deque(maxlen=200)
         self._incoming: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._outgoing: queue.SimpleQueue[Told | None] = queue.SimpleQueue()
+        self._outgoing: queue.SimpleQueue[Outgoing | None] = queue.SimpleQueue()
         self._popen: subprocess.Popen[bytes] | None = None
         try:
             self._popen = _popen(python)
@@ -234,10 +240,10 @@ class _Process:
 
     @property
     def code(self) -> int | None:
-        """The exit code, None while it runs."""
+        """The exit code, or None while the process is running."""
         return self._popen.poll() if self._popen else -1
 
-    def send(self, message: Told) -> None:
+    def send(self, message: Outgoing) -> None:
         self._outgoing.put(message)
 
     def receive(self) -> list[Message]:
@@ -275,7 +281,7 @@ class _Process:
                     popen.stdin.write(protocol.encode(message))
                     popen.stdin.flush()
         except OSError:
-            return  # it is gone; the reader says so
+            return  # the process has ended, which `_read` reports
 
     def _keep_log(self, popen: subprocess.Popen[bytes]) -> None:
         assert popen.stderr is not None
@@ -284,11 +290,11 @@ class _Process:
                 self.log.append(line.decode(errors="replace").rstrip()[:500])
 
     def _ended(self, code: int) -> tuple[str, str]:
-        """Why the process is no more, and what to do."""
+        """Return why the process has ended, and what to do about it."""
         translate = self._translate
         if code < 0:
             return _killed(-code, translate), AGAIN
-        self._logger.join(PATIENCE_SECONDS)  # what it wrote last tells the reason
+        self._logger.join(PATIENCE_SECONDS)  # its last lines hold the reason
         absent = ABSENT.search(self.log[-1] if self.log else "")
         if absent:
             text = translate("the worker cannot load what it needs: {python} has no module named {module}")
@@ -298,7 +304,7 @@ class _Process:
 
 def _popen(python: str) -> subprocess.Popen[bytes]:
     hidden = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {}
-    # Blender's own settings of the interpreter are not the worker's; and no module is taken from the current folder.
+    # The worker must not inherit the settings of Blender's own Python, nor import modules from the current folder.
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONSTARTUP")}
     return subprocess.Popen(
         [python, "-m", "pullback.worker"],

@@ -1,4 +1,4 @@
-"""Extension: everything that ComfyUI finds in this pack."""
+"""The extension that ComfyUI finds in this pack."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class Pullback(ComfyExtension):
     """The nodes of the category Pullback."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Every node, topic by topic."""
-        topics = (toybox, representations, sampling, decoding, meshes, files)
-        return [schema.limited(node) for topic in topics for node in topic.NODES]
+        """Return all node classes, module by module."""
+        modules = (toybox, representations, sampling, decoding, meshes, files)
+        return [schema.limited(node) for module in modules for node in module.NODES]
 
 
 async def comfy_entrypoint() -> ComfyExtension:
-    """What ComfyUI calls once, when it loads the pack."""
+    """Return the extension. ComfyUI calls this once, when it loads the pack."""
     return Pullback()

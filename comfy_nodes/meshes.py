@@ -23,7 +23,7 @@ VOXEL = getattr(Types, "VOXEL", VoxelValue)
 def _texture() -> list[io.Input]:
     return [
         io.Int.Input("texture", default=1024, min=0, max=8192, step=64,
-                     tooltip="Pixels of the texture's side; 0 makes no texture."),
+                     tooltip="Width and height of the texture in pixels; 0 makes no texture."),
         io.Int.Input("views", default=24, min=4, max=128, tooltip="Pictures of the field to bake from."),
     ]  # fmt: skip
 
@@ -39,7 +39,7 @@ class FieldToMesh(io.ComfyNode):
             category=schema.CATEGORY,
             description="The closed surface of a 3D field, unwrapped and textured, for core's mesh nodes and Save Textured GLB.",
             inputs=[
-                schema.field("A sampled Voxel NeRF."),
+                schema.field("A sampled 3D field."),
                 io.Int.Input("resolution", default=128, min=16, max=512, step=16,
                              tooltip="Cells along each side in which the surface is looked for."),
                 io.Float.Input("level", default=10.0, min=0.1, max=500.0, step=0.5,
@@ -74,7 +74,7 @@ class FieldToVoxel(io.ComfyNode):
             category=schema.CATEGORY,
             description="A 3D field as a grid of opacities, for core's Voxel to Mesh.",
             inputs=[
-                schema.field("A sampled Voxel NeRF."),
+                schema.field("A sampled 3D field."),
                 io.Int.Input("resolution", default=128, min=16, max=512, step=16, tooltip="Cells along each side."),
             ],
             outputs=[
@@ -99,9 +99,10 @@ class BakeTexture(io.ComfyNode):
             category=schema.CATEGORY,
             description="Bakes what a 3D field looks like onto a mesh of it; meshes without uv are unwrapped first.",
             inputs=[
-                schema.field("The sampled Voxel NeRF to take the colours from."),
+                schema.field("The sampled 3D field to take the colours from."),
                 io.Mesh.Input("mesh", tooltip="A mesh of this field, in its place and size."),
-                io.Int.Input("texture", default=1024, min=16, max=8192, step=16, tooltip="Pixels of the texture's side."),
+                io.Int.Input("texture", default=1024, min=16, max=8192, step=16,
+                             tooltip="Width and height of the texture in pixels."),
                 io.Int.Input("views", default=24, min=4, max=128, tooltip="Pictures of the field to bake from."),
                 schema.vae(),
             ],
@@ -229,7 +230,7 @@ def opacities(field: FieldValue, resolution: int) -> Tensor:
 
     core = field.sampled()
     if not isinstance(core.diffrep, Solid):
-        raise ValueError("this field has no volume: only a Voxel NeRF becomes voxels")
+        raise ValueError("this field has no volume: only a 3D field becomes voxels")
     line = (2 * torch.arange(resolution) + 1) / resolution - 1
     slabs = []
     with torch.no_grad():

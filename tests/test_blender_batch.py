@@ -192,10 +192,10 @@ def test_a_real_object_and_a_real_world(here, capfd, monkeypatch):
     assert code == 0, capfd.readouterr().err
     shutil.rmtree(here / "out.pullback")
     scene = _open(here / "out.blend")
-    (thing,) = scene.objects
-    mesh = thing.data
+    (obj,) = scene.objects
+    mesh = obj.data
     assert mesh.uv_layers.active is not None and 100 < len(mesh.polygons) <= 700
-    shader = next(n for n in thing.active_material.node_tree.nodes if n.type == "BSDF_PRINCIPLED")
+    shader = next(n for n in obj.active_material.node_tree.nodes if n.type == "BSDF_PRINCIPLED")
     image = shader.inputs["Base Color"].links[0].from_node.image
     pixels = np.array(image.pixels).reshape(*tuple(image.size)[::-1], 4)
     assert image.size[0] == 64 and pixels[..., :3].std() > 0.01

@@ -19,8 +19,8 @@ from blender_addon.descriptions import Makes  # noqa: E402
 FILE = ROOT / "blender_addon" / "descriptions.json"
 
 
-def told() -> str:
-    """What the core says, of its own representations."""
+def declared() -> str:
+    """Return the text of descriptions.json: what the core declares of its own representations."""
     ours = {kind.name for kind in representations.BUILT_IN}
     said = jobs.described()
     said["representations"] = [each for each in said["representations"] if each["name"] in ours]
@@ -29,12 +29,12 @@ def told() -> str:
 
 def test_the_file_is_what_the_core_says():
     """Defaults, ranges and sentences stand in the core; this is how the extension, which cannot import it, knows them."""
-    assert FILE.read_text(encoding="utf-8") == told(), f"run python {Path(__file__).name}"
+    assert FILE.read_text(encoding="utf-8") == declared(), f"run python {Path(__file__).name}"
 
 
 def test_no_module_names_a_representation_or_repeats_its_numbers():
     """But for the names that are released; "image" and "object" are words of Blender's."""
-    kinds = json.loads(told())["representations"]
+    kinds = json.loads(declared())["representations"]
     names = {kind[what] for kind in kinds for what in ("name", "title", "choice", "noun", "command")}
     names -= {"", "image", "object"}
     defaults = {each["default"] for kind in kinds for each in (*kind["made"], *kind["settings"])}
@@ -127,4 +127,4 @@ def test_the_batch_knows_another_package_s(forgetful, tmp_path):
 
 
 if __name__ == "__main__":
-    FILE.write_text(told(), encoding="utf-8")
+    FILE.write_text(declared(), encoding="utf-8")

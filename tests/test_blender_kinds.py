@@ -270,25 +270,25 @@ def nodes(material):
 
 
 def test_the_button_gives_the_active_object_a_material_that_repeats(home):
-    thing, before = plane(), bpy.data.materials.new("mine")
-    thing.data.materials.append(before)
+    obj, before = plane(), bpy.data.materials.new("mine")
+    obj.data.materials.append(before)
     settings().material_repeats = 3
     assert ask("generate_tile", "sea at noon") == {"FINISHED"}
-    material = thing.active_material
+    material = obj.active_material
     picture, mapping, places = nodes(material)
-    assert material.name == "sea at noon" and len(thing.material_slots) == 1
+    assert material.name == "sea at noon" and len(obj.material_slots) == 1
     assert picture.extension == "REPEAT" and picture.projection == "FLAT" and picture.image.packed_file
     assert tuple(mapping.inputs["Scale"].default_value) == (3, 3, 3) and places.name == "UV"
     assert before.use_fake_user and before.name == "mine", "the old one is saved with the file"
 
 
 def test_only_the_active_slot_changes(home):
-    thing = plane()
+    obj = plane()
     for name in ("one", "two"):
-        thing.data.materials.append(bpy.data.materials.new(name))
-    thing.active_material_index = 1
+        obj.data.materials.append(bpy.data.materials.new(name))
+    obj.active_material_index = 1
     assert ask("generate_tile", "clouds") == {"FINISHED"}
-    assert [slot.material.name for slot in thing.material_slots] == ["one", "clouds"]
+    assert [slot.material.name for slot in obj.material_slots] == ["one", "clouds"]
     assert bpy.data.materials["two"].use_fake_user and not bpy.data.materials["one"].use_fake_user
 
 
@@ -296,13 +296,13 @@ def test_without_a_uv_map_the_picture_comes_from_all_sides(home, tmp_path):
     path = picture(tmp_path / "a.png", np.zeros((4, 4, 3)))
     ball = bpy.data.objects.new("ball", bpy.data.meshes.new("ball"))
     curve = bpy.data.objects.new("curve", bpy.data.curves.new("curve", "CURVE"))
-    for thing in (ball, curve):
-        node, _, places = nodes(scene.add_material(path, name="a", thing=thing))
+    for obj in (ball, curve):
+        node, _, places = nodes(scene.add_material(path, name="a", obj=obj))
         assert (node.projection, places.name) == ("BOX", "Generated") and node.projection_blend > 0
-        assert thing.active_material.name.startswith("a")
+        assert obj.active_material.name.startswith("a")
     lamp = bpy.data.objects.new("lamp", bpy.data.lights.new("lamp", "POINT"))
-    for thing in (lamp, bpy.data.objects.new("empty", None), None):
-        material = scene.add_material(path, name="a", thing=thing)
+    for obj in (lamp, bpy.data.objects.new("empty", None), None):
+        material = scene.add_material(path, name="a", obj=obj)
         assert material.use_fake_user and nodes(material)[2].name == "UV", "else it would not be saved"
 
 
@@ -327,9 +327,9 @@ def tile(size):
     return torch.sigmoid(3 * (values - values.mean()) / values.std()).numpy()
 
 
-def repeated(path, thing, repeats, pixels):
+def repeated(path, obj, repeats, pixels):
     """The plane with the picture at `path` on it `repeats` times along each side, as Cycles draws it from above."""
-    scene.add_material(path, name="a", repeats=repeats, thing=thing)
+    scene.add_material(path, name="a", repeats=repeats, obj=obj)
     camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
     camera.data.type, camera.data.ortho_scale, camera.location = "ORTHO", 2, (0, 0, 3)
     sun = bpy.data.objects.new("sun", bpy.data.lights.new("sun", "SUN"))
@@ -355,10 +355,10 @@ def test_three_by_three_tiles_show_no_seam(home, tmp_path, uv):
     pixels = 192
     for name, made, seamless in (("tile", tile(64), True), ("ramp", ramp(64), False)):
         bpy.ops.wm.read_factory_settings(use_empty=True)
-        thing = plane()
+        obj = plane()
         if not uv:
-            thing.data.uv_layers.remove(thing.data.uv_layers[0])
-        drawn = repeated(picture(tmp_path / f"{name}.png", made), thing, 3, pixels)
+            obj.data.uv_layers.remove(obj.data.uv_layers[0])
+        drawn = repeated(picture(tmp_path / f"{name}.png", made), obj, 3, pixels)
         assert drawn.std() > 15, "there is something to see"
         for axis in (0, 1):
             steps = np.abs(np.diff(drawn, axis=axis)).mean((1 - axis, 2))

@@ -63,9 +63,9 @@ def context(tmp_path, monkeypatch):
     monkeypatch.setattr(labels, "scale", lambda: 1.0)  # it is 0 without a window
     bpy.ops.wm.read_factory_settings(use_empty=True)
     blender_addon.register()
-    thing = bpy.data.objects.new("a ball", None)
-    thing["pullback_field"] = "/nowhere/a.glb.field.safetensors"
-    yield SimpleNamespace(scene=bpy.context.scene, object=thing, region=SimpleNamespace(width=300), window=None)
+    obj = bpy.data.objects.new("a ball", None)
+    obj["pullback_field"] = "/nowhere/a.glb.field.safetensors"
+    yield SimpleNamespace(scene=bpy.context.scene, object=obj, region=SimpleNamespace(width=300), window=None)
     blender_addon.unregister()
 
 

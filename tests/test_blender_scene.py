@@ -54,15 +54,15 @@ def egg(tmp_path):
     return path
 
 
-def _principled(thing):
-    material = thing.active_material
+def _principled(obj):
+    material = obj.active_material
     node = next(n for n in material.node_tree.nodes if n.type == "BSDF_PRINCIPLED")
     assert any(link.to_node.type == "OUTPUT_MATERIAL" for link in node.outputs["BSDF"].links)
     return node
 
 
-def _image(thing):
-    return _principled(thing).inputs["Base Color"].links[0].from_node.image
+def _image(obj):
+    return _principled(obj).inputs["Base Color"].links[0].from_node.image
 
 
 def _pixels(image) -> np.ndarray:
@@ -87,50 +87,48 @@ def _arrays(mesh):
 def test_a_file_becomes_the_same_surface_in_the_same_place(egg):
     """Positions, faces and uv are those that were written, in the core's world; the seam is welded, it stays closed."""
     bpy.context.scene.cursor.location = (1, 2, 3)
-    thing = scene.add_object(glb.read(egg), name="an egg", field="f", prompt="an egg", seed=2**40)
+    obj = scene.add_object(glb.read(egg), name="an egg", field="f", prompt="an egg", seed=2**40)
     source = _egg()
-    position, index, uv = _arrays(thing.data)
+    position, index, uv = _arrays(obj.data)
     assert np.allclose(position[index], source.vertices[source.faces.reshape(-1)], atol=1e-6)
     assert np.allclose(uv, source.visual.uv, atol=1e-6)
-    assert len(position) < len(source.vertices) / 3 and all(
-        len(polygon.vertices) == 3 for polygon in thing.data.polygons
-    )
+    assert len(position) < len(source.vertices) / 3 and all(len(polygon.vertices) == 3 for polygon in obj.data.polygons)
     closed = trimesh.Trimesh(position, index.reshape(-1, 3), process=False)
     assert closed.is_watertight and closed.volume > 0, "normals point outward"
-    outward = [polygon.normal.dot(polygon.center) for polygon in thing.data.polygons]
+    outward = [polygon.normal.dot(polygon.center) for polygon in obj.data.polygons]
     assert min(outward) > 0
-    assert tuple(thing.location) == (1, 2, 3) and bpy.context.view_layer.objects.active == thing and thing.select_get()
-    assert (thing["pullback_field"], thing["pullback_seed"]) == ("f", str(2**40))
+    assert tuple(obj.location) == (1, 2, 3) and bpy.context.view_layer.objects.active == obj and obj.select_get()
+    assert (obj["pullback_field"], obj["pullback_seed"]) == ("f", str(2**40))
 
 
 def test_the_texture_is_packed_the_right_way_up_and_survives(egg, tmp_path):
-    thing = scene.add_object(glb.read(egg), name="an egg")
+    obj = scene.add_object(glb.read(egg), name="an egg")
     shutil.rmtree(egg.parent)
     tmp_path.mkdir(exist_ok=True)
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
-    thing = bpy.data.objects["an egg"]
-    image = _image(thing)
+    obj = bpy.data.objects["an egg"]
+    image = _image(obj)
     assert image.packed_file is not None and tuple(image.size) == (16, 16) and image.colorspace_settings.name == "sRGB"
     pixels = _pixels(image)
     assert np.allclose(pixels[..., :3], _texture()[::-1] / 255, atol=2e-3)
-    assert thing.data.uv_layers.active is not None and thing["pullback_prompt"] == ""
+    assert obj.data.uv_layers.active is not None and obj["pullback_prompt"] == ""
 
 
 def test_solid_view_has_the_mean_colour_of_the_texture(egg):
     """`diffuse_color` is linear, as the mean of what Blender itself samples from the texture all over the egg."""
-    thing = scene.add_object(glb.read(egg), name="an egg")
-    pixels, areas, seen = _pixels(_image(thing))[..., :3], [], []
-    _, _, uv = _arrays(thing.data)
-    for polygon in thing.data.polygons:
+    obj = scene.add_object(glb.read(egg), name="an egg")
+    pixels, areas, seen = _pixels(_image(obj))[..., :3], [], []
+    _, _, uv = _arrays(obj.data)
+    for polygon in obj.data.polygons:
         column, row = uv[list(polygon.loop_indices)].mean(0) * 16
         areas.append(polygon.area)
         seen.append(pixels[min(int(row), 15), min(int(column), 15)])
     shown = np.array(seen)
     linear = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
     mean = (linear * np.array(areas)[:, None]).sum(0) / sum(areas)
-    assert np.allclose(thing.active_material.diffuse_color, [*mean, 1], atol=0.01), mean
+    assert np.allclose(obj.active_material.diffuse_color, [*mean, 1], atol=0.01), mean
     assert not np.allclose(mean, 0.8, atol=0.2), "and this is not Blender's default grey"
 
 
@@ -158,22 +156,22 @@ def test_cycles_shows_the_texture_where_it_belongs(egg, tmp_path):
 
 
 def test_another_mesh_takes_the_place_of_the_old_one(egg, tmp_path):
-    thing = scene.add_object(glb.read(egg), name="an egg")
-    thing.location, thing.rotation_euler = (5, 6, 7), (1, 0, 0)
-    thing.modifiers.new("smooth", "SUBSURF")
-    material = thing.active_material
-    _principled(thing).inputs["Roughness"].default_value = 0.25
+    obj = scene.add_object(glb.read(egg), name="an egg")
+    obj.location, obj.rotation_euler = (5, 6, 7), (1, 0, 0)
+    obj.modifiers.new("smooth", "SUBSURF")
+    material = obj.active_material
+    _principled(obj).inputs["Roughness"].default_value = 0.25
     path = tmp_path / "box.glb"
     box = trimesh.creation.box()
     box = trimesh.Trimesh(box.vertices, box.faces, process=False,
                           visual=trimesh.visual.TextureVisuals(uv=np.full((8, 2), 0.5)))  # fmt: skip
     write_glb(path, box, _texture(32), name="a box")
-    scene.replace_mesh(thing, glb.read(path))
-    assert len(thing.data.polygons) == 12 and tuple(thing.location) == (5, 6, 7) and len(thing.modifiers) == 1
-    assert thing.active_material == material and _principled(thing).inputs["Roughness"].default_value == 0.25
-    assert tuple(_image(thing).size) == (32, 32)
+    scene.replace_mesh(obj, glb.read(path))
+    assert len(obj.data.polygons) == 12 and tuple(obj.location) == (5, 6, 7) and len(obj.modifiers) == 1
+    assert obj.active_material == material and _principled(obj).inputs["Roughness"].default_value == 0.25
+    assert tuple(_image(obj).size) == (32, 32)
     assert (len(bpy.data.meshes), len(bpy.data.materials), len(bpy.data.images)) == (1, 1, 1)
-    assert (thing.data.name, _image(thing).name) == ("an egg", "an egg")
+    assert (obj.data.name, _image(obj).name) == ("an egg", "an egg")
     with pytest.raises(ValueError, match="no mesh object any more"):
         scene.replace_mesh(bpy.data.objects.new("light", bpy.data.lights.new("light", "SUN")), glb.read(path))
 
@@ -229,17 +227,17 @@ def test_the_users_world_and_image_are_whole_after_saving(tmp_path):
     old = bpy.context.scene.world = bpy.data.worlds.new("the user's sky")
     background = next(n for n in scene.tree_of(old).nodes if n.type == "BACKGROUND")
     background.inputs["Color"].default_value = (0.1, 0.2, 0.3, 1)
-    thing = bpy.data.objects.new("thing", bpy.data.meshes.new("thing"))
-    bpy.context.scene.collection.objects.link(thing)
+    obj = bpy.data.objects.new("thing", bpy.data.meshes.new("thing"))
+    bpy.context.scene.collection.objects.link(obj)
     material = bpy.data.materials.new("the user's")
-    thing.data.materials.append(material)
+    obj.data.materials.append(material)
     _users_image(material)
     scene.set_world(tmp_path / "i.png", name="new sky")
-    scene.add_image(tmp_path / "i.png", name="new", thing=thing)
+    scene.add_image(tmp_path / "i.png", name="new", obj=obj)
     _saved_and_opened(tmp_path)
-    thing = bpy.data.objects["thing"]
-    assert bpy.context.scene.world.name == "new sky" and _image(thing).name == "new"
-    assert thing.active_material.name == "the user's"
+    obj = bpy.data.objects["thing"]
+    assert bpy.context.scene.world.name == "new sky" and _image(obj).name == "new"
+    assert obj.active_material.name == "the user's"
     old = bpy.data.worlds["the user's sky"]
     background = next(n for n in old.node_tree.nodes if n.type == "BACKGROUND")
     assert np.allclose(background.inputs["Color"].default_value, (0.1, 0.2, 0.3, 1))
@@ -249,8 +247,8 @@ def test_the_users_world_and_image_are_whole_after_saving(tmp_path):
 @pytest.mark.parametrize("whose", ["another image", "painted", "painted and saved", "baked"])
 def test_a_new_mesh_takes_no_image_of_the_users(egg, tmp_path, whose):
     """Only a texture as it was baked goes with its mesh."""
-    thing = scene.add_object(glb.read(egg), name="an egg")
-    node = _principled(thing).inputs["Base Color"].links[0].from_node
+    obj = scene.add_object(glb.read(egg), name="an egg")
+    node = _principled(obj).inputs["Base Color"].links[0].from_node
     if whose == "another image":
         node.image = _users_image(bpy.data.materials.new("other"))
         bpy.data.materials.remove(bpy.data.materials["other"])
@@ -260,8 +258,8 @@ def test_a_new_mesh_takes_no_image_of_the_users(egg, tmp_path, whose):
     if whose == "painted and saved":
         node.image.pack()
         _saved_and_opened(tmp_path)
-        thing = bpy.data.objects["an egg"]
-    scene.replace_mesh(thing, glb.read(egg))
+        obj = bpy.data.objects["an egg"]
+    scene.replace_mesh(obj, glb.read(egg))
     if whose == "painted":
         bpy.data.images["the user's painting"].pack()  # as Blender asks for before it saves
     _saved_and_opened(tmp_path)
@@ -286,9 +284,9 @@ def test_nothing_that_is_replaced_is_lost_on_saving(tmp_path):
     Image.fromarray(_texture()).save(tmp_path / "i.png")
     old = bpy.context.scene.world = bpy.data.worlds.new("the user's sky")
     mesh = bpy.data.objects.new("thing", bpy.data.meshes.new("thing"))
-    before = scene.add_image(tmp_path / "i.png", name="the user's", thing=mesh)
+    before = scene.add_image(tmp_path / "i.png", name="the user's", obj=mesh)
     scene.set_world(tmp_path / "i.png", name="new sky")
-    scene.add_image(tmp_path / "i.png", name="new", thing=mesh)
+    scene.add_image(tmp_path / "i.png", name="new", obj=mesh)
     names = old.name, before.name
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
@@ -306,13 +304,11 @@ def test_a_texture_beside_a_field_never_overwrites_another(tmp_path):
 
 def test_textures_of_new_meshes_lie_beside_the_old_ones(egg, tmp_path):
     """Each new mesh writes a file of its own; what the user has painted into an older one is still there after a reload."""
-    thing = scene.add_object(
-        glb.read(egg), name="an egg", field=str(tmp_path / "egg.glb.field.safetensors"), pack=False
-    )
-    first = Path(bpy.path.abspath(_image(thing).filepath))
+    obj = scene.add_object(glb.read(egg), name="an egg", field=str(tmp_path / "egg.glb.field.safetensors"), pack=False)
+    first = Path(bpy.path.abspath(_image(obj).filepath))
     first.write_bytes(first.read_bytes() + b"painted")
-    scene.replace_mesh(thing, glb.read(egg), pack=False)
-    scene.replace_mesh(thing, glb.read(egg), pack=False)
+    scene.replace_mesh(obj, glb.read(egg), pack=False)
+    scene.replace_mesh(obj, glb.read(egg), pack=False)
     _saved_and_opened(tmp_path)
     assert first.read_bytes().endswith(b"painted") and len(list(tmp_path.glob("*.texture*.png"))) == 3
     shown = _image(bpy.data.objects["an egg"])
@@ -322,22 +318,20 @@ def test_textures_of_new_meshes_lie_beside_the_old_ones(egg, tmp_path):
 def test_an_image_goes_to_the_active_material(tmp_path):
     Image.fromarray(_texture()).save(tmp_path / "i.png")
     mesh = bpy.data.objects.new("thing", bpy.data.meshes.new("thing"))
-    assert scene.add_image(tmp_path / "i.png", name="one", thing=mesh) == _image(mesh), "a material is made"
-    second = scene.add_image(tmp_path / "i.png", name="two", thing=mesh)
+    assert scene.add_image(tmp_path / "i.png", name="one", obj=mesh) == _image(mesh), "a material is made"
+    second = scene.add_image(tmp_path / "i.png", name="two", obj=mesh)
     assert _image(mesh) == second and len(bpy.data.materials) == 1
     textures = [n for n in mesh.active_material.node_tree.nodes if n.type == "TEX_IMAGE"]
     assert len(textures) == 1, "the node is used again"
     light = bpy.data.objects.new("light", bpy.data.lights.new("light", "SUN"))
-    assert scene.add_image(tmp_path / "i.png", name="three", thing=light).users == 0
+    assert scene.add_image(tmp_path / "i.png", name="three", obj=light).users == 0
     linked = scene.add_image(tmp_path / "i.png", name="four", pack=False)
     assert linked.packed_file is None and Path(bpy.path.abspath(linked.filepath)) == tmp_path / "i.png"
 
 
 def test_a_texture_can_lie_beside_the_file(egg, tmp_path):
-    thing = scene.add_object(
-        glb.read(egg), name="an egg", field=str(tmp_path / "egg.glb.field.safetensors"), pack=False
-    )
-    image = _image(thing)
+    obj = scene.add_object(glb.read(egg), name="an egg", field=str(tmp_path / "egg.glb.field.safetensors"), pack=False)
+    image = _image(obj)
     assert image.packed_file is None and Path(bpy.path.abspath(image.filepath)).parent == tmp_path
     assert np.allclose(_pixels(image)[..., :3], _texture()[::-1] / 255, atol=2e-3)
 

@@ -47,10 +47,10 @@ def result(home, out, *ends, old=True):
 
 
 def an_object(field, name="thing"):
-    thing = bpy.data.objects.new(name, bpy.data.meshes.new(name))
-    thing["pullback_field"] = str(field)
-    bpy.context.scene.collection.objects.link(thing)
-    return thing
+    obj = bpy.data.objects.new(name, bpy.data.meshes.new(name))
+    obj["pullback_field"] = str(field)
+    bpy.context.scene.collection.objects.link(obj)
+    return obj
 
 
 def purge():

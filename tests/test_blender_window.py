@@ -129,13 +129,13 @@ def test_type_click_see_undo_redo(blender):
     until_state(blender, "RUNNING")
     until_object(blender, "a slow red mushroom")
     assert blender.ask(STATES) == []
-    thing = blender.ask(
+    obj = blender.ask(
         "o = bpy.data.objects['a slow red mushroom']; m = o.active_material\n"
         "image = next(n.image for n in m.node_tree.nodes if n.type == 'TEX_IMAGE')\n"
         "result = [len(o.data.uv_layers), bool(image.packed_file), list(o.location), list(bpy.context.scene.cursor.location),"
         " o['pullback_prompt'], o.select_get()]"
     )
-    assert thing[:2] == [1, True] and thing[2] == thing[3] and thing[4:] == ["a slow red mushroom", True]
+    assert obj[:2] == [1, True] and obj[2] == obj[3] and obj[4:] == ["a slow red mushroom", True]
     blender.viewport()
     blender.key("ctrl+z")
     until(lambda: blender.ask(OBJECTS) == SCENE, 10, "the scene as before")

@@ -178,7 +178,7 @@ def test_an_object_is_a_glb_that_opens(here, monkeypatch, capsys):
         (["render", "field.safetensors", "--size", "70000"], "--size is 70000; it must be between 1 and 65536"),
         (
             ["render", "field.safetensors", "--view", "90,0"],
-            "this field has no sides, only a NeRF field has: leave out --view",
+            "this field has no sides, only a 3D field has: leave out --view",
         ),
         (
             ["render", "object.safetensors", "--view", "20,180"],

@@ -999,11 +999,11 @@ def test_flat_fields_are_told_from_objects(call, ball):
     ):
         flat = sockets.FieldValue(plan, storage.Field(diffrep, params))
         for node, says in (
-            ("RenderFieldViews", "only a NeRF field is seen through cameras"),
-            ("FieldToMesh", "only a NeRF field becomes a mesh"),
-            ("FieldToVoxel", "only a Voxel NeRF becomes voxels"),
+            ("RenderFieldViews", "only a 3D field is seen through cameras"),
+            ("FieldToMesh", "only a 3D field becomes a mesh"),
+            ("FieldToVoxel", "only a 3D field becomes voxels"),
         ):
             with pytest.raises(ValueError, match=says):
                 call(node, field=flat)
-        with pytest.raises(ValueError, match="only a NeRF field"):
+        with pytest.raises(ValueError, match="only a 3D field"):
             call("BakeTexture", field=flat, mesh=mesh)

@@ -184,7 +184,7 @@ def test_the_surface_is_smoother_than_its_voxels():
     rough, smooth = (
         np.linalg.norm(extract(density, 64).vertices, axis=1)
         for density in (
-            lambda points: diffrep.voxels.density(params, points),
+            lambda points: diffrep.voxels.density_at(params, points),
             lambda points: diffrep.density(params, points),
         )
     )

@@ -1,4 +1,4 @@
-"""Gaussians: their pictures are what a loop over Gaussians draws, and their file is what other programs read."""
+"""3D Gaussians: their pictures equal those of a loop over the Gaussians, and other programs read their file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from pullback import jobs, outputs, storage, tasks, viewpoints
 from pullback.diffreps.radiance import KINDS
 from pullback.diffreps.splats import GaussianSplats
-from pullback.fields.gaussians import MOST, REACH, density
+from pullback.fields.gaussians import MAX_OPACITY, REACH, density_at
 from pullback.generative.toybox.model import ToyboxModel
 from pullback.geometry.cameras import Cameras, look_at, orbit, turntable
 from pullback.mesh.surface import extract
@@ -64,23 +64,40 @@ def turned(gaussians: Gaussians, order: Tensor) -> Gaussians:
 
 
 def one_by_one(gaussians: Gaussians, camera: Cameras, height: int, width: int) -> Tensor:
-    """(C + 1, height, width) of one camera: the definition, in a loop over the Gaussians and full matrices."""
-    rotation, tan = camera.pose[0, :3, :3], math.tan(float(camera.fov[0]) / 2)
-    focal = height / 2 / tan
-    places = (gaussians.mean - camera.position[0]) @ rotation
+    """Return the picture (C + 1, height, width) of one camera by `loop`."""
+    focal = height / 2 / math.tan(float(camera.fov[0]) / 2)
+    return loop(gaussians, camera.pose[0], focal, (width / 2, height / 2), height, width)
+
+
+def loop(
+    gaussians: Gaussians, pose: Tensor, focal: float, principal: tuple[float, float], height: int, width: int
+) -> Tensor:
+    """Return a picture (C + 1, height, width) by the definition: a loop over the Gaussians, with full matrices.
+
+    Args:
+        gaussians: The Gaussians.
+        pose: The transform (4, 4) from the camera, which looks along -Z with Y up, to the world.
+        focal: The focal length in pixels.
+        principal: The principal point (x, y) in pixels.
+        height: Height of the picture in pixels.
+        width: Width of the picture. The Jacobian of means that lie outside it by more than 0.15 of a side is taken there, as
+            by gsplat.
+    """
+    rotation, (cx, cy) = pose[:3, :3], principal
+    places = (gaussians.mean - pose[:3, 3]) @ rotation
     line = lambda count: torch.arange(count, dtype=torch.float64) + 0.5
     y, x = torch.meshgrid(line(height), line(width), indexing="ij")
     drawn, light = torch.zeros(gaussians.colour.shape[1] + 1, height, width, dtype=torch.float64), torch.ones_like(x)
     for n in (-places[:, 2]).argsort().tolist():
         right, up, depth = places[n, 0], places[n, 1], -places[n, 2]
-        a = (right / depth).clamp(-1.3 * tan * width / height, 1.3 * tan * width / height)
-        b = (up / depth).clamp(-1.3 * tan, 1.3 * tan)
+        a = (right / depth).clamp((-cx - 0.15 * width) / focal, (width - cx + 0.15 * width) / focal)
+        b = (up / depth).clamp(-(height - cy + 0.15 * height) / focal, (cy + 0.15 * height) / focal)
         jacobian = focal / depth * torch.tensor([[1, 0, a], [0, -1, -b]], dtype=torch.float64)
-        own = jacobian @ rotation.T @ gaussians.axes[n] @ torch.diag(gaussians.scale[n])
-        sharp = own @ own.T
+        spread = jacobian @ rotation.T @ gaussians.axes[n] @ torch.diag(gaussians.scale[n])
+        sharp = spread @ spread.T
         wide = sharp + BLUR * torch.eye(2, dtype=torch.float64)
-        peak = gaussians.opacity[n].clamp(max=MOST) * (torch.det(sharp) / torch.det(wide)).sqrt()
-        away = torch.stack([x - width / 2 - focal * right / depth, y - height / 2 + focal * up / depth], -1)
+        peak = gaussians.opacity[n].clamp(max=MAX_OPACITY) * (torch.det(sharp) / torch.det(wide)).sqrt()
+        away = torch.stack([x - cx - focal * right / depth, y - cy + focal * up / depth], -1)
         q = torch.einsum("hwi,ij,hwj->hw", away, torch.linalg.inv(wide), away)
         alpha = torch.where(q <= REACH**2, peak * torch.exp(-q / 2), 0.0)
         drawn += light * alpha * torch.cat([gaussians.colour[n], torch.ones(1)])[:, None, None]
@@ -166,27 +183,91 @@ def test_what_is_behind_the_camera_is_not_seen():
 def test_unpacked_tiles_are_packed_tiles(monkeypatch):
     """What another device computes is what the processor computes."""
     packed = picture(some(), AROUND, 24, 24)
-    monkeypatch.setattr(splats, "listed", lambda there: (torch.arange(there.shape[1]).expand_as(there), there))
+    monkeypatch.setattr(splats, "packed", lambda mask: (torch.arange(mask.shape[1]).expand_as(mask), mask))
     assert (picture(some(), AROUND, 24, 24) - packed).abs().max() < 1e-12
 
 
-def test_gsplat_is_given_the_same_cameras(monkeypatch):
-    """gsplat itself needs a GPU: what stands in for it here draws by its conventions (OpenCV's) what it was given."""
+@pytest.fixture
+def gsplat(monkeypatch):
+    """A module that takes the place of gsplat, which needs a GPU: the list of (intrinsics, width, height) that it is given.
+
+    It renders by gsplat's conventions: OpenCV's cameras, and Jacobians that depend on the edges of what is rendered.
+    """
+    given = []
 
     def rasterization(means, quats, scales, opacities, colors, viewmats, Ks, width, height, **more):
         assert more["rasterize_mode"] == "antialiased" and more["eps2d"] == BLUR
-        assert (Ks[:, 0, 2] == width / 2).all() and (Ks[:, 1, 2] == height / 2).all()
+        given.append((Ks, width, height))
         poses = torch.linalg.inv(viewmats) @ torch.diag(torch.tensor([1.0, -1, -1, 1]).double())
-        cameras = Cameras(poses, 2 * torch.atan(height / 2 / Ks[:, 1, 1]))
-        drawn = [one_by_one(Gaussians(means, scales, quats, opacities, colors), cameras[i : i + 1], height, width)
-                 for i in range(len(cameras))]  # fmt: skip
+        gaussians = Gaussians(means, scales, quats, opacities, colors)
+        drawn = [loop(gaussians, pose, float(k[0, 0]), (float(k[0, 2]), float(k[1, 2])), height, width)
+                 for pose, k in zip(poses, Ks, strict=True)]  # fmt: skip
         drawn = torch.stack(drawn).permute(0, 2, 3, 1)
         return drawn[..., :-1], drawn[..., -1:], {}
 
     stand_in = ModuleType("gsplat")
     stand_in.rasterization = rasterization
     monkeypatch.setitem(sys.modules, "gsplat", stand_in)
-    assert (splats.by_gsplat(some(), AROUND, 20, 28) - picture(some(), AROUND, 20, 28)).abs().max() < 1e-10
+    monkeypatch.setattr(splats, "uses_gsplat", lambda device: True)
+    return given
+
+
+def test_gsplat_is_given_the_same_cameras(gsplat, monkeypatch):
+    drawn = picture(some(), AROUND, 20, 28)
+    ((intrinsics, width, height),) = gsplat
+    assert (width, height) == (28, 20) and intrinsics[:, :2, 2].eq(torch.tensor([14.0, 10.0])).all()
+    monkeypatch.undo()
+    assert (drawn - picture(some(), AROUND, 20, 28)).abs().max() < 1e-10
+
+
+CROPS = [(0, 0, 1, 60), (17, 0, 1, 60), (39, 0, 1, 60), (8, 50, 6, 10), (20, 30, 4, 4)]
+
+
+@pytest.mark.parametrize("crop", CROPS)
+@pytest.mark.parametrize("size", [0.02, 0.3])
+def test_gsplat_renders_a_crop_as_that_part_of_the_whole_picture(gsplat, monkeypatch, crop, size):
+    """Also a band of one row, which Gaussians of any size reach into from far outside."""
+    top, left, h, w = crop
+    gaussians = replace(some(), scale=size * some().scale / some().scale.mean())
+    part = picture(gaussians, AROUND, 40, 60, crop)
+    monkeypatch.undo()
+    assert (part - picture(gaussians, AROUND, 40, 60)[..., top : top + h, left : left + w]).abs().max() < 1e-10
+    assert (part - picture(gaussians, AROUND, 40, 60, crop)).abs().max() < 1e-10
+
+
+def test_gsplat_renders_little_more_than_the_crop(gsplat):
+    """Nothing else, where no Gaussian is cut; the principal point moves, the focal length is that of the whole picture."""
+    crop = (8, 50, 6, 10)
+    picture(ball([0, 0, 0], 0.01, 0.5, [1.0]), FRONT, 40, 60, crop)
+    ((intrinsics, width, height),) = gsplat
+    assert (width, height) == (10, 6)
+    assert intrinsics[0, :2, 2].tolist() == [30 - 50, 20 - 8]
+    assert float(intrinsics[0, 1, 1]) == pytest.approx(20 / math.tan(math.radians(20)))
+    small = replace(some(), scale=0.01 * torch.ones(60, 3).double())
+    picture(small, AROUND, 400, 600, (200, 0, 1, 600))
+    assert gsplat[1][2] < 40  # of 400 rows
+
+
+def test_a_centre_beyond_the_limit_takes_the_whole_side(gsplat, monkeypatch):
+    """Its Jacobian is that at the limit of the whole picture: in this direction no window has the same limit."""
+    wide = ball([2.5, 0, 0], 0.8, 0.9, [1.0])
+    part = picture(wide, FRONT, 20, 20, (4, 12, 6, 8))
+    ((_, width, height),) = gsplat
+    assert width == 20 and height < 20
+    monkeypatch.undo()
+    assert part.max() > 0.01
+    assert (part - picture(wide, FRONT, 20, 20, (4, 12, 6, 8))).abs().max() < 1e-10
+
+
+def test_the_cameras_of_a_window_see_its_pixels():
+    """Projected by the intrinsics, a mean lies where `project` says, counted from the window's corner."""
+    window = (3, -5, 11, 40)
+    world_to_camera, intrinsics = splats.opencv_cameras(AROUND, 20, 28, window)
+    means = torch.cat([some().mean, torch.ones(60, 1)], -1)
+    places = intrinsics @ (world_to_camera @ means.T)[:, :3]
+    corner = torch.tensor([window[1], window[0]])
+    expected = splats.project(some(), AROUND, 20, 28).splat[..., :2] - corner
+    assert ((places[:, :2] / places[:, 2:]).transpose(1, 2) - expected).abs().max() < 1e-10
 
 
 def small(kind: str = "rgba", **more: int) -> tuple[GaussianSplats, dict[str, Tensor]]:
@@ -238,14 +319,14 @@ def test_density_takes_as_much_light_as_the_picture_does():
     one = ball([0, 0, 0], 0.2, 0.7, [1.0])
     line = torch.linspace(-1, 1, 4001).double()
     points = torch.stack([torch.zeros_like(line), line, torch.zeros_like(line)], -1)
-    passed = torch.exp(-density(one, points).sum() * (line[1] - line[0]))
+    passed = torch.exp(-density_at(one, points).sum() * (line[1] - line[0]))
     assert float(1 - passed) == pytest.approx(0.7, abs=5e-3)
     several = some(20)
     point = torch.randn(70, 3, generator=torch.Generator().manual_seed(0)).double()
     scaled = (several.axes / several.scale[:, None]).transpose(1, 2)
     q = torch.einsum("nij,pnj->pni", scaled, point[:, None] - several.mean).square().sum(-1)
-    peak = -torch.log1p(-several.opacity.clamp(max=MOST)) / (math.sqrt(2 * math.pi) * several.scale.amin(-1))
-    assert torch.allclose(density(several, point), (torch.exp(-q / 2) * peak * (q <= REACH**2)).sum(-1))
+    peak = -torch.log1p(-several.opacity.clamp(max=MAX_OPACITY)) / (math.sqrt(2 * math.pi) * several.scale.amin(-1))
+    assert torch.allclose(density_at(several, point), (torch.exp(-q / 2) * peak * (q <= REACH**2)).sum(-1))
 
 
 def test_a_ball_of_gaussians_becomes_a_ball():
@@ -294,15 +375,17 @@ def test_the_ply_file_is_what_plyfile_reads(sampled):
     names = [each.name for each in vertex.properties]
     assert names == list(COLUMNS)
     column = lambda *names: torch.from_numpy(np.stack([vertex[name] for name in names], -1))
-    shaped = field.diffrep.shaped(field.params)
-    rotation = torch.nn.functional.normalize(shaped.rotation, dim=-1)
-    assert torch.equal(column("x", "y", "z"), shaped.mean)
-    assert torch.allclose(torch.exp(column("scale_0", "scale_1", "scale_2")), shaped.scale, rtol=1e-5)
-    assert torch.allclose(torch.sigmoid(column("opacity"))[:, 0], shaped.opacity, atol=1e-6)
+    gaussians = field.diffrep.to_gaussians(field.params)
+    rotation = torch.nn.functional.normalize(gaussians.rotation, dim=-1)
+    assert torch.equal(column("x", "y", "z"), gaussians.mean)
+    assert torch.allclose(torch.exp(column("scale_0", "scale_1", "scale_2")), gaussians.scale, rtol=1e-5)
+    assert torch.allclose(torch.sigmoid(column("opacity"))[:, 0], gaussians.opacity, atol=1e-6)
     assert torch.allclose(column("rot_0", "rot_1", "rot_2", "rot_3"), rotation, atol=1e-6)
     # The colour is the picture's, where a Gaussian is all that is seen.
     colour = 0.5 + 0.28209479177387814 * column("f_dc_0", "f_dc_1", "f_dc_2")
-    seen = model.decode(2 * torch.cat([shaped.colour, torch.ones(256, 1)], -1).T[None, :, :, None] - 1)[0, :3, :, 0].T
+    seen = model.decode(2 * torch.cat([gaussians.colour, torch.ones(256, 1)], -1).T[None, :, :, None] - 1)[
+        0, :3, :, 0
+    ].T
     assert torch.allclose(colour, seen, atol=1e-5)
 
 
@@ -313,14 +396,14 @@ def test_the_ply_file_is_what_another_program_reads(sampled):
     made = gaussforge.GaussForge().convert(Path(files["file"]).read_bytes(), "ply", "splat")
     rows = np.frombuffer(bytes(made["data"]), np.uint8).reshape(-1, 32)
     numbers = torch.from_numpy(rows[:, :24].copy().view("<f4"))
-    shaped = field.diffrep.shaped(field.params)
-    row = torch.cdist(shaped.mean, numbers[:, :3]).argmin(1)  # the order is its own
+    gaussians = field.diffrep.to_gaussians(field.params)
+    row = torch.cdist(gaussians.mean, numbers[:, :3]).argmin(1)  # the order is its own
     bytes_of = torch.from_numpy(rows[:, 24:].copy()).float()[row]
-    assert torch.allclose(numbers[row, :3], shaped.mean, atol=1e-5)
-    assert torch.allclose(numbers[row, 3:], shaped.scale, rtol=1e-4)
-    assert (bytes_of[:, :3] / 255 - shaped.colour).abs().max() < 0.01
-    assert (bytes_of[:, 3] / 255 - shaped.opacity).abs().max() < 0.01
-    rotation = torch.nn.functional.normalize(shaped.rotation, dim=-1)
+    assert torch.allclose(numbers[row, :3], gaussians.mean, atol=1e-5)
+    assert torch.allclose(numbers[row, 3:], gaussians.scale, rtol=1e-4)
+    assert (bytes_of[:, :3] / 255 - gaussians.colour).abs().max() < 0.01
+    assert (bytes_of[:, 3] / 255 - gaussians.opacity).abs().max() < 0.01
+    rotation = torch.nn.functional.normalize(gaussians.rotation, dim=-1)
     cosine = (torch.nn.functional.normalize((bytes_of[:, 4:] - 128) / 128, dim=-1) * rotation).sum(-1)
     assert cosine.abs().min() > 0.999
 

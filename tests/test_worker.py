@@ -291,5 +291,5 @@ def test_both_ends_and_the_page_speak_the_same_version():
 def options_of_jobs() -> dict[str, set[str]]:
     """What every kind of job may set of its output."""
     kinds = {of_command(each)[0].noun or each: of_command(each)[0] for each in commands()}
-    sampled = {noun: {each.name for each in outputs.made_of(kind)} for noun, kind in kinds.items()}
+    sampled = {noun: {each.name for each in outputs.file_settings(kind)} for noun, kind in kinds.items()}
     return sampled | {name: {each.name for each in made} for name, made in jobs.DERIVED.items()}

@@ -28,7 +28,7 @@ def _settings(command: str) -> dict[str, Setting]:
     kinds = representations.of_command(command)
     own = {each.name: each for kind in kinds for each in kind.settings()}
     run = {name: each for name, each in RUN.items() if kinds[0].views or name != "views"}
-    return run | {each.name: each for each in outputs.made_of(kinds[0])} | own
+    return run | {each.name: each for each in outputs.file_settings(kinds[0])} | own
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_the_worker_refuses_every_wrong_value(here, command):
         job = {"kind": kind.noun or command, "out": str(here / "new" / f"a{representations.suffixes(kind)[0]}")}
         choice = {kind.option: kind.choice} if kind.choice else {}
         places = [("settings", each) for each in RUN.values()]
-        places += [("options", each) for each in (*outputs.made_of(kind), *kind.settings())]
+        places += [("options", each) for each in (*outputs.file_settings(kind), *kind.settings())]
         for place, setting in places:
             wrong = [each for each in WRONG_TYPES if not (setting.choices and each is None)]
             for value in (*_out_of_range(setting), *wrong, *([1.5] if isinstance(setting.default, int) else [])):

@@ -24,8 +24,10 @@ from torch import Tensor
 
 from . import errors, outputs, storage, tasks
 from .decoding import height_of
+from .generative.infd.decoder import encoded, load_decoder, read_latents
 from .generative.toybox import words as toybox_words
 from .geometry.cameras import orbit
+from .models import device_of
 from .outputs import FIELD, PREVIEW, beside, claimed, sampling
 from .pictures import write_png
 from .pull import State
@@ -33,6 +35,7 @@ from .representation import Flat, Representation, Setting
 from .representations import chosen, commands, is_solid, of_command, suffixes
 from .settings import MAX_PIXELS, MESH, RUN, Settings
 from .storage import Field
+from .training.folder import read_picture
 from .types import Cancelled, Model
 from .version import VERSION
 
@@ -46,6 +49,11 @@ FieldFile = Annotated[Path, typer.Argument(help="A field file that a sampling co
 Repaint = Annotated[
     str, typer.Option(help="JUMP,REPEATS: walk back and forth to make views agree; needs --eta above 0.")
 ]
+GuideTexts = Annotated[
+    list[str] | None,
+    typer.Option(help='"LEFT,TOP,WIDTH,HEIGHT: SENTENCE": what a box should show, in parts of the picture. Panoramas: '
+                      '"AZIMUTH,ELEVATION,WIDTH,HEIGHT: ..." in degrees; objects: "AZIMUTH,ELEVATION: ...". Repeatable.'),
+]  # fmt: skip
 ModelName = Annotated[str, typer.Option("--model", help="toybox, a diffusers folder, or a .safetensors checkpoint.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run with the same output.")]
@@ -83,10 +91,10 @@ def _sampling_command(command: str) -> Callable[..., None]:
     parameters = [
         _parameter("prompt", Annotated[str, typer.Argument(help=f'What to draw, for example "{default.example}".')]),
         _parameter("out", Out, Path(f"{default.noun or command}{suffix}")),
-        *(_option(each) for each in outputs.made_of(default)),
+        *(_option(each) for each in outputs.file_settings(default)),
         _parameter("negative", Annotated[str, typer.Option(help="What to keep away from.")], ""),
         _option(RUN["seed"]), _option(RUN["steps"]), _option(guidance), _option(RUN["eta"]),
-        _parameter("repaint", Repaint, "1,1"), _option(RUN["solver"]),
+        _parameter("repaint", Repaint, "1,1"), _option(RUN["solver"]), _parameter("guide", GuideTexts, None),
         *([_option(views)] if default.views else []),
         _parameter("model", ModelName, "toybox"), _parameter("device", Device, "auto"),
         _parameter("resume", Resume, False), _parameter("preview", Preview, False),
@@ -130,20 +138,22 @@ def _choice(kinds: list[type[Representation]]) -> inspect.Parameter:
 
 def _sample(
     kind: type[Representation], own: dict[str, Any], prompt: str, out: Path, negative: str, repaint: str, model: str,
-    device: str, resume: bool, preview: bool, **values: Any,
+    device: str, resume: bool, preview: bool, guide: list[str] | None, **values: Any,
 ) -> None:  # fmt: skip
     """Sample a field and write its files.
 
     Args:
         kind: The representation.
         own: Those of its own settings that are given.
-        prompt, negative, repaint, model, device, resume, preview: The options of these names.
+        prompt, negative, repaint, model, device, resume, preview, guide: The options of these names.
         out: The output.
-        **values: The values of the `RUN` settings and of `outputs.made_of`.
+        **values: The values of the `RUN` settings and of `outputs.file_settings`.
     """
     run_values = {name: values.pop(name) for name in RUN.keys() & values.keys()}
-    settings = Settings(prompt, negative, repaint=_pair(repaint), **{"views": 1, **run_values})
-    options = {each.name: each.check(values[each.name], _flag(each.name)) for each in outputs.made_of(kind)}
+    settings = Settings(
+        prompt, negative, repaint=_pair(repaint), guide=tuple(guide or ()), **{"views": 1, **run_values}
+    )
+    options = {each.name: each.check(values[each.name], _flag(each.name)) for each in outputs.file_settings(kind)}
     own = _checked_own(kind, own)
     with sampling(out, *suffixes(kind)) as path:
         loaded = tasks.load_model(model, device)
@@ -217,6 +227,72 @@ def mesh(
     console.print(f"{out}: {len(surface.faces)} faces")
 
 
+@app.command()
+def decode(
+    source: Annotated[Path, typer.Argument(help="Latents (a .safetensors file, such as ComfyUI's Save Latent), or a picture.")],
+    decoder: Annotated[Path, typer.Option(help="A field decoder that `pullback train decoder` wrote.")],
+    out: Out = Path("decoded.png"),
+    size: Annotated[int, typer.Option(help="Pixels of the longer side.")] = 1024,
+    crop: Annotated[str, typer.Option(help="LEFT,TOP,WIDTH,HEIGHT in those pixels: only that part.")] = "",
+    device: Device = "auto",
+) -> None:  # fmt: skip
+    """Draw latents, or a picture, at any size with a field decoder, in the memory of a tile."""
+    if not 1 <= size <= MAX_PIXELS:
+        raise ValueError(f"--size is {size}; it must be between 1 and {MAX_PIXELS}")
+    loaded = load_decoder(decoder, device_of(device))
+    if source.suffix.lower() == ".safetensors":
+        latents = read_latents(source)
+    else:
+        channels = loaded.autoencoder.config.channels
+        latents = encoded(loaded, read_picture(source, channels))
+    phi = loaded.features(latents)
+    rows, columns = phi.shape[2:]
+    height, width = (max(1, round(size * side / max(rows, columns))) for side in (rows, columns))
+    part = _crop(crop, width, height)
+    with claimed(out, ".png"), console.status("drawing"):
+        write_png(out, loaded.bands(phi, height, width, part), part[3], part[2])
+    console.print(f"{out}: {part[3]} x {part[2]}")
+
+
+@app.command("train")
+def train_model(
+    model: Annotated[str, typer.Argument(help="decoder (a field decoder), latent (a latent model) or clip.")],
+    data: Annotated[Path, typer.Argument(help="A folder of pictures; for latent and clip, of toybox's rendered ones.")],
+    out: Out = Path("model.safetensors"),
+    steps: Annotated[int, typer.Option(help="Steps in total, those of an earlier run included.")] = 2000,
+    preset: Annotated[str, typer.Option(help="Sizes of a field decoder: small, small-heat, paper-ffhq ...")] = "small",
+    batch: Annotated[int, typer.Option(help="Pictures per step; 0: the model's default.")] = 0,
+    lr: Annotated[float, typer.Option(help="Learning rate; 0: the model's default.")] = 0.0,
+    largest: Annotated[int, typer.Option(help="Largest side that pictures are scaled to, in pixels.")] = 1024,
+    adversarial: Annotated[float, typer.Option(help="Weight of a field decoder's adversary; 0.75 in the paper.")] = 0.0,
+    decoder: Annotated[Path | None, typer.Option(help="The field decoder whose latents a latent model learns.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
+    tracker: Annotated[str, typer.Option(help="A tracker of accelerate, such as tensorboard.")] = "",
+) -> None:
+    """Train a model. A run that was stopped continues from OUT.training.safetensors, with samples in the picture beside it."""
+    for name, value, low, high in (
+        ("steps", steps, 1, 1e9), ("batch", batch, 0, 65536), ("lr", lr, 0, 1), ("largest", largest, 8, 65536),
+        ("adversarial", adversarial, 0, 100), ("seed", seed, 0, 2**63 - 1),
+    ):  # fmt: skip
+        if not low <= value <= high:
+            raise ValueError(f"--{name} is {value:g}; it must be between {low:g} and {high:g}")
+    if precision not in ("no", "bf16", "fp16"):
+        raise ValueError(f"--precision is {precision!r}; it must be no, bf16 or fp16")
+    try:
+        from . import trainable
+        from .training import loop
+    except ImportError as error:
+        raise ImportError(f'training needs {error.name}: pip install "pullback[train]"') from error
+    with claimed(out, ".safetensors"):
+        trainee = trainable.trainee_of(model, data, trainable.Options(preset, batch, lr, largest, adversarial, decoder))
+        state = out.with_suffix(".training.safetensors")
+        plan = loop.Plan(steps, warmup=min(100, max(1, steps // 10)), seed=seed, precision=precision)
+        average = loop.train(trainee, state, plan, console, tracker or None)
+        loop.export(out, average, trainee.metadata())
+    console.print(f"{out}: trained for {steps} steps; more --steps continue from {state.name}")
+
+
 @app.command("words")
 def list_words() -> None:
     """List what the built-in model knows how to draw."""
@@ -260,8 +336,8 @@ def _bands(
     """The picture that `render` writes, as bands (C, rows, w)."""
     if isinstance(field.diffrep, Flat):
         if view:
-            raise ValueError("this field has no sides, only a NeRF field has: leave out --view; --crop takes a part")
-        return outputs.opaque(field, tasks.bands(field, height, width, model, part, exact=exact))
+            raise ValueError("this field has no sides, only a 3D field has: leave out --view; --crop takes a part")
+        return outputs.composited(field, tasks.bands(field, height, width, model, part, exact=exact))
     azimuth, elevation = _numbers("view", view or "30,20", 2, float, "numbers")
     if abs(elevation) > 90:
         raise ValueError(f"--view is {view!r}; its second number, the elevation, must be between -90 and 90")

@@ -32,7 +32,7 @@ FADE = 6
 def flat(field: Field) -> Flat:
     """Return the representation of a flat field. ValueError if it is not flat."""
     if not isinstance(field.diffrep, Flat):
-        raise ValueError("a NeRF field is seen through cameras: give a view")
+        raise ValueError("a 3D field is seen through cameras: give a view")
     return field.diffrep
 
 
@@ -48,7 +48,7 @@ def solid(field: Field, what: str = "sides", use: str = "is seen through cameras
         ValueError: If the field has no cameras.
     """
     if not isinstance(field.diffrep, Solid):
-        raise ValueError(f"this field has no {what}: only a NeRF field {use}")
+        raise ValueError(f"this field has no {what}: only a 3D field {use}")
     return field.diffrep
 
 

@@ -38,7 +38,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        if error.filename in (None, str(temporary)):  # a full disk does not say whose file did not fit
+        if error.filename in (None, str(temporary)):  # the error of a full disk names no file
             error.filename = str(path)
         raise
     finally:

@@ -17,8 +17,8 @@ def guided(conditional: Denoiser, unconditional: Denoiser, scale: float) -> Deno
     """Return the denoiser D_u + scale (D_c - D_u).
 
     Args:
-        conditional: The denoiser D_c, told the prompt.
-        unconditional: The denoiser D_u, told nothing or a negative prompt.
+        conditional: The denoiser D_c, conditioned on the prompt.
+        unconditional: The denoiser D_u, without a condition or conditioned on the negative prompt.
         scale: The guidance. At 0 and 1 only one of the two is evaluated.
 
     Example:

@@ -23,7 +23,7 @@ from .settings import MESH, PICTURE, RUN, Settings
 from .solvers import Adam
 
 DERIVED = {"mesh": MESH, "picture": PICTURE}
-"""The kinds of jobs that make something of an existing field, and their settings."""
+"""The kinds of jobs that make a file from an existing field, and their settings."""
 
 PREVIEW_PAUSE = 8
 """Pause between two previews, in multiples of the time that drawing one takes."""
@@ -89,7 +89,7 @@ class SamplingJob:
         names = {each.name for each in known_own}
         own = {name: value for name, value in job.options.items() if name in names}
         others = {name: value for name, value in job.options.items() if name not in names and name not in texts}
-        options = _options(outputs.made_of(kind), others, [*texts, *(each.name for each in known_own)])
+        options = _options(outputs.file_settings(kind), others, [*texts, *(each.name for each in known_own)])
         checked = values(known_own, own)
         return cls(
             kind, _settings(job, kind), {name: checked[name] for name in own}, options,
@@ -153,7 +153,7 @@ def _description(kind: type[Representation]) -> dict[str, Any]:
         "suffixes": list(suffixes(kind)), "closed": list(closed) if isinstance(closed, tuple) else None,
         "aspect": aspect if isinstance(aspect, int | float) else None,
         "settings": [_without_infinities(each) for each in kind.settings()],
-        "made": [_without_infinities(each) for each in outputs.made_of(kind)],
+        "made": [_without_infinities(each) for each in outputs.file_settings(kind)],
     }  # fmt: skip
 
 
@@ -163,7 +163,7 @@ def _without_infinities(setting: Setting) -> dict[str, Any]:
 
 
 def _perform_derived(job: Job, out: Path, send: Send, tick: Callable[[], None]) -> dict[str, str]:
-    """Make a mesh or a picture of an existing field."""
+    """Make a mesh or a picture from an existing field."""
     texts = _texts(job.options, ("field", "model", "device"))
     others = {name: value for name, value in job.options.items() if name not in texts}
     options = _options(DERIVED[job.kind], others, list(texts))
@@ -177,7 +177,7 @@ def _perform_derived(job: Job, out: Path, send: Send, tick: Callable[[], None]) 
         model = load_model(texts["model"] or existing.model, texts["device"] or "cpu")
         if job.kind == "mesh":
             send(Progress(Stage.MESHING, 1, 1))
-            outputs.write_mesh(out, existing, model, tick, **outputs.shape(options))
+            outputs.write_mesh(out, existing, model, tick, **outputs.mesh_arguments(options))
             return {"mesh": str(out), "field": str(source)}
         send(Progress(Stage.WRITING, 1, 1))
         outputs.write_whole(out, existing, model, options["width"], tick)
@@ -240,7 +240,11 @@ def _settings(job: Job, kind: type[Representation]) -> Settings:
 
 
 def _options(settings: tuple[Setting, ...], given: Mapping[str, Any], others: Iterable[str]) -> dict[str, Any]:
-    """The values of a file's settings. ValueError names a wrong one, or an unknown one and `others` that are known too."""
+    """Return the values of a file's settings.
+
+    ValueError names a wrong value. If a name is unknown, it lists the known ones, together with `others`, names that are known
+    but handled elsewhere.
+    """
     _refuse_unknown("option", given, [each.name for each in settings], others)
     return dict(values(settings, given))
 

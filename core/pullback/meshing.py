@@ -36,7 +36,7 @@ def textured_mesh(
         faces: Triangles, at most.
         texture: Side of the texture in pixels.
         resolution: Cells along each side of the grid in which the surface is found.
-        views: Views from which the texture is taken.
+        views: Views that the texture is baked from.
         view_size: Their side in pixels, at least.
         tick: Called often; it may raise to stop.
 

@@ -28,15 +28,25 @@ def load_model(name: str = "toybox", device: str = "cpu") -> Model:
     """
     if not name.strip():
         raise ValueError("the model's name is empty: give toybox, a diffusers folder or a .safetensors checkpoint")
-    if device == "auto":
-        device = next((each for each in AUTO if _available(each)), "cpu")
-    if device != "cpu" and not _available(device):
-        raise ValueError(f"the device {device!r} is not available here; use cpu")
+    device = device_of(device)
     if name == "toybox":
         return ToyboxModel(device=device)
     return diffusers.load(
         Path(name), device=device, dtype=torch.float16 if device.startswith("cuda") else torch.float32
     )
+
+
+def device_of(name: str) -> str:
+    """Return the device of a name; "auto" tries CUDA, then MPS, then takes the CPU.
+
+    Raises:
+        ValueError: If it is not available.
+    """
+    if name == "auto":
+        return next((each for each in AUTO if _available(each)), "cpu")
+    if name != "cpu" and not _available(name):
+        raise ValueError(f"the device {name!r} is not available here; use cpu")
+    return name
 
 
 def _available(device: str) -> bool:

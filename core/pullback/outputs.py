@@ -41,7 +41,7 @@ MAX_NAME_BYTES = 200
 """The longest name of an output. File systems allow 255 bytes; companions and their temporary files need the rest."""
 
 
-def made_of(kind: type[Representation]) -> tuple[Setting, ...]:
+def file_settings(kind: type[Representation]) -> tuple[Setting, ...]:
     """Return the settings of the mesh or the picture that a representation's command writes."""
     if is_solid(kind):
         return MESH
@@ -243,11 +243,11 @@ def write_whole(out: Path, field: Field, model: Model, width: int, tick: Callabl
             tick()
             yield band
 
-    write_png(out, opaque(field, ticking(tasks.bands(field, height, width, model))), width, height)
+    write_png(out, composited(field, ticking(tasks.bands(field, height, width, model))), width, height)
     return height
 
 
-def opaque(field: Field, bands: Iterator[Tensor]) -> Iterator[Tensor]:
+def composited(field: Field, bands: Iterator[Tensor]) -> Iterator[Tensor]:
     """Composite bands of an opaque field over white; return those of other fields unchanged."""
     return map(on_white, bands) if flat(field).opaque else bands
 
@@ -261,7 +261,7 @@ def write_sampled(
         out: The output; its suffix chooses between a mesh and the representation's own file.
         field: The sampled field.
         model: Decodes its signals.
-        options: The values of the settings in `made_of`.
+        options: The values of the settings in `file_settings`.
         tick: Called often; it may raise `Cancelled`.
 
     Returns:
@@ -279,7 +279,7 @@ def write_sampled(
     if not isinstance(field.diffrep, Solid):
         write_whole(out, field, model, options[field.diffrep.side], tick)
         return {"picture": str(out), **files}
-    write_mesh(out, field, model, tick, **shape(options))
+    write_mesh(out, field, model, tick, **mesh_arguments(options))
     return {"mesh": str(out), **files}
 
 
@@ -297,7 +297,7 @@ def colours(model: Model) -> Callable[[Tensor], Tensor]:
     return decoded
 
 
-def shape(options: Mapping[str, Any]) -> dict[str, int]:
+def mesh_arguments(options: Mapping[str, Any]) -> dict[str, int]:
     """Return the values of the `MESH` settings under the names of `meshing.textured_mesh`'s arguments."""
     renamed = {"bake_views": "views", "bake_size": "view_size"}
     return {renamed.get(each.name, each.name): options[each.name] for each in MESH}

@@ -30,15 +30,15 @@ RUN = {
 }
 """The settings of a run that are numbers or choices, by name."""
 RUN_OPTIONS = ("out", "model", "device", "resume", "preview")
-"""What every sampling command and job takes beside its settings."""
-PICTURE = (Setting("width", 2048, "Pixels of the picture's width.", 8, MAX_PIXELS, unit="pixels"),)
+"""Options of every sampling command and job that are not settings."""
+PICTURE = (Setting("width", 2048, "Width of the picture in pixels.", 8, MAX_PIXELS, unit="pixels"),)
 """The settings of a picture that is made of a field."""
 MESH = (
-    Setting("faces", 20_000, "Triangles of the mesh, at most.", 100, 1_000_000),
-    Setting("texture", 1024, "Pixels of the texture's side.", 16, 8192, unit="pixels"),
-    Setting("resolution", 128, "Cells of a side of the grid in which the surface is found.", 16, 512),
-    Setting("bake_views", 24, "Views from which the texture is taken.", 4, 256),
-    Setting("bake_size", 256, "Pixels of their side.", 32, 2048, unit="pixels"),
+    Setting("faces", 20_000, "The largest number of triangles of the mesh.", 100, 1_000_000),
+    Setting("texture", 1024, "Width and height of the texture in pixels.", 16, 8192, unit="pixels"),
+    Setting("resolution", 128, "Cells along each side of the grid on which the surface is extracted.", 16, 512),
+    Setting("bake_views", 24, "Views that the texture is baked from.", 4, 256),
+    Setting("bake_size", 256, "Width and height of these views in pixels.", 32, 2048, unit="pixels"),
 )
 """The settings of a mesh that is made of a field."""
 
@@ -52,11 +52,12 @@ class Settings:
         negative: What to avoid.
         seed: The seed of all random numbers, 0 to 2^63 - 1.
         steps: The number of noise levels, 1 to `MAX_STEPS`.
-        guidance: 0 is unconditional, 1 conditional, more exaggerates (`guidance.py`); at most 100.
+        guidance: 0 is unconditional, 1 is conditional, and larger values exaggerate (`guidance.py`); at most 100.
         eta: DDIM's stochasticity in [0, 1].
         repaint: RePaint's jump and repeats (`schedules.repaint`); (1, 1) is plain sampling.
         solver: One of `SOLVERS`.
         views: Views per step, for representations that have more than one; 1 to 64.
+        guide: Regions and what they should show (`regions.parsed`).
 
     Raises:
         ValueError: If a setting is out of range, or RePaint is asked for with an eta of 0.
@@ -75,6 +76,7 @@ class Settings:
     repaint: tuple[int, int] = (1, 1)
     solver: str = RUN["solver"].default  # type: ignore[assignment]
     views: int = RUN["views"].default  # type: ignore[assignment]
+    guide: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():

@@ -22,9 +22,11 @@ from .decoding import (
     view_bands,
     views_of,
 )
+from .generative.clip.model import load_clip
 from .meshing import bake_cameras, baked, surface, textured_mesh
 from .models import load_model
 from .pull import Pull, State, start
+from .regions import Guide, located, locator, shown_by
 from .representation import Crop, Recipe, Representation, values
 from .representations import chosen
 from .schedules import log_linear
@@ -103,9 +105,12 @@ def prepare(model: Model, recipe: Recipe, settings: Settings, tick: Callable[[],
         tick: Called before every field evaluation; it may raise `Cancelled`.
 
     Raises:
-        ValueError: If the model rejects the prompt, or the solver does not suit the field.
+        ValueError: If the model rejects the prompt, a region is wrong, or the solver does not suit the field.
     """
     denoise = model.denoiser(settings.prompt, settings.negative, settings.guidance)
+    if settings.guide:
+        guide = Guide(load_clip(device=model.device), located(recipe.diffrep, settings.guide))
+        denoise = guide.guiding(denoise, shown_by(model), locator(recipe.diffrep))
     return Pull(
         recipe.diffrep,
         denoise,
@@ -164,4 +169,7 @@ def settings_of_run(task: str, model: str, settings: Settings, **more: Any) -> d
         settings: The settings of the run.
         **more: The representation's own settings that are given.
     """
-    return {"task": task, "model": model, **asdict(settings), **more}
+    agreed = asdict(settings)
+    if not settings.guide:  # as in the run files of releases without guides
+        del agreed["guide"]
+    return {"task": task, "model": model, **agreed, **more}

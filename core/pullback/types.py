@@ -36,6 +36,32 @@ Progress = Callable[[int, int, Any], None]
 """The callback of long work: (moves done, moves in total, the state). It may raise `Cancelled` to stop."""
 
 
+class CLIP(Protocol):
+    """The interface of models that compare pictures with texts.
+
+    Attributes:
+        size: Side of the pictures that it sees, in pixels. It scales others.
+        temperature: The factor of its cosine similarities in the softmax of its training.
+    """
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def temperature(self) -> float: ...
+
+    def encode_image(self, pictures: Tensor) -> Tensor:
+        """Return the unit embeddings (B, D) of pictures (B, 3, H, W) in [0, 1], differentiable in the pictures."""
+        ...
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """Return the unit embeddings (B, D) of B texts.
+
+        Raises:
+            ValueError: If it cannot read one of them.
+        """
+        ...
+
+
 class Model(Protocol):
     """The interface of pretrained image diffusion models.
 
@@ -72,7 +98,7 @@ class Model(Protocol):
         Args:
             prompt: The prompt.
             negative: The negative prompt, which may be empty.
-            guidance: 0 is unconditional, 1 conditional, more exaggerates (`guidance.py`).
+            guidance: 0 is unconditional, 1 is conditional, and larger values exaggerate (`guidance.py`).
 
         Raises:
             ValueError: If the model cannot take the prompt.

@@ -104,7 +104,6 @@ class StableDiffusion:
 
         return self._parameterisation(network)
 
-    @torch.no_grad()
     def decode(self, signal: Tensor) -> Tensor:
         """Decode latents (B, channels, h, w), one at a time, to RGB (B, 3, scale h, scale w) in [0, 1] on the CPU."""
         self._check(signal)

@@ -252,7 +252,7 @@ class VoxelRadiance(Object):
     def _distance(self, params: Params, o: Tensor, points: Tensor, length: Tensor, full: Tensor) -> Tensor:
         """The distance along R rays, (R,), from their samples as in `_shade`."""
         ray, piece = full.nonzero(as_tuple=True)
-        density = self.voxels.density(params, points[ray, piece])
+        density = self.voxels.density_at(params, points[ray, piece])
         w = weights(density.new_zeros(full.shape).index_put((ray, piece), density * length[ray]))
         far = (points - o[:, None]).norm(dim=-1)
         opacity = w.sum(-1)
@@ -341,12 +341,12 @@ class VoxelRadiance(Object):
         if full.device.type != "cpu":
             return self._shade_all(params, d, points, length, full)
         ray, piece = full.nonzero(as_tuple=True)
-        density = self.voxels.density(params, points[ray, piece])
+        density = self.voxels.density_at(params, points[ray, piece])
         tau = density.new_zeros(full.shape).index_put((ray, piece), density * length[ray])
         w = weights(tau)
         opacity = w.sum(-1, keepdim=True)
         ray, piece = (w.detach() > UNSEEN).nonzero(as_tuple=True)
-        features = self.voxels.feature(params, points[ray, piece])
+        features = self.voxels.features_at(params, points[ray, piece])
         light = w[ray, piece][:, None] * self.emitted(features)
         colour = features.new_zeros(len(o), features.shape[1]).index_add(0, ray, light)
         return self.composed(params, torch.cat([colour, opacity], -1), d), opacity
@@ -355,10 +355,10 @@ class VoxelRadiance(Object):
         self, params: Params, d: Tensor, points: Tensor, length: Tensor, full: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The same as `_shade`, without packing."""
-        density = self.voxels.density(params, points.reshape(-1, 3)).view(full.shape) * full
+        density = self.voxels.density_at(params, points.reshape(-1, 3)).view(full.shape) * full
         w = weights(density * length[:, None])
         opacity = w.sum(-1, keepdim=True)
-        features = self.voxels.feature(params, points.reshape(-1, 3)).view(*full.shape, -1)
+        features = self.voxels.features_at(params, points.reshape(-1, 3)).view(*full.shape, -1)
         colour = ((w * (w.detach() > UNSEEN))[..., None] * self.emitted(features)).sum(1)
         return self.composed(params, torch.cat([colour, opacity], -1), d), opacity
 

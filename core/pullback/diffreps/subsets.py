@@ -68,9 +68,17 @@ def random_tiles(
     generator: Generator,
     weights: Tensor | None = None,
 ) -> Residual:
-    """Compare with targets in new random tiles at every pass, of at most TILE x TILE pixels.
+    """Compare a field with targets in new random tiles at every pass, of at most TILE x TILE pixels.
 
-    draw: (theta, tiles) to their signals (T, side^2, C). count: pixels per pass. The rest as in `random_pixels`.
+    Args:
+        draw: Maps (theta, T tiles) to their signals (T, side^2, C).
+        target: The targets, (B, C, H, W).
+        count: Pixels per pass.
+        generator: Draws the tiles.
+        weights: The weight of each view, (B,) with mean 1: its tiles are drawn that much more often.
+
+    Returns:
+        The function theta -> draw(theta, tiles) - target, (T, side^2, C).
     """
     height, width = target.shape[-2:]
     side = math.gcd(TILE, height, width)

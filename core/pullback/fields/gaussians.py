@@ -1,4 +1,4 @@
-"""Gaussians: a cloud of ellipsoids with soft edges, each of one colour and one opacity, and its density."""
+"""3D Gaussians: a cloud of ellipsoids with soft edges, each with one colour and one opacity, and the cloud's density."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from torch import Generator, Tensor
 from ..types import Params
 
 REACH = 3.0
-"""Deviations at which a Gaussian ends."""
-MOST = 0.999
-"""Opacity that none exceeds, as in gsplat: what lies behind can still be learned."""
-LIMIT = 1 << 24
-"""Points times Gaussians that are looked at together: bounds the memory."""
+"""Distance from its mean, in standard deviations, beyond which a Gaussian counts as 0."""
+MAX_OPACITY = 0.999
+"""The largest opacity of a Gaussian, as in gsplat. At 1 no light would pass, and what lies behind would get no gradient."""
+MAX_PAIRS = 1 << 24
+"""The largest number of (point, Gaussian) pairs that are computed at a time; bounds the memory."""
 BLOCK = 64
-"""Points of a density that are looked up together."""
+"""Number of consecutive points that share one list of Gaussians when a density is evaluated."""
 RADIUS = 0.8
-"""Of the ball that a new cloud fills."""
+"""Radius of the ball that a new cloud fills."""
 
 
 @dataclass(frozen=True)
 class Gaussians:
-    """N Gaussians in the world.
+    """N Gaussians in world coordinates.
 
-    mean: (N, 3). scale: (N, 3), deviations along their own axes, above 0. rotation: (N, 4), quaternions w x y z of any
-    length. opacity: (N,) in [0, 1], in the middle, before `MOST`. colour: (N, C), whatever is to be composited.
+    Args:
+        mean: Centres, (N, 3).
+        scale: Standard deviations along each Gaussian's own axes, (N, 3), above 0.
+        rotation: Quaternions (w, x, y, z) from a Gaussian's own axes to the world, (N, 4), of any length above 0.
+        opacity: Opacities at the centres, (N,) in [0, 1]. Renderers limit them to `MAX_OPACITY`.
+        colour: The values that are composited, (N, C): colours, latents or distances.
     """
 
     mean: Tensor
@@ -39,7 +43,7 @@ class Gaussians:
 
     @property
     def axes(self) -> Tensor:
-        """(N, 3, 3): the columns are the Gaussians' axes, each of unit length."""
+        """Rotation matrices (N, 3, 3). Their columns are the Gaussians' axes, unit vectors in the world."""
         w, x, y, z = F.normalize(self.rotation, dim=-1).unbind(-1)
         rows = (
             (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
@@ -50,7 +54,16 @@ class Gaussians:
 
 
 def cloud(count: int, generator: Generator) -> Params:
-    """Round ones of opacity 0.12 that fill a ball evenly: deviations as logarithms, opacities as logits."""
+    """Return the parameters of a new cloud: equal spheres of opacity 0.12, spread evenly over a ball.
+
+    Args:
+        count: The number N of Gaussians.
+        generator: Draws their positions.
+
+    Returns:
+        "mean" (N, 3), "scale" (N, 3) as logarithms of standard deviations, "rotation" (N, 4) as quaternions (w, x, y, z), and
+        "opacity" (N,) as logits.
+    """
     towards = F.normalize(torch.randn(count, 3, generator=generator), dim=-1)
     return {
         "mean": RADIUS * towards * torch.rand(count, 1, generator=generator) ** (1 / 3),
@@ -60,36 +73,52 @@ def cloud(count: int, generator: Generator) -> Params:
     }
 
 
-def density(gaussians: Gaussians, points: Tensor) -> Tensor:
-    """Density (N,) per unit of length at points (N, 3): across its thinnest side a Gaussian loses its opacity of the light.
+def density_at(gaussians: Gaussians, points: Tensor) -> Tensor:
+    """Return the density of a cloud, per unit of length.
 
-    Quick where points that follow each other are near each other.
+    A ray that crosses a Gaussian through its centre along its thinnest axis loses the Gaussian's opacity in light.
+
+    Args:
+        gaussians: The cloud.
+        points: Points (P, 3). The function is fast if consecutive points are close together, as those of a grid are.
+
+    Returns:
+        Densities (P,), at least 0.
     """
-    inverse = gaussians.axes / gaussians.scale[:, None]  # columns: 1 / deviation along each axis
+    inverse = gaussians.axes / gaussians.scale[:, None]  # columns: each axis divided by the deviation along it
     reach = REACH * (gaussians.axes * gaussians.scale[:, None]).norm(dim=-1)
     thinnest = gaussians.scale.amin(-1)
-    peak = -torch.log1p(-gaussians.opacity.clamp(max=MOST)) / (math.sqrt(2 * math.pi) * thinnest)
+    peak = -torch.log1p(-gaussians.opacity.clamp(max=MAX_OPACITY)) / (math.sqrt(2 * math.pi) * thinnest)
     blocks = torch.cat([points, points[-1:].expand(-len(points) % BLOCK, 3)]).view(-1, BLOCK, 3)
-    parts = []
-    for part in blocks.split(max(1, LIMIT // (BLOCK * len(gaussians.mean)))):
-        low, high = part.amin(1)[:, None], part.amax(1)[:, None]
-        there = ((gaussians.mean + reach >= low) & (gaussians.mean - reach <= high)).all(-1)
-        place, present = listed(there)
-        ahead = inverse[place].transpose(1, 2).flatten(2)  # (T, 3, 3 K)
-        middle = (gaussians.mean[place][..., None, :] @ inverse[place]).flatten(1)[:, None]
-        q = (part @ ahead - middle).square().unflatten(2, (-1, 3)).sum(-1)
-        weight = torch.where((q <= REACH**2) & present[:, None], torch.exp(-q / 2), 0.0)
-        parts.append((weight @ peak[place][..., None])[..., 0])
-    return torch.cat(parts).flatten()[: len(points)]
+    densities = []
+    for chunk in blocks.split(max(1, MAX_PAIRS // (BLOCK * len(gaussians.mean)))):
+        low, high = chunk.amin(1)[:, None], chunk.amax(1)[:, None]
+        near = ((gaussians.mean + reach >= low) & (gaussians.mean - reach <= high)).all(-1)
+        index, valid = packed(near)
+        to_deviations = inverse[index].transpose(1, 2).flatten(2)  # (blocks, 3, 3 K)
+        centre = (gaussians.mean[index][..., None, :] @ inverse[index]).flatten(1)[:, None]
+        q = (chunk @ to_deviations - centre).square().unflatten(2, (-1, 3)).sum(-1)
+        weight = torch.where((q <= REACH**2) & valid[:, None], torch.exp(-q / 2), 0.0)
+        densities.append((weight @ peak[index][..., None])[..., 0])
+    return torch.cat(densities).flatten()[: len(points)]
 
 
-def listed(there: Tensor) -> tuple[Tensor, Tensor]:
-    """For every row of (T, N) bool the places that are true, in order: (T, K) of them, and which of these count, (T, K)."""
-    count, n = there.sum(1), there.shape[1]
-    if there.device.type != "cpu":
-        return torch.arange(n, device=there.device).expand(len(there), n), there
-    row, column = there.nonzero(as_tuple=True)
+def packed(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the column indices of the true entries of a mask, row by row.
+
+    Args:
+        mask: A mask (T, N).
+
+    Returns:
+        Indices (T, K), in ascending order, and which of them are valid, (T, K) bool: rows with fewer than K true entries are
+        padded. On the CPU, K is the largest number of true entries in a row. On other devices all N columns are returned with
+        the mask itself, because the program would have to wait for the device to learn K.
+    """
+    count, n = mask.sum(1), mask.shape[1]
+    if mask.device.type != "cpu":
+        return torch.arange(n, device=mask.device).expand(len(mask), n), mask
+    row, column = mask.nonzero(as_tuple=True)
     slot = torch.arange(len(row)) - (count.cumsum(0) - count)[row]
-    place = torch.zeros(len(there), int(count.max()) if len(row) else 1, dtype=torch.long)
-    place[row, slot] = column
-    return place, torch.arange(place.shape[1]) < count[:, None]
+    index = torch.zeros(len(mask), int(count.max()) if len(row) else 1, dtype=torch.long)
+    index[row, slot] = column
+    return index, torch.arange(index.shape[1]) < count[:, None]

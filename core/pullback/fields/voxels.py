@@ -23,8 +23,8 @@ from ..types import Params
 class Voxels:
     """A voxel field: its sizes, and the soft ball g = blob (1 - |x| / radius) that it starts as.
 
-    DDRep takes this start from ProlificDreamer, whose `blob` is 10 without a sharpness. The parameters are the raw grids
-    "density", (1, 1, R, R, R), and "features", (1, features, R, R, R).
+    DDRep starts in the same way, after ProlificDreamer, whose `blob` is 10 and which has no `sharpness`. The parameters are the
+    raw grids "density", (1, 1, R, R, R), and "features", (1, features, R, R, R).
 
     Args:
         resolution: Grid points R along each side of the box.
@@ -49,11 +49,11 @@ class Voxels:
         shape = (1, self.features, *norm.shape)
         return {"density": (self.blob * (1 - norm / self.radius))[None, None], "features": torch.zeros(shape)}
 
-    def density(self, params: Params, points: Tensor) -> Tensor:
+    def density_at(self, params: Params, points: Tensor) -> Tensor:
         """Return the density (N,), at least 0, at points (N, 3) of the box. Differentiable in params."""
         return self.activate(trilinear(params["density"], points)[:, 0])
 
-    def feature(self, params: Params, points: Tensor) -> Tensor:
+    def features_at(self, params: Params, points: Tensor) -> Tensor:
         """Return the features (N, features) at points (N, 3) of the box. Differentiable in params."""
         return trilinear(params["features"], points)
 

@@ -41,12 +41,15 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     by_shape[p.flatten(1).shape].append(p)
             for shape, params in by_shape.items():
-                momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in params]
+                # Momenta are matrices: flattening one in another memory order would update a copy of it.
+                momenta = [self.state[p].setdefault("momentum", p.new_zeros(shape)) for p in params]
                 gradients = [p.grad.flatten(1) for p in params if p.grad is not None]
-                steps = orthogonal_steps(gradients, [each.flatten(1) for each in momenta], group["momentum"])
+                steps = orthogonal_steps(gradients, momenta, group["momentum"])
                 scale = RMS * max(shape) ** 0.5
                 for p, step in zip(params, steps, strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(step.view_as(p), alpha=-group["lr"] * scale)
+                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(
+                        step.reshape(p.shape), alpha=-group["lr"] * scale
+                    )
 
 
 def with_muon(
@@ -63,5 +66,8 @@ def with_muon(
     named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     hidden = {name for name, p in named if p.ndim >= 2 and min(p.flatten(1).shape) >= FEWEST and not but(name)}
     rest = [p for name, p in named if name not in hidden]
-    muon = Muon([p for name, p in named if name in hidden], lr=lr)
-    return [muon, torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=0.01)]
+    large = [p for name, p in named if name in hidden]
+    return [
+        *([Muon(large, lr=lr)] if large else []),
+        *([torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=0.01)] if rest else []),
+    ]

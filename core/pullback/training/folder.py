@@ -42,6 +42,7 @@ class PictureFolder:
             raise ValueError(f"{folder} holds no pictures: expected {', '.join(sorted(SUFFIXES))}")
         self.folder, self.captions = folder, _captions(folder)
         self._kept: dict[Path, np.ndarray] = {}
+        self._useless: set[Path] = set()
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -55,13 +56,15 @@ class PictureFolder:
         Raises:
             ValueError: If no picture is left.
         """
-        while self.paths:
+        while len(self._useless) < len(self.paths):
             path = self.paths[int(random.integers(len(self.paths)))]
+            if path in self._useless:  # drawn again, so that the others come in the same order after a resume
+                continue
             try:
                 return self.read(path), self.captions.get(path, "")
             except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
                 warnings.warn(f"{path} is skipped: {error}", stacklevel=2)
-                self.paths.remove(path)
+                self._useless.add(path)
         raise ValueError(f"no picture in {self.folder} can be used; see the warnings above")
 
     def read(self, path: Path) -> np.ndarray:
@@ -71,17 +74,33 @@ class PictureFolder:
             OSError, ValueError: If it cannot be read, or is too small or too large.
         """
         if path not in self._kept:
-            with Image.open(path) as picture:
-                if picture.width * picture.height > MOST_PIXELS:
-                    raise ValueError(f"it has {picture.width} x {picture.height} pixels, too many to learn from")
-                if min(picture.size) < self.smallest:
-                    raise ValueError(f"it has {picture.width} x {picture.height} pixels, fewer than {self.smallest}")
-                pixels = _pixels(picture, self.channels)
+            pixels = _opened(path, self.channels, self.smallest)
             if self._bytes + pixels.nbytes > CACHE_BYTES:
                 return pixels
             self._kept[path] = pixels
             self._bytes += pixels.nbytes
         return self._kept[path]
+
+
+def read_picture(path: Path, channels: int) -> np.ndarray:
+    """Return the pixels (H, W, channels) uint8 of a picture; the channels are those of `PictureFolder`.
+
+    Raises:
+        ValueError: If it is missing or cannot be read.
+    """
+    try:
+        return _opened(path, channels, 1)
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is no picture that can be read: give a PNG, JPEG or WebP file ({error})") from error
+
+
+def _opened(path: Path, channels: int, smallest: int) -> np.ndarray:
+    with Image.open(path) as picture:
+        if picture.width * picture.height > MOST_PIXELS:
+            raise ValueError(f"it has {picture.width} x {picture.height} pixels, too many")
+        if min(picture.size) < smallest:
+            raise ValueError(f"it has {picture.width} x {picture.height} pixels, fewer than {smallest}")
+        return _pixels(picture, channels)
 
 
 def _pixels(picture: Image.Image, channels: int) -> np.ndarray:

@@ -1,15 +1,216 @@
-"""Files of field decoders."""
+"""Field decoders: files that hold an autoencoder of this package, and drawing pictures of any size from its latents.
+
+A file is a .safetensors with the weights, and in its metadata the format and the sizes. A decoder that was made from another
+model's VAE (`convert.py`) names that VAE's latents: their channels and their scale.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
 
-from .network import Config
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ...representation import Crop
+from .network import Autoencoder, Config
+from .renderers import places
 
 FORMAT = "pullback-field-decoder-1"
+TILE = 256
+"""Side of a tile in pixels. Memory grows with it, not with the picture."""
 
 
 def describe(config: Config) -> str:
     """Return a configuration as JSON, for the metadata of a file."""
     return json.dumps(asdict(config))
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors, in float32, and the metadata of a file.
+
+    Raises:
+        ValueError: If it is missing, truncated, or no safetensors file.
+    """
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: give a field decoder, a .safetensors file")
+    try:
+        with safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key).float() for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is truncated or no safetensors file: get or train it again ({error})") from error
+
+
+@dataclass(frozen=True)
+class FieldDecoder:
+    """An autoencoder's second half: latents -> features -> pixels of any size.
+
+    Args:
+        autoencoder: The network.
+        name: What error messages call it.
+        card: What its file says of its training and of the latents that it takes.
+    """
+
+    autoencoder: Autoencoder
+    name: str
+    card: dict[str, str]
+
+    @property
+    def channels(self) -> int:
+        """Channels of the latents."""
+        return self.autoencoder.config.latent
+
+    @property
+    def scale(self) -> int:
+        """Pixels of the encoder's picture per latent."""
+        return self.autoencoder.config.scale
+
+    def check(self, z: Tensor) -> None:
+        """Check latents.
+
+        Raises:
+            ValueError: If they are not (B, channels, h, w).
+        """
+        if z.ndim != 4 or z.shape[1] != self.channels:
+            raise ValueError(
+                f"the latents have the shape {tuple(z.shape)}; {self.name} takes (B, {self.channels}, h, w): it was trained "
+                "for other latents"
+            )
+
+    @torch.no_grad()
+    def features(self, z: Tensor) -> Tensor:
+        """Return the features phi of latents (B, channels, h, w), on the decoder's device.
+
+        Raises:
+            ValueError: If they have another shape.
+        """
+        self.check(z)
+        return self.autoencoder.features(z.to(next(self.autoencoder.parameters())))
+
+    def draw(self, phi: Tensor, height: int, width: int, crop: Crop | None = None) -> Tensor:
+        """Draw a part of a picture, the same as in the whole.
+
+        Args:
+            phi: The features of one picture, (1, C, H, W).
+            height: Height of the whole picture in pixels.
+            width: Width of the whole picture.
+            crop: The part (top, left, h, w), or None for all of it.
+
+        Returns:
+            Values (1, 3 or 4, h, w) around [-1, 1].
+        """
+        renderer = self.autoencoder.renderer
+        top, left, h, w = crop or (0, 0, height, width)
+        above, before = min(top, renderer.margin), min(left, renderer.margin)
+        below, after = min(height - top - h, renderer.margin), min(width - left - w, renderer.margin)
+        larger = (top - above, left - before, h + above + below, w + before + after)
+        at = places(height, width, larger).to(phi.device)[None]
+        drawn = renderer(phi, at, torch.tensor([[2 / height, 2 / width]], device=phi.device))
+        return drawn[:, :, above : above + h, before : before + w]
+
+    @torch.no_grad()
+    def bands(
+        self, phi: Tensor, height: int, width: int, crop: Crop | None = None, tick: Callable[[], None] = lambda: None
+    ) -> Iterator[Tensor]:
+        """Draw a picture from top to bottom, in the memory of a tile and of one band.
+
+        Args:
+            phi, height, width, crop: As in `draw`.
+            tick: Called before every tile; it may raise to stop.
+
+        Returns:
+            Bands (3 or 4, rows, w) of display values in [0, 1], RGBA premultiplied, on the CPU.
+        """
+        top, left, h, w = crop or (0, 0, height, width)
+        for y in range(top, top + h, TILE):
+            rows, tiles = min(TILE, top + h - y), []
+            for x in range(left, left + w, TILE):
+                tick()
+                part = (y, x, rows, min(TILE, left + w - x))
+                tiles.append(display(self.draw(phi, height, width, part))[0].cpu())
+            yield torch.cat(tiles, -1)
+
+
+def read_latents(path: Path) -> Tensor:
+    """Read latents (1, C, h, w) from a .safetensors file: its tensor `latent_tensor` (ComfyUI's *Save Latent*), or its only one.
+
+    Raises:
+        ValueError: If the file is missing, damaged, or holds no latents of one picture.
+    """
+    tensors, _ = read(path)
+    z = tensors.get("latent_tensor") if len(tensors) > 1 else next(iter(tensors.values()), None)
+    if z is None or z.ndim not in (3, 4) or (z.ndim == 4 and len(z) != 1) or min(z.shape) < 1:
+        raise ValueError(
+            f"{path} holds no latents of one picture: expected a tensor latent_tensor of shape (1, C, h, w)"
+        )
+    if not z.isfinite().all():
+        raise ValueError(f"the latents in {path} are not finite (NaN or infinite)")
+    return z.reshape(1, *z.shape[-3:])
+
+
+def encoded(decoder: FieldDecoder, picture: np.ndarray) -> Tensor:
+    """Encode a picture with the encoder that a decoder was trained with.
+
+    Args:
+        decoder: The decoder.
+        picture: The picture, (H, W, channels) uint8, RGBA premultiplied. It is scaled so that its longer side is the encoder's.
+
+    Returns:
+        Latents (1, channels, h, w).
+    """
+    config, scale = decoder.autoencoder.config, decoder.scale
+    longer = max(picture.shape[:2])
+    height, width = (max(1, round(side / longer * config.base / scale)) * scale for side in picture.shape[:2])
+    pixels = torch.from_numpy(np.ascontiguousarray(picture)).movedim(-1, 0)[None].float() / 127.5 - 1
+    small = interpolate(pixels, (height, width), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        return decoder.autoencoder.encode(small.to(next(decoder.autoencoder.parameters())))
+
+
+def display(values: Tensor) -> Tensor:
+    """Convert values (B, 3 or 4, h, w) in [-1, 1] to display values in [0, 1], RGBA premultiplied."""
+    shown = (values.float() / 2 + 0.5).clamp(0, 1)
+    return shown if shown.shape[1] == 3 else torch.cat([torch.minimum(shown[:, :3], shown[:, 3:]), shown[:, 3:]], 1)
+
+
+def load_decoder(path: Path, device: str = "cpu") -> FieldDecoder:
+    """Load a field decoder.
+
+    Args:
+        path: The file.
+        device: Where it runs.
+
+    Raises:
+        ValueError: If it is missing, damaged, or no field decoder.
+    """
+    tensors, metadata = read(path)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} is no field decoder: its format is {metadata.get('format')!r}, expected {FORMAT!r}")
+    try:
+        network = autoencoder_of(json.loads(metadata["config"]))
+        network.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} does not hold the weights that it describes: get or train it again") from error
+    return FieldDecoder(network.eval().requires_grad_(False).to(device), path.name, metadata)
+
+
+def autoencoder_of(sizes: dict[str, Any]) -> Autoencoder:
+    """Return an autoencoder with the sizes of a file.
+
+    Raises:
+        ValueError, TypeError, KeyError: If these are no sizes of an autoencoder.
+    """
+    known = {each.name for each in fields(Config)}
+    if not isinstance(sizes, dict) or not sizes.keys() <= known:
+        raise ValueError("unknown sizes")
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
+    config = Config(**values)
+    if max(*config.encoder, *config.decoder, config.hidden, config.codes) > 1 << 14 or len(config.encoder) > 8:
+        raise ValueError("sizes too large")  # a file must not make us allocate any amount of memory
+    return Autoencoder(config)

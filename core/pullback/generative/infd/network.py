@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from .blocks import Attention, Residual, norm
-from .renderers import RENDERERS
+from .renderers import RENDERERS, places
 
 
 @dataclass(frozen=True)
@@ -210,14 +210,20 @@ class Autoencoder(nn.Module):
         """Return the features phi (B, C, scale h, scale w) of latents (B, latent, h, w)."""
         return self.decoder(self.bottleneck.decode(z))
 
+    def picture(self, z: Tensor, size: int) -> Tensor:
+        """Draw whole pictures (B, channels, size, size) of latents (B, latent, h, w), in the memory of whole pictures."""
+        at, cell = places(size, size).to(z.device), torch.full((1, 2), 2 / size, device=z.device)
+        phi = self.features(z)
+        return self.renderer(phi, at.expand(len(z), -1, -1, -1), cell.expand(len(z), -1))
+
     def forward(
-        self, pictures: Tensor, places: Tensor, cell: Tensor, random: Generator | None = None
+        self, pictures: Tensor, at: Tensor, cell: Tensor, random: Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """Draw parts of pictures from their small versions, as in training.
 
         Args:
             pictures: Whole pictures at the base size, (B, channels, base, base) in [-1, 1].
-            places: The centres of the wanted pixels, (B, h, w, 2) in [-1, 1].
+            at: The centres of the wanted pixels, (B, h, w, 2) in [-1, 1].
             cell: The height and width of a pixel in the same units, (B, 2).
             random: Draws the noise of the bottleneck.
 
@@ -225,4 +231,4 @@ class Autoencoder(nn.Module):
             The pixels (B, channels, h, w), and the loss of the bottleneck.
         """
         z, loss = self.bottleneck(self.encoder(pictures), random)
-        return self.renderer(self.decoder(z), places, cell), loss
+        return self.renderer(self.decoder(z), at, cell), loss

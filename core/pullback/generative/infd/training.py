@@ -19,6 +19,8 @@ from .network import Autoencoder, Config
 from .patches import patch, resized
 from .renderers import places
 
+SMALLEST_JUDGED = 24
+"""The smallest side of a patch, in pixels, that the adversary can judge."""
 SHOWN = 6
 """Pictures on a sample sheet."""
 
@@ -86,6 +88,11 @@ class AutoencoderTrainee:
         perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
         self.folder, self.config, self.batch_size = folder, config, batch_size
+        if weights.adversarial and min(side, config.base) < SMALLEST_JUDGED:
+            raise ValueError(
+                f"patches of {min(side, config.base)} pixels are too small for the adversary: give at least "
+                f"{SMALLEST_JUDGED}"
+            )
         self.side, self.largest, self.weights, self.perceptual = min(side, config.base), largest, weights, perceptual
         model = Autoencoder(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.networks: dict[str, Any] = {"model": model}

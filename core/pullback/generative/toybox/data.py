@@ -21,11 +21,11 @@ from .words import COLOURS, LENGTH, NOUNS, PAD, SIZES, START, encode
 SHARD = 2048
 """Pictures per file."""
 LIT = 0.6
-"""Part of the pictures that are shown with light and shadow."""
+"""Fraction of pictures that have light and shadow."""
 NAMELESS = 0.25
-"""Part of the captions with one colour whose name is left out."""
+"""Fraction of captions of one-coloured objects that do not name the colour."""
 SECOND = 0.15
-"""Part of the captions that name two colours."""
+"""Fraction of captions that name two colours."""
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Pictures:
         self.refresh()
 
     def refresh(self) -> None:
-        """Load the shards that have been added since."""
+        """Load the shards that were added to the folder since the last call."""
         for path in sorted(
             {*self.folder.glob("objects-????.npz"), *self.folder.glob("landscapes-????.npz")} - self.seen
         ):
@@ -75,7 +75,13 @@ class Pictures:
             raise FileNotFoundError(f"no objects-*.npz in {self.folder}: run the command `render` first")
 
     def batch(self, size: int, rng: Generator, dropped: float = 0.1) -> Batch:
-        """Return random pictures in random colours. A part `dropped` of the captions, and of the cameras, is left out."""
+        """Return random pictures in random colours.
+
+        Args:
+            size: The number of pictures.
+            rng: Draws everything.
+            dropped: Fraction of captions that are left out, and, independently, fraction of cameras.
+        """
         drawn = [self._one(*divmod(int(n), SHARD), rng) for n in rng.integers(len(self.shards) * SHARD, size=size)]
         layers, paints, words, cameras, lit = (
             torch.from_numpy(np.stack([each[k] for each in drawn])) for k in range(5)
@@ -85,7 +91,7 @@ class Pictures:
         return Batch(painted(layers, paints[:, 0], paints[:, 1]), layers, words, cameras, lit)
 
     def _one(self, shard: int, place: int, rng: Generator) -> tuple[np.ndarray, ...]:
-        """Layers, paints (2, 3), words, camera and light of one picture."""
+        """Return layers, paints (2, 3), words, camera and light of one picture."""
         pictures, labels, cameras = (part[place] for part in self.shards[shard])
         lit = rng.uniform() < LIT
         if len(pictures) == 3:
@@ -105,8 +111,8 @@ def caption(noun: int, size: int, rng: Generator) -> tuple[str, np.ndarray, np.n
         rng: Draws colours and words.
 
     Returns:
-        The caption, the colours of main paint and accent (2, 3), and the accent's colour (3,) again if the noun decides it and
-        not the caption, else None.
+        The caption; the colours of the main paint and the accent, (2, 3); and the accent's colour (3,) if it is fixed by the
+        noun, or None if it depends on the caption.
     """
     name, kind = NOUNS[noun], objects.NOUNS[NOUNS[noun]]
     first, other = (str(c) for c in rng.choice(list(COLOURS), 2, replace=False))

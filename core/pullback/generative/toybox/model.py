@@ -1,9 +1,9 @@
 """Toybox, the built-in model, as a `Model` that every task and host can use.
 
 Signals are 64 x 64 premultiplied RGBA in [-1, 1]. For `Cameras` the model draws objects without light, so that the texture of a
-field holds only colour. This must hold at every noise level: shades drawn at a high one would stay, because the model takes them
-for paint. `Headings` and `Crops` are views of a landscape. Without a view, an object is seen from `STILL` with light and shadow,
-and a landscape is seen level.
+field holds only colour. It does so at every noise level: shading drawn at a high level would stay, because at lower levels the
+model takes it for paint. `Headings` and `Crops` are views of a landscape. Without a view, an object is seen from `STILL` with
+light and shadow, and a landscape is seen level.
 """
 
 from __future__ import annotations
@@ -68,18 +68,23 @@ def network(path: Path = WEIGHTS, device: str = "cpu") -> Toybox:
     return net.eval().requires_grad_(False).to(device)
 
 
-def camera_tensor(view: Any, batch: int, otherwise: tuple[float, float, float] = STILL) -> Tensor:
-    """(B, 3) camera conditions of a view: azimuth, elevation, kind; `otherwise` where there is no view."""
+def camera_tensor(view: Any, batch: int, default: tuple[float, float, float] = STILL) -> Tensor:
+    """(B, 3) camera conditions of a view: azimuth, elevation, kind. Without a view it is `default`."""
     if isinstance(view, Cameras):
         return torch.stack([view.azimuth, view.elevation, torch.full_like(view.azimuth, ORBIT)], -1)
     if isinstance(view, Headings):
         return torch.stack([torch.zeros_like(view.pitch), view.pitch, torch.full_like(view.pitch, PITCH)], -1)
-    return torch.tensor(LEVEL if isinstance(view, Crops) else otherwise).expand(batch, 3)
+    return torch.tensor(LEVEL if isinstance(view, Crops) else default).expand(batch, 3)
 
 
 @dataclass(frozen=True)
 class ToyboxModel:
-    """Toybox as a `Model`; see types.py for what its attributes mean."""
+    """Toybox as a `Model`, whose attributes types.py explains.
+
+    Args:
+        dark_below: Noise level below which objects are drawn without light for `Cameras`. By default at all levels.
+        path: The file of the weights.
+    """
 
     device: str = "cpu"
     dark_below: float = math.inf
@@ -98,28 +103,27 @@ class ToyboxModel:
         Args:
             prompt: The prompt. Unknown words are left out, with a warning that names similar known ones.
             negative: The negative prompt, which may be empty.
-            guidance: 0 is unconditional, 1 conditional, more exaggerates (`guidance.py`).
+            guidance: 0 is unconditional, 1 is conditional, and larger values exaggerate (`guidance.py`).
 
         Raises:
             ValueError: If the model knows no word of the prompt.
         """
         warn_unknown(negative)
-        unseen = LEVEL if words.is_landscape(prompt) else STILL
-        avoided = self._branch(negative, unseen, "negative prompt")
-        denoise = guided(self._branch(check(prompt), unseen, "prompt"), avoided, guidance)
+        default_camera = LEVEL if words.is_landscape(prompt) else STILL
+        avoided = self._branch(negative, default_camera, "negative prompt")
+        denoise = guided(self._branch(check(prompt), default_camera, "prompt"), avoided, guidance)
         return lambda x, sigma, cond: denoise(x, sigma, cond).clamp(-1, 1)
 
-    def _branch(self, prompt: str, otherwise: tuple[float, float, float], name: str) -> Denoiser:
+    def _branch(self, prompt: str, default: tuple[float, float, float], name: str) -> Denoiser:
         net = network(self.path, self.device)
         with torch.no_grad():
             context = net.encode(torch.tensor([words.encode(prompt, name)], device=self.device))
 
-        @torch.no_grad()
         def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
             batch = len(x)
             sigmas = torch.as_tensor(sigma, dtype=torch.float32).expand(batch).to(self.device)
             lit = (sigmas >= (self.dark_below if isinstance(cond, Cameras) else 0.0)).float()
-            camera = camera_tensor(cond, batch, otherwise).float().to(self.device)
+            camera = camera_tensor(cond, batch, default).float().to(self.device)
             return net(x.float().to(self.device), sigmas, context.expand(batch, -1, -1), camera, lit).to(x)
 
         return denoise

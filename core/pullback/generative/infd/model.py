@@ -1,0 +1,152 @@
+"""Image neural field diffusion as a `Model`: the latent model of the package, and its field decoder.
+
+Its signals are scaled latents (`latent.Normal`), (B, 4, 16, 16) for pictures of 64 pixels. They can be decoded at any size:
+`part` draws any part of the picture at its own resolution, and `any_size` draws pictures of any number of pixels.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...guidance import guided
+from ...representation import Crop
+from ...types import Denoiser
+from ..toybox import words
+from ..toybox.model import LEVEL, STILL, camera_tensor, check, warn_unknown
+from ..toybox.model import network as toybox_network
+from .decoder import FieldDecoder, display, load_decoder, read
+from .latent import SCALE, LatentConfig, LatentDenoiser, Normal, expected_picture
+
+FOLDER = Path(__file__).parent
+DECODER = FOLDER / "infd.decoder.safetensors"
+LATENT = FOLDER / "infd.latent.safetensors"
+FORMAT = "pullback-latent-1"
+
+
+@functools.lru_cache(maxsize=2)
+def decoder(path: Path = DECODER, device: str = "cpu") -> FieldDecoder:
+    """Return the field decoder of the package. It is loaded once."""
+    return load_decoder(path, device)
+
+
+@functools.lru_cache(maxsize=2)
+def network(path: Path = LATENT, device: str = "cpu") -> tuple[LatentDenoiser, Normal]:
+    """Return the latent model with its weights, and the scale of its latents. It is loaded once.
+
+    Raises:
+        ValueError: If the file is missing, damaged or of another format.
+    """
+    tensors, metadata = read(path)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} is no latent model: its format is {metadata.get('format')!r}, expected {FORMAT!r}")
+    try:
+        net = LatentDenoiser(LatentConfig(**json.loads(metadata["config"])))
+        net.load_state_dict(tensors)
+        normal = Normal(**{name: tuple(values) for name, values in json.loads(metadata["normal"]).items()})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} does not hold a latent model of this version: reinstall pullback") from error
+    return net.eval().requires_grad_(False).to(device), normal
+
+
+@dataclass(frozen=True)
+class InfdModel:
+    """The latent model and its decoder as a `Model`; see types.py for what its attributes mean."""
+
+    device: str = "cpu"
+    name: str = "infd"
+    channels: int = 4
+    size: int = 16
+    scale: int = SCALE
+    sigma_min: float = 0.005
+    sigma_max: float = 20.0
+    elevations: tuple[float, float] = (-75.0, 75.0)
+
+    def denoiser(self, prompt: str, negative: str = "", guidance: float = 3.0) -> Denoiser:
+        """Return the denoiser D(z, sigma, view) for a prompt; the arguments are those of `ToyboxModel.denoiser`.
+
+        An empty prompt with a guidance of 0 is the unconditional model, which also knows pictures of two objects.
+
+        Raises:
+            ValueError: If the model knows no word of the prompt.
+        """
+        warn_unknown(negative)
+        unseen = LEVEL if words.is_landscape(prompt) else STILL
+        if guidance == 0 and not prompt.strip():
+            return self._branch("", (0.0, 0.0, 0.0), "prompt")
+        avoided = self._branch(negative, unseen, "negative prompt")
+        return guided(self._branch(check(prompt), unseen, "prompt"), avoided, guidance)
+
+    def _branch(self, prompt: str, otherwise: tuple[float, float, float], name: str) -> Denoiser:
+        net, normal = network(device=self.device)
+        template = toybox_network(device=self.device).template
+        numbers = torch.tensor([words.encode(prompt, name)], device=self.device)
+        with torch.no_grad():
+            context = net.words(numbers)
+        encode = decoder(device=self.device).autoencoder.encode
+
+        @functools.lru_cache(maxsize=64)
+        def expected(azimuth: float, elevation: float, kind: float, rows: int, columns: int) -> Tensor:
+            camera = torch.tensor([[azimuth, elevation, kind]], device=self.device)
+            with torch.no_grad():
+                picture = expected_picture(template, numbers, camera, torch.ones(1, device=self.device))
+                if (rows, columns) != (self.size, self.size):
+                    shape = (rows * SCALE, columns * SCALE)
+                    picture = torch.nn.functional.interpolate(picture, shape, mode="bilinear")
+                return normal.scaled(encode(picture))
+
+        def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+            count, rows, columns = len(x), *x.shape[2:]
+            levels = torch.as_tensor(sigma, dtype=torch.float32).expand(count).to(self.device)
+            camera = camera_tensor(cond, count, otherwise).float().to(self.device)
+            mean = torch.cat([expected(*each, rows, columns) for each in camera.tolist()])
+            lit = torch.ones(count, device=self.device)
+            return net(x.float().to(self.device), levels, context.expand(count, -1, -1), mean, camera, lit).to(x)
+
+        return denoise
+
+    def decode(self, signal: Tensor) -> Tensor:
+        """Decode scaled latents (B, 4, h, w) to display RGBA (B, 4, 4 h, 4 w) in [0, 1], premultiplied."""
+        field = decoder(device=self.device)
+        rows, columns = (SCALE * n for n in signal.shape[2:])
+        phi = self._features(signal)
+        return torch.cat([display(field.draw(each[None], rows, columns)) for each in phi])
+
+    def part(self, signal: Tensor, box: tuple[float, float, float, float], size: int) -> Tensor:
+        """Draw a part of one picture at any resolution, differentiably.
+
+        Args:
+            signal: Scaled latents (1, 4, h, w).
+            box: Left, top, width and height, as parts of the picture.
+            size: Side of what is drawn, in pixels.
+
+        Returns:
+            Display RGBA (1, 4, size, size) in [0, 1], premultiplied.
+        """
+        left, top, width, height = box
+        steps = (torch.arange(size) + 0.5) / size
+        rows, columns = 2 * (top + height * steps) - 1, 2 * (left + width * steps) - 1
+        at = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1)[None].to(self.device)
+        cell = torch.tensor([[2 * height / size, 2 * width / size]], device=self.device)
+        return display(decoder(device=self.device).autoencoder.renderer(self._features(signal), at, cell)).to(
+            signal.device
+        )
+
+    def any_size(
+        self, signal: Tensor, height: int, width: int, crop: Crop | None = None, tick: Callable[[], None] = lambda: None
+    ) -> Iterator[Tensor]:
+        """Draw a picture (1, 4, h, w) of scaled latents at any size, as the bands of `FieldDecoder.bands`."""
+        with torch.no_grad():
+            phi = self._features(signal)
+        return decoder(device=self.device).bands(phi, height, width, crop, tick)
+
+    def _features(self, signal: Tensor) -> Tensor:
+        normal = network(device=self.device)[1]
+        return decoder(device=self.device).autoencoder.features(normal.latents(signal.float().to(self.device)))

@@ -1,0 +1,373 @@
+"""Guidance by regions: boxes with sentences that a sample should show, judged by a picture-text model.
+
+The guide is a denoiser that wraps a denoiser. With p(sentence | x0) proportional to exp(-s L(x0)), where L is one minus the
+cosine similarity between the sentence and what the region shows, the posterior mean given the sentences is, to first order in s,
+
+    D'(x, sigma) = D(x, sigma) - s sigma^2 d/dx L(D(x, sigma))
+
+(diffusion posterior sampling, Chung et al. 2023; INFD, section 5.5). Every region is rendered at the resolution of the
+picture-text model, however small or large it is.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample, interpolate
+
+from .geometry.cameras import Cameras
+from .geometry.sphere import directions
+from .types import CLIP, Denoiser, Model
+
+Box = tuple[float, float, float, float]
+"""Left, top, width and height, as parts of the whole picture."""
+MOST = 64
+"""The largest number of regions."""
+LONGEST = 500
+"""The largest number of characters in a sentence."""
+LEAST = 1 / 64
+"""The smallest side of a box, as a part of the picture's."""
+VISIBLE = 0.5
+"""A view counts if it shows at least so much of what the best view shows of a region."""
+DATA = 0.5
+"""The standard deviation of pictures that is assumed where gradients do not pass through the model."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a field and what it should show.
+
+    Args:
+        text: A sentence.
+        box: The part of a flat field's picture. It may cross the edge of a picture that wraps around. None is everything.
+        side: The direction that an object is seen from: azimuth and elevation in radians. None is every side.
+        weight: How much it counts, 0 or more.
+        scales: Sides of the squares around the box's centre that are shown, in units of the box. More than one makes it count
+            at several scales.
+
+    Raises:
+        ValueError: If one of them is out of range.
+    """
+
+    text: str
+    box: Box | None = None
+    side: tuple[float, float] | None = None
+    weight: float = 1.0
+    scales: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise ValueError("a region has no sentence: say what it should show")
+        if len(self.text) > LONGEST:
+            raise ValueError(
+                f"the sentence {self.text[:20]!r}... has {len(self.text)} characters; at most {LONGEST}: shorten it"
+            )
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"the weight of {self.text[:40]!r} is {self.weight}; it must be 0 or more")
+        if not self.scales or not all(0.1 <= each <= 10 for each in self.scales):
+            raise ValueError(f"the scales of {self.text[:40]!r} are {self.scales}; they must lie between 0.1 and 10")
+        if self.box is not None:
+            _check_box(self.box, self.text)
+
+
+def _check_box(box: Box, text: str) -> None:
+    left, top, width, height = box
+    if not all(math.isfinite(each) for each in box):
+        raise ValueError(f"the box of {text[:40]!r} is {box}; it takes four numbers")
+    if not (0 <= left < 1 and 0 <= top < 1 and width <= 1 and top + height <= 1 + 1e-6):
+        raise ValueError(
+            f"the box of {text[:40]!r} lies outside the picture: left {left:g}, top {top:g}, width {width:g}, height "
+            f"{height:g} are parts of its sides, from 0 to 1"
+        )
+    if min(width, height) < LEAST:
+        raise ValueError(f"the box of {text[:40]!r} is {width:g} x {height:g}; its sides must be at least {LEAST:g}")
+
+
+def parsed(text: str, panorama: float = 0.0) -> Region:
+    """Parse a region from a command line.
+
+    Args:
+        text: "LEFT,TOP,WIDTH,HEIGHT: SENTENCE" in parts of the picture, "AZIMUTH,ELEVATION: SENTENCE" in degrees for a side of
+            an object, or a sentence alone for everything. For panoramas, "AZIMUTH,ELEVATION,WIDTH,HEIGHT: SENTENCE" in degrees:
+            the middle of the box and its sides.
+        panorama: The width of a panorama divided by its height, or 0 if the field is none.
+
+    Raises:
+        ValueError: If it is none of these.
+
+    Example:
+        >>> parsed("0.1,0.5,0.3,0.4: a red mushroom").box
+        (0.1, 0.5, 0.3, 0.4)
+        >>> parsed("a red mushroom").box is None
+        True
+    """
+    match = re.match(r"\s*([-+.\de,\s]+):(.*)", text, re.DOTALL)
+    if match is None:
+        return Region(text.strip())
+    try:
+        numbers = tuple(float(each) for each in match[1].split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) == 4:
+        box = cast(Box, numbers)
+        return Region(match[2].strip(), _box_of_panorama(box, panorama) if panorama else box)
+    if len(numbers) == 2:
+        return Region(match[2].strip(), side=(math.radians(numbers[0]), math.radians(numbers[1])))
+    raise ValueError(
+        f"the region {text[:60]!r} takes four numbers before the colon, LEFT,TOP,WIDTH,HEIGHT as parts of the picture, or "
+        "two for an object, AZIMUTH,ELEVATION in degrees"
+    )
+
+
+def _box_of_panorama(degrees: Box, aspect: float) -> Box:
+    """The box, as parts of the panorama, around a direction; azimuth grows to the left, with 0 in the middle."""
+    azimuth, elevation, width, height = degrees
+    if not all(math.isfinite(each) for each in degrees):
+        return degrees
+    high = 360 / aspect
+    return (0.5 - (azimuth + width / 2) / 360) % 1, 0.5 - (elevation + height / 2) / high, width / 360, height / high
+
+
+def located(diffrep: Any, texts: Sequence[str]) -> tuple[Region, ...]:
+    """Parse the regions of a field.
+
+    Args:
+        diffrep: Its representation.
+        texts: The regions (`parsed`).
+
+    Raises:
+        ValueError: If one is wrong, or does not suit the field.
+    """
+    flat = hasattr(diffrep, "lookup")
+    around = flat and tuple(getattr(diffrep, "closed", (False, False))) == (False, True)
+    regions = tuple(parsed(text, diffrep.aspect if around else 0.0) for text in texts)
+    for region in regions:
+        if region.box is not None and not flat:
+            raise ValueError(
+                f"an object has no boxes: say from which side {region.text[:40]!r} is seen, AZIMUTH,ELEVATION"
+            )
+        if region.side is not None and flat:
+            raise ValueError(f"a picture has no sides: give {region.text[:40]!r} a box, LEFT,TOP,WIDTH,HEIGHT")
+    return regions
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a region lies in a batch of views.
+
+    Args:
+        view: The index of the view.
+        box: The part of that view.
+        weight: How much it counts.
+    """
+
+    view: int
+    box: Box
+    weight: float
+
+
+Locate = Callable[[Region, Any, int], list[Place]]
+"""(region, views, how many) -> where the region lies in them."""
+Show = Callable[[Tensor, Box, int], Tensor]
+"""(signal (1, C, h, w), box, size) -> RGB (1, 3, size, size) in [0, 1], differentiable in the signal."""
+
+
+def whole(region: Region, view: Any, count: int) -> list[Place]:
+    """Locate a region in views that each show the whole picture."""
+    return [Place(n, region.box or (0.0, 0.0, 1.0, 1.0), 1.0) for n in range(count)]
+
+
+def locator(diffrep: Any) -> Locate:
+    """Return how regions are located in the views of a representation.
+
+    Boxes of flat fields are found through `lookup`. Sides of an object are found through the directions of its cameras.
+    """
+
+    def locate(region: Region, view: Any, count: int) -> list[Place]:
+        if isinstance(view, Cameras):
+            return _facing(region, view)
+        at = diffrep.lookup(view)
+        if at is None or region.box is None:
+            return whole(region, view, count)
+        return _inside(region.box, at, diffrep.closed)
+
+    return locate
+
+
+def _facing(region: Region, cameras: Cameras) -> list[Place]:
+    everything = (0.0, 0.0, 1.0, 1.0)
+    if region.side is None:
+        return [Place(n, everything, 1.0) for n in range(len(cameras))]
+    azimuth, elevation = (torch.tensor([each], dtype=torch.float32) for each in region.side)
+    towards = directions(cameras.azimuth.cpu().float(), cameras.elevation.cpu().float())
+    near = (towards @ directions(azimuth, elevation)[0]).tolist()
+    return [Place(n, everything, cosine) for n, cosine in enumerate(near) if cosine > VISIBLE]
+
+
+def _inside(box: Box, at: Tensor, closed: Sequence[bool]) -> list[Place]:
+    """Bounding rectangles of a box in views whose pixels lie at places `at` (B, H, W, 2), as parts (right, down)."""
+    left, top, width, height = box
+    right, down = (at.cpu() - torch.tensor([left, top])).unbind(-1)
+    if closed[1]:
+        right = right % 1
+    if closed[0]:
+        down = down % 1
+    inside = (right >= 0) & (right <= width) & (down >= 0) & (down <= height)
+    counts = inside.sum((1, 2))
+    rows, columns = inside.shape[1:]
+    found = []
+    for n in torch.nonzero(counts > VISIBLE * counts.max()).flatten().tolist():
+        y, x = inside[n].nonzero().unbind(-1)
+        first, last = (int(x.min()), int(y.min())), (int(x.max()) + 1, int(y.max()) + 1)
+        size = ((last[0] - first[0]) / columns, (last[1] - first[1]) / rows)
+        found.append(Place(n, (first[0] / columns, first[1] / rows, *size), 1.0))
+    return found
+
+
+def cut(pictures: Tensor, box: Box, size: int) -> Tensor:
+    """Cut a box out of pictures (B, C, H, W) and scale it to (B, C, size, size), smoothly where it shrinks."""
+    left, top, width, height = box
+    rows, columns = pictures.shape[2:]
+    fine = max(size, math.ceil(height * rows / size) * size, math.ceil(width * columns / size) * size)
+    matrix = torch.tensor([[[width, 0, 2 * left + width - 1], [0, height, 2 * top + height - 1]]]).to(pictures)
+    grid = affine_grid(matrix.expand(len(pictures), -1, -1), [len(pictures), 1, fine, fine], align_corners=False)
+    sampled = grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+    return sampled if fine == size else interpolate(sampled, (size, size), mode="area")
+
+
+def shown_by(model: Model) -> Show:
+    """Return how a model shows parts of its signals. Transparent pictures are put on white.
+
+    A model whose decoder draws any part at any size has a method `part(signal, box, size)`. Of other latents, only the
+    surroundings of the box are decoded.
+    """
+
+    def show(signal: Tensor, box: Box, size: int) -> Tensor:
+        part = getattr(model, "part", None)
+        if part is not None:
+            picture = part(signal, box, size)
+        elif model.scale == 1:
+            picture = cut(model.decode(signal), box, size)
+        else:
+            near, inner = _surroundings(signal, box)
+            picture = cut(model.decode(near), inner, size)
+        if picture.shape[1] == 4:
+            picture = picture[:, :3] + 1 - picture[:, 3:]
+        return picture
+
+    return show
+
+
+def _surroundings(signal: Tensor, box: Box, margin: int = 4) -> tuple[Tensor, Box]:
+    """The latents around a box, and the box as a part of them."""
+    rows, columns = signal.shape[2:]
+    left, top, width, height = box
+    x0, x1 = max(0, math.floor(left * columns) - margin), min(columns, math.ceil((left + width) * columns) + margin)
+    y0, y1 = max(0, math.floor(top * rows) - margin), min(rows, math.ceil((top + height) * rows) + margin)
+    inner = ((left * columns - x0) / (x1 - x0), (top * rows - y0) / (y1 - y0))
+    return signal[:, :, y0:y1, x0:x1], (*inner, width * columns / (x1 - x0), height * rows / (y1 - y0))
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Regions, and the model that judges them.
+
+    Args:
+        clip: The picture-text model.
+        regions: The regions.
+        strength: Scales the guidance. At 1 the sentences count as in the picture-text model's own softmax.
+        through_model: Whether gradients pass through the denoiser, which keeps the sample plausible. Without, the covariance of
+            the estimate is assumed to be that of independent pixels.
+
+    Raises:
+        ValueError: If there are too many regions.
+    """
+
+    clip: CLIP
+    regions: tuple[Region, ...]
+    strength: float = 1.0
+    through_model: bool = True
+    _texts: list[Tensor] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if len(self.regions) > MOST:
+            raise ValueError(f"there are {len(self.regions)} regions; at most {MOST}: leave some out")
+        if not 0 <= self.strength < math.inf:
+            raise ValueError(f"the strength of the guide is {self.strength}; it must be 0 or more")
+
+    @property
+    def active(self) -> bool:
+        """Whether it changes anything."""
+        return self.strength > 0 and any(region.weight > 0 for region in self.regions)
+
+    def texts(self) -> Tensor:
+        """Return the embeddings of the sentences, (regions, D). They are computed once."""
+        if not self._texts:
+            self._texts.append(self.clip.encode_text([region.text for region in self.regions]))
+        return self._texts[0]
+
+    def loss(self, signal: Tensor, view: Any, show: Show, locate: Locate) -> Tensor:
+        """Return the weighted sum over the regions of one minus the cosine similarity.
+
+        Args:
+            signal: The signals of B views, (B, C, h, w).
+            view: The views.
+            show: How parts of signals are shown.
+            locate: Where the regions lie in the views.
+        """
+        texts, total = self.texts().to(signal), signal.new_zeros(())
+        for region, text in zip(self.regions, texts, strict=True):
+            places = locate(region, view, len(signal)) if region.weight > 0 else []
+            everything = sum(place.weight for place in places)
+            for place in places:
+                for scale in region.scales:
+                    picture = show(signal[place.view : place.view + 1], _grown(place.box, scale), self.clip.size)
+                    similarity = (self.clip.encode_image(picture)[0] * text).sum()
+                    share = region.weight * place.weight / everything / len(region.scales)
+                    total = total + share * (1 - similarity)
+        return total
+
+    def guiding(self, denoise: Denoiser, show: Show, locate: Locate = whole) -> Denoiser:
+        """Return the guided denoiser. It is the denoiser itself if the guide is not active.
+
+        Args:
+            denoise: The model.
+            show: How parts of signals are shown (`shown_by`).
+            locate: Where the regions lie in the views (`locator`).
+        """
+        if not self.active:
+            return denoise
+        self.texts()  # what cannot be read is said before sampling starts
+
+        def guided(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+            level, strength = float(sigma.flatten()[0]), self.strength * self.clip.temperature
+            with torch.enable_grad():
+                if self.through_model:
+                    source = x.detach().requires_grad_()
+                    clean, variance = denoise(source, sigma, cond), level**2
+                else:
+                    clean = source = denoise(x, sigma, cond).detach().requires_grad_()
+                    variance = level**2 * DATA**2 / (level**2 + DATA**2)
+                loss = self.loss(clean, cond, show, locate)
+                if not loss.requires_grad:  # no view shows a region
+                    return clean.detach()
+                (gradient,) = torch.autograd.grad(loss, source)
+            return clean.detach() - strength * variance * gradient
+
+        return guided
+
+
+def _grown(box: Box, scale: float) -> Box:
+    """A box scaled about its centre, cut at the picture's edges."""
+    if scale == 1:
+        return box
+    left, top, width, height = box
+    x0, x1 = max(0.0, left + width * (1 - scale) / 2), min(1.0, left + width * (1 + scale) / 2)
+    y0, y1 = max(0.0, top + height * (1 - scale) / 2), min(1.0, top + height * (1 + scale) / 2)
+    return x0, y0, x1 - x0, y1 - y0

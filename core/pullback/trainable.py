@@ -1,0 +1,83 @@
+"""The models that `pullback train` trains, by name. Needs the extra `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .generative.clip.training import PictureTextTrainee
+from .generative.infd.decoder import load_decoder
+from .generative.infd.latent_training import LatentTrainee
+from .generative.infd.network import PRESETS
+from .generative.infd.training import AutoencoderTrainee, Weights
+from .training.folder import PictureFolder
+from .training.loop import Trainee
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a model's training may be told; every model uses what it needs.
+
+    Args:
+        preset: The sizes of a field decoder (`generative/infd/network.py`).
+        batch: Pictures per step, 0 for the model's default.
+        lr: The learning rate, 0 for the model's default.
+        largest: The largest side in pixels that pictures are scaled to.
+        adversarial: The weight of a field decoder's adversary, 0 for none.
+        decoder: The field decoder whose latents a latent model learns.
+    """
+
+    preset: str = "small"
+    batch: int = 0
+    lr: float = 0.0
+    largest: int = 1024
+    adversarial: float = 0.0
+    decoder: Path | None = None
+
+    def given(self) -> dict[str, int | float]:
+        """Return batch size and learning rate where they are given, as the trainees call them."""
+        return {name: value for name, value in (("batch_size", self.batch), ("lr", self.lr)) if value}
+
+
+def _decoder(data: Path, options: Options) -> Trainee:
+    if options.preset not in PRESETS:
+        raise ValueError(f"--preset is {options.preset!r}; it must be one of {', '.join(PRESETS)}")
+    config = PRESETS[options.preset]
+    return AutoencoderTrainee(
+        PictureFolder(data, config.channels),
+        config,
+        largest=options.largest,
+        weights=Weights(adversarial=options.adversarial),
+        **options.given(),  # type: ignore[arg-type]
+    )
+
+
+def _latent(data: Path, options: Options) -> Trainee:
+    if options.decoder is None:
+        raise ValueError("a latent model learns the latents of a field decoder: give it with --decoder")
+    return LatentTrainee(data, load_decoder(options.decoder).autoencoder, **options.given())  # type: ignore[arg-type]
+
+
+def _clip(data: Path, options: Options) -> Trainee:
+    return PictureTextTrainee(data, **options.given())  # type: ignore[arg-type]
+
+
+TRAINABLE: dict[str, Callable[[Path, Options], Trainee]] = {"decoder": _decoder, "latent": _latent, "clip": _clip}
+
+
+def trainee_of(model: str, data: Path, options: Options) -> Trainee:
+    """Return a model ready to be trained.
+
+    Args:
+        model: Its name, a key of `TRAINABLE`.
+        data: A folder: pictures for "decoder", toybox's rendered pictures for "latent" and "clip".
+        options: The options.
+
+    Raises:
+        ValueError: If the name or an option is wrong, or the folder holds nothing to learn from.
+        FileNotFoundError: If the folder holds none of toybox's pictures.
+    """
+    if model not in TRAINABLE:
+        raise ValueError(f"there is no model {model!r} to train: choose one of {', '.join(TRAINABLE)}")
+    return TRAINABLE[model](data, options)

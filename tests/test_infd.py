@@ -1,0 +1,116 @@
+"""Image neural fields: renderers, autoencoder, patches, field decoders."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from pullback.generative.infd.decoder import FORMAT, FieldDecoder, describe, load_decoder
+from pullback.generative.infd.discriminator import PatchDiscriminator, adaptive_weight, hinge
+from pullback.generative.infd.network import Autoencoder, Config
+from pullback.generative.infd.patches import patch
+from pullback.generative.infd.renderers import CLIF, HeatField, nearest, places
+from safetensors.torch import save_file
+
+TINY = {"base": 16, "encoder": (8, 8, 8), "decoder": (8, 8, 8), "hidden": 8}
+
+
+def _randomised(module: torch.nn.Module) -> torch.nn.Module:
+    """The module with random weights everywhere, also where training starts from zeros."""
+    generator = torch.Generator().manual_seed(1)
+    for p in module.parameters():
+        inputs = max(1, p[0].numel()) if p.ndim else 1
+        p.data = torch.randn(p.shape, generator=generator) / inputs**0.5
+    return module.eval().requires_grad_(False)
+
+
+def _autoencoder(**sizes: object) -> Autoencoder:
+    return _randomised(Autoencoder(Config(**TINY | sizes)))
+
+
+def test_nearest_features_and_relative_places_by_hand():
+    phi = torch.arange(4.0).view(1, 1, 2, 2)
+    at = torch.tensor([[[[-0.75, 0.25], [1.0, -1.0]]]])
+    found, relative = nearest(phi, at)
+    assert found.flatten().tolist() == [1.0, 2.0]
+    # Features lie at -0.5 and 0.5; their cells reach from -1 to 1 in relative places.
+    torch.testing.assert_close(relative[0, :, 0].T, torch.tensor([[-0.5, -0.5], [1.0, -1.0]]))
+
+
+def test_places_of_a_part_are_those_of_the_whole():
+    assert torch.equal(places(9, 7, (2, 3, 4, 2)), places(9, 7)[2:6, 3:5])
+
+
+@pytest.mark.parametrize("sizes", [{}, {"renderer": "heat"}, {"bottleneck": "vq", "codes": 16}, {"channels": 3}])
+def test_tiles_equal_the_whole(sizes, monkeypatch):
+    decoder = FieldDecoder(_autoencoder(**sizes), "tiny", {})
+    phi = decoder.features(torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0)))
+    monkeypatch.setattr("pullback.generative.infd.decoder.TILE", 1000)
+    whole = torch.cat(list(decoder.bands(phi, 50, 41)), 1)
+    monkeypatch.setattr("pullback.generative.infd.decoder.TILE", 13)
+    tiles = torch.cat(list(decoder.bands(phi, 50, 41)), 1)
+    assert (tiles - whole).abs().max() < 1e-5
+    part = torch.cat(list(decoder.bands(phi, 50, 41, (20, 7, 11, 9))), 1)
+    assert (part - whole[:, 20:31, 7:16]).abs().max() < 1e-5
+
+
+def test_waves_fade_as_the_mean_over_a_pixel():
+    """A coarse pixel of the heat field is the Gaussian mean of fine ones."""
+    field = HeatField(4, 1, hidden=8, waves=6).requires_grad_(False)
+    phi = torch.randn(1, 4, 1, 1, generator=torch.Generator().manual_seed(0))
+    fine, size = 401, 0.4
+    cell = torch.full((1, 2), size)
+    coarse = field(phi, torch.zeros(1, 1, 1, 2), cell)
+    line = torch.linspace(-0.99, 0.99, fine)
+    grid = torch.stack(torch.meshgrid(line, line, indexing="ij"), -1)[None]
+    values = field(phi, grid, torch.zeros(1, 2))[0, 0]
+    spread = HeatField.PIXEL * size
+    weights = torch.exp(-(grid[0] ** 2).sum(-1) / (2 * spread**2))
+    assert abs(float((weights * values).sum() / weights.sum() - coarse)) < 1e-3
+
+
+def test_clif_sees_place_and_cell():
+    clif = _randomised(CLIF(4, 3, hidden=8))
+    phi, at = torch.randn(2, 4, 5, 5), places(10, 10)[None].expand(2, -1, -1, -1)
+    drawn = clif(phi, at, torch.full((2, 2), 0.2))
+    assert drawn.shape == (2, 3, 10, 10)
+    assert not torch.allclose(drawn, clif(phi, at, torch.full((2, 2), 0.1)))
+
+
+def test_a_patch_is_the_part_of_the_scaled_picture_that_its_places_say():
+    rows, columns = np.mgrid[:64, :64]
+    picture = np.stack([rows, columns, rows], -1).astype(np.uint8)  # a colour is the place
+    small, wanted, at, cell = patch(picture, 16, 8, 64, np.random.default_rng(0))
+    assert small.shape == (3, 16, 16) and wanted.shape == (3, 8, 8)
+    true = (at + 1) / 2 * 64 - 0.5
+    shown = (wanted[:2] + 1) * 127.5
+    assert (shown.movedim(0, -1) - true).abs().max() < 1.01
+    assert torch.equal(cell[0], cell[1]) and 2 / 64 <= float(cell[0]) <= 2 / 16
+
+
+def test_losses_of_the_adversary():
+    assert float(hinge(torch.tensor([2.0, 0.0]), torch.tensor([-2.0, 0.0]))) == 0.5
+    x = torch.tensor([3.0], requires_grad=True)
+    assert float(adaptive_weight((4 * x).sum(), (2 * x).sum(), x)) == pytest.approx(2, rel=1e-3)
+    assert PatchDiscriminator(3, 8)(torch.zeros(1, 3, 48, 48)).shape[1] == 1
+
+
+def test_a_decoder_file_round_trips_and_damage_is_named(tmp_path):
+    network = _autoencoder()
+    path = tmp_path / "a.decoder.safetensors"
+    save_file(network.state_dict(), path, {"format": FORMAT, "config": describe(network.config)})
+    loaded = load_decoder(path)
+    z = torch.randn(1, 4, 4, 4)
+    assert torch.equal(loaded.features(z), network.features(z))
+    with pytest.raises(ValueError, match=r"takes \(B, 4, h, w\)"):
+        loaded.features(torch.zeros(1, 16, 4, 4))
+    with pytest.raises(ValueError, match="does not exist"):
+        load_decoder(tmp_path / "b.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="truncated"):
+        load_decoder(tmp_path / "cut.safetensors")
+    save_file(network.state_dict(), path, {"format": FORMAT, "config": json.dumps({"hidden": 1 << 30})})
+    with pytest.raises(ValueError, match="does not hold"):
+        load_decoder(path)
