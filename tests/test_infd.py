@@ -7,11 +7,17 @@ import json
 import numpy as np
 import pytest
 import torch
+from pullback import tasks
+from pullback.generative.infd import model as infd_model
 from pullback.generative.infd.decoder import FORMAT, FieldDecoder, describe, load_decoder
 from pullback.generative.infd.discriminator import PatchDiscriminator, adaptive_weight, hinge
+from pullback.generative.infd.latent import LatentConfig, LatentDenoiser, Normal
+from pullback.generative.infd.latent_training import together
 from pullback.generative.infd.network import Autoencoder, Config
 from pullback.generative.infd.patches import patch
 from pullback.generative.infd.renderers import CLIF, HeatField, nearest, places
+from pullback.generative.toybox.model import network as toybox_network
+from pullback.geometry.cameras import orbit
 from safetensors.torch import save_file
 
 TINY = {"base": 16, "encoder": (8, 8, 8), "decoder": (8, 8, 8), "hidden": 8}
@@ -28,6 +34,75 @@ def _randomised(module: torch.nn.Module) -> torch.nn.Module:
 
 def _autoencoder(**sizes: object) -> Autoencoder:
     return _randomised(Autoencoder(Config(**TINY | sizes)))
+
+
+@pytest.fixture
+def infd(monkeypatch):
+    """The latent model with random weights in the place of the package's."""
+    generator = torch.Generator().manual_seed(0)
+    autoencoder = Autoencoder(Config()).eval().requires_grad_(False)
+    latent = LatentDenoiser(LatentConfig()).eval().requires_grad_(False)
+    latent.head.weight.normal_(0, 0.05, generator=generator)
+    normal = Normal((0.1, 0.0, -0.2, 0.3), (1.0, 2.0, 0.5, 1.5))
+    field = FieldDecoder(autoencoder, "tiny", {})
+    monkeypatch.setattr(infd_model, "decoder", lambda path=None, device="cpu": field)
+    monkeypatch.setattr(infd_model, "network", lambda path=None, device="cpu": (latent, normal))
+    return infd_model.InfdModel()
+
+
+def test_scaling_of_latents_is_undone():
+    normal = Normal((0.5, -1.0), (2.0, 0.1))
+    z = torch.randn(3, 2, 4, 4)
+    torch.testing.assert_close(normal.latents(normal.scaled(z)), z)
+
+
+def test_the_latent_model_takes_prompts_cameras_and_other_sizes(infd):
+    denoise = infd.denoiser("a red mushroom", "", 3.0)
+    x, sigma = torch.randn(2, 4, 16, 16), torch.tensor(1.0)
+    plain = denoise(x, sigma, None)
+    assert plain.shape == x.shape and plain.isfinite().all()
+    cameras = orbit(torch.tensor([0.0, 2.0]), torch.tensor([0.2, 0.2]))
+    assert not torch.allclose(denoise(x, sigma, cameras), plain)
+    assert infd.denoiser("", "", 0.0)(torch.randn(1, 4, 24, 16), sigma, None).shape == (1, 4, 24, 16)
+    with pytest.raises(ValueError, match="toybox cannot draw this"):
+        infd.denoiser("", "", 1.0)
+
+
+def test_the_trunk_starts_from_toybox():
+    latent, toybox = LatentDenoiser(), toybox_network()
+    latent.start_from(toybox)
+    assert torch.equal(latent.blocks[3].qkv.weight, toybox.blocks[3].qkv.weight)
+    assert torch.equal(latent.enter.conv1.weight, toybox.enter[1].conv1.weight)
+
+
+def test_parts_of_the_model_are_those_of_its_pictures(infd):
+    z = torch.randn(1, 4, 16, 16)
+    with torch.no_grad():
+        whole = torch.cat(list(infd.any_size(z, 128, 128)), 1)
+        part = infd.part(z, (0.25, 0.5, 0.25, 0.25), 32)[0]
+        inner = (slice(None), slice(8, -8), slice(8, -8))  # its own convolutions end at the edges of a part
+        torch.testing.assert_close(part[inner], whole[:, 64:96, 32:64][inner], atol=1e-5, rtol=0)
+        torch.testing.assert_close(infd.decode(z)[0], torch.cat(list(infd.any_size(z, 64, 64)), 1), atol=1e-5, rtol=0)
+
+
+def test_a_field_of_the_latent_model_is_drawn_at_any_size(infd):
+    settings = tasks.Settings("a red ball", steps=2, guidance=1.0)
+    recipe = tasks.recipe("image", infd, settings)
+    pull = tasks.prepare(infd, recipe, settings)
+    field = tasks.field_of(recipe, settings, infd, tasks.sample(pull, 0))
+    whole = torch.cat(list(tasks.bands(field, 200, 200, infd)), 1)
+    assert whole.shape == (4, 200, 200)
+    part = torch.cat(list(tasks.bands(field, 200, 200, infd, (50, 60, 40, 30))), 1)
+    torch.testing.assert_close(part, whole[:, 50:90, 60:90], atol=1e-5, rtol=0)
+
+
+def test_two_objects_stand_side_by_side():
+    pictures = torch.full((4, 4, 64, 64), 1.0)
+    pictures[:, :, :8] = -1  # a transparent strip makes them objects
+    scenes = together(pictures, np.random.default_rng(0))
+    assert scenes.shape == pictures.shape and scenes.min() == -1 and scenes.max() == 1
+    shown = (scenes[:, 3] > 0).float().mean((1, 2))
+    assert (shown > 2 * 0.28**2 * 0.8).all() and (shown < 2 * 0.52**2).all()
 
 
 def test_nearest_features_and_relative_places_by_hand():

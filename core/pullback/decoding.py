@@ -15,7 +15,7 @@ from .geometry.cameras import Cameras, turntable
 from .representation import Crop, Flat, Solid
 from .resample import BLOCK, interpolated
 from .storage import Field
-from .types import Model
+from .types import AnySize, Model
 
 TILE_PIXELS = 1 << 14
 """Pixels that are rendered at a time. This bounds the memory; more are no faster on a CPU."""
@@ -113,6 +113,12 @@ def bands(
     field = _on_device_of(model, field)
     diffrep = flat(field)
     draw = functools.partial(diffrep.picture, field.params)
+    if isinstance(model, AnySize) and not any(
+        diffrep.closed
+    ):  # the decoder enlarges, and the field stays as it was sampled
+        with torch.no_grad():
+            signal = field.diffrep(field.params)
+        return model.any_size(signal, height, width, crop)
     if not exact and tile is None and model.scale == 1 and height * width >= INTERPOLATED_PIXELS:
         return _interpolated(draw, height, width, model, crop)
     return _decoded(draw, height, width, model, crop, diffrep.closed, tile)

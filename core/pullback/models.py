@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from .adapters import diffusers
+from .generative.infd.model import InfdModel
 from .generative.toybox.model import ToyboxModel
 from .types import Model
 
@@ -18,7 +19,7 @@ def load_model(name: str = "toybox", device: str = "cpu") -> Model:
     """Load a pretrained model.
 
     Args:
-        name: "toybox", or the path of a diffusers folder or a .safetensors checkpoint.
+        name: "toybox", "infd", or the path of a diffusers folder or a .safetensors checkpoint.
         device: Where the model runs, and with it everything that is sampled from it. "auto" takes CUDA, then MPS, then
             the CPU.
 
@@ -31,6 +32,8 @@ def load_model(name: str = "toybox", device: str = "cpu") -> Model:
     device = device_of(device)
     if name == "toybox":
         return ToyboxModel(device=device)
+    if name == "infd":
+        return InfdModel(device=device)
     return diffusers.load(
         Path(name), device=device, dtype=torch.float16 if device.startswith("cuda") else torch.float32
     )

@@ -6,8 +6,8 @@ the noise level in x = x0 + sigma eps (variance exploding), a 0-d or (B,) tensor
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -107,4 +107,25 @@ class Model(Protocol):
 
     def decode(self, signal: Tensor) -> Tensor:
         """Decode signals (B, channels, h, w) to display pictures (B, 3 or 4, scale h, scale w) in [0, 1], RGBA premultiplied."""
+        ...
+
+
+@runtime_checkable
+class AnySize(Protocol):
+    """What a `Model` can do whose decoder draws pictures of any size."""
+
+    def any_size(
+        self, signal: Tensor, height: int, width: int, crop: tuple[int, int, int, int] | None = None
+    ) -> Iterator[Tensor]:
+        """Draw the picture of one signal (1, channels, h, w).
+
+        Args:
+            signal: The signal, at the size that the model knows.
+            height: Height of the whole picture in pixels.
+            width: Width of the whole picture.
+            crop: The part (top, left, h, w) that is wanted, or None for all of it.
+
+        Returns:
+            Bands (3 or 4, rows, w) in [0, 1], RGBA premultiplied, on the CPU.
+        """
         ...
