@@ -72,10 +72,10 @@ def _unseen(
     options = model_options or {}
     pooled = [cond.get("pooled_output") for cond in executor.class_obj.conds.get("positive") or ()]
     level = any(bool((each[:, 0] > 0.5).any()) for each in pooled if each is not None)
-    told = options.get("transformer_options", {})
-    if CAMERA not in told:
-        told = {**told, CAMERA: camera_tensor(None, 1, LEVEL if level else STILL), UNSEEN: True}
-    return executor(x, timestep, {**options, "transformer_options": told}, seed)
+    given = options.get("transformer_options", {})
+    if CAMERA not in given:
+        given = {**given, CAMERA: camera_tensor(None, 1, LEVEL if level else STILL), UNSEEN: True}
+    return executor(x, timestep, {**options, "transformer_options": given}, seed)
 
 
 def _hosted(module: nn.Module, operations: Any) -> None:

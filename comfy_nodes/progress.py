@@ -72,8 +72,8 @@ def wanted() -> bool:
     """
     if args.preview_method != LatentPreviewMethod.NoPreviews:
         return True
-    told = " ".join(sys.argv[1:]).replace("=", " ")
-    return "--preview-method none" not in told and _setting() != "none"
+    arguments = " ".join(sys.argv[1:]).replace("=", " ")
+    return "--preview-method none" not in arguments and _setting() != "none"
 
 
 def _setting() -> Any:

@@ -1,4 +1,4 @@
-"""The extension's texts: all of them have a translation, and no translation has lost its text. Needs no Blender."""
+"""Every text of the extension has a translation, and every translation belongs to a text. Needs no Blender."""
 
 import ast
 import re
@@ -11,18 +11,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from blender_addon import descriptions
 
 ADDON = Path(__file__).resolve().parent.parent / "blender_addon"
-FACE = ("properties", "preferences", "panel", "operators", "jobs", "job", "results", "placing", "worker", "environment",
+INTERFACE = ("properties", "preferences", "panel", "operators", "jobs", "job", "results", "placing", "worker", "environment",
         "backend", "server", "scene", "glb")  # fmt: skip
 HINTS = ("RESUME", "AGAIN", "TEST", "WAIT")
-"""Constants of `worker` that are said."""
+"""Constants of `worker` that are shown to users."""
 SHOWN = {"name", "description", "text", "placeholder", "heading"}
 """Arguments whose strings Blender shows."""
 
 
 def texts() -> set[str]:
-    """Every string of the face that a user may read."""
+    """Return every string of the modules in INTERFACE that users may see."""
     found: set[str] = set()
-    for module in FACE:
+    for module in INTERFACE:
         tree = ast.parse((ADDON / f"{module}.py").read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
@@ -55,7 +55,7 @@ def texts() -> set[str]:
 
 
 def declared() -> set[str]:
-    """What properties made of descriptions are called, and their tooltips."""
+    """Return the labels and tooltips of the properties that are made from descriptions.json."""
     settings = [descriptions.RUN[name] for name in ("seed", "steps", "eta", "solver")]
     for kind in descriptions.kinds().values():
         settings += {**kind.own, **kind.made, **kind.of_run}.values()
@@ -80,7 +80,7 @@ def items(node: ast.AST) -> set[str]:
 
 
 def german() -> dict[str, str]:
-    """The dictionary, read without Blender."""
+    """Return the German dictionary, read without Blender."""
     tree = ast.parse((ADDON / "translations.py").read_text())
     value = next(n.value for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == "GERMAN")
     return ast.literal_eval(value)
@@ -88,16 +88,19 @@ def german() -> dict[str, str]:
 
 def test_every_text_is_translated_and_nothing_else() -> None:
     found, known = texts(), german()
-    assert len(found) > 80, "the texts were not found any more: has the code changed its ways?"
+    assert len(found) > 80, "the texts were not found any more: is the code written in another way now?"
     assert sorted(found - known.keys()) == []
     assert sorted(known.keys() - found) == []
 
 
 def test_no_error_is_raised_in_english_only() -> None:
-    """What a module of the face raises has been translated, or is a complaint that will be. Reasons in brackets are not."""
+    """An error that a module raises has a translated message, or is a `Complaint`, which is translated when it is shown.
+
+    Reasons in brackets, which come from the system, are not translated.
+    """
     raised = [
         f"{module}: {ast.unparse(node)}"
-        for module in FACE
+        for module in INTERFACE
         for node in ast.walk(ast.parse((ADDON / f"{module}.py").read_text()))
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args
         and isinstance(node.exc.args[0], ast.Constant | ast.JoinedStr)
@@ -106,9 +109,9 @@ def test_no_error_is_raised_in_english_only() -> None:
     assert raised == []
 
 
-def test_translations_keep_their_places() -> None:
-    def places(text: str) -> list[str]:
+def test_translations_keep_the_placeholders() -> None:
+    def placeholders(text: str) -> list[str]:
         return sorted(name for _, name, _, _ in string.Formatter().parse(text) if name)
 
     for english, other in german().items():
-        assert other and places(english) == places(other), english
+        assert other and placeholders(english) == placeholders(other), english

@@ -63,7 +63,7 @@ def test_an_image_of_any_size(here, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("projection", "height"), [("sphere", 64), ("cylinder", 16)])
 def test_a_panorama_closes(here, monkeypatch, capsys, projection, height):
-    """Round the seam the written picture goes on as it does elsewhere, and the field is the same on both sides of it."""
+    """The picture is as smooth across the seam as elsewhere, and the field has equal values on both sides of it."""
     options = ("--steps", 2, "--width", 128, "--views", 2, "--projection", projection)
     assert _run(monkeypatch, capsys, "panorama", "sea at noon", "-o", "p.png", *options)[0] == 0
     picture = np.asarray(Image.open("p.png")).astype(int)
@@ -199,7 +199,7 @@ def test_mistakes_get_one_line(here, monkeypatch, capsys, words, said):
     storage.save_field(here / "object.safetensors", storage.Field(solid, solid.init(storage.generator(0))))
     for folder in ("folder.png", "taken.png.run"):
         Path(folder).mkdir()
-    monkeypatch.setattr(tasks, "sample", lambda *_: pytest.fail("it was found out after the work had begun"))
+    monkeypatch.setattr(tasks, "sample", lambda *_: pytest.fail("the mistake was found only after the work had begun"))
     before = sorted(p.name for p in here.iterdir())
     code, err = _run(monkeypatch, capsys, *words)
     assert code in (1, 2) and said in err and "Traceback" not in err
@@ -247,8 +247,8 @@ def test_nan_from_a_model(here, monkeypatch, capsys):
     assert code == 1 and "not finite" in err and not Path("a.png").exists()
 
 
-def test_memory_that_torch_does_not_get():
-    """Its allocator on the processor complains in a bare RuntimeError."""
+def test_torch_out_of_memory():
+    """On the CPU, torch raises a plain RuntimeError."""
     with pytest.raises(RuntimeError) as refused:
         torch.empty(1 << 60)
     assert str(errors.sentence(refused.value)).startswith("out of memory")
@@ -285,9 +285,9 @@ def _start(out):
     resume = ["--resume"] if Path(out + ".run").exists() else []
     environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
     command = [sys.executable, "-c", code, *COMMAND, "-o", out, *resume]
-    # What a shell starts in the background ignores Ctrl-C, and its children do: these must not.
-    heed = None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed)
+    # A process that a shell starts in the background ignores Ctrl-C, and so do its children. These must not ignore it.
+    restore = None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=restore)
 
 
 def _moves(path):
@@ -347,7 +347,7 @@ def test_what_is_not_sampled_leaves_an_unfinished_run_alone(here, monkeypatch, c
     assert all(Path(out + end).read_text() == "hours" for end in (".run", ".preview.png")) and Path(out).exists()
 
 
-def test_starting_anew_over_an_unfinished_run_is_said(here, monkeypatch, capsys):
+def test_replacing_an_unfinished_run_prints_a_note(here, monkeypatch, capsys):
     Path("a.png.run").write_text("hours")
     code, err = _run(monkeypatch, capsys, "image", "red car", "-o", "a.png", "--steps", 1, "--size", 16)
     assert code == 0 and "note: a.png.run, an unfinished run, is replaced; --resume would have continued it" in err
@@ -359,8 +359,8 @@ def test_words_are_listed():
     assert "mushroom" in listed.stdout and "purple" in listed.stdout and "sunset" in listed.stdout
 
 
-class Stand(ToyboxModel):
-    """A latent model stand-in: three channels, two pixels per latent, a decoder that looks around itself."""
+class StandIn(ToyboxModel):
+    """Stands in for a latent model: three channels, two pixels per latent, a decoder whose pixels depend on neighbours."""
 
     def decode(self, signal):
         grown = torch.nn.functional.interpolate((signal / 2 + 0.5).clamp(0, 1), scale_factor=2)
@@ -369,7 +369,7 @@ class Stand(ToyboxModel):
 
 @pytest.fixture
 def latent():
-    model = object.__new__(Stand)
+    model = object.__new__(StandIn)
     values = {"channels": 3, "scale": 2, "size": 32, "sigma_min": 0.02, "sigma_max": 40.0, "name": "stand"}
     for name, value in values.items():
         object.__setattr__(model, name, value)

@@ -51,7 +51,8 @@ def guider(model, positive, negative, cfg=3.0):
 
 def theirs(made, noise, sigmas, sampler, latent, mask=None):
     """What SamplerCustomAdvanced does."""
-    latent = comfy.sample.fix_empty_latent_channels(made.model_patcher, latent)  # a frame where it counts them
+    # this adds the dimension of frames for models that have them
+    latent = comfy.sample.fix_empty_latent_channels(made.model_patcher, latent)
     drawn = noise.generate_noise({"samples": latent})
     return made.sample(
         drawn, latent, comfy.samplers.sampler_object(sampler), sigmas, mask, disable_pbar=True, seed=noise.seed
@@ -107,8 +108,7 @@ def test_from_a_picture_the_identity_field_is_comfyui_s_own_sampler_too(kind, ma
     assert (got - expected).abs().max() < 1e-4 * max(1.0, float(expected.abs().max()))
 
 
-def test_every_part_of_the_guider_takes_part(kind):
-    """Another negative or another cfg changes the result, as it must."""
+def test_the_negative_and_cfg_change_the_result(kind):
     model, positive, negative, _, size = kind
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 2)
     scale = 1 if size == 64 else 8
@@ -139,7 +139,7 @@ def test_toybox_in_comfyui_is_the_core_s_toybox(toybox, prompt, negative):
         def sample(self, model_wrap, sigmas, extra_args, callback, noise, *_, **__):
             rungs = host.ladder(model_wrap.inner_model.model_sampling, sigmas)
             denoise = host.Denoiser(model_wrap, extra_args, rungs, True, set(), 2)
-            for sigma in (2.0, 0.5):  # lit and bare
+            for sigma in (2.0, 0.5):  # with light and without
                 for name, view in views.items():
                     seen[sigma, name] = denoise(sigma * x, torch.tensor(sigma), view)
             return noise
@@ -153,7 +153,7 @@ def test_toybox_in_comfyui_is_the_core_s_toybox(toybox, prompt, negative):
     assert (seen[2.0, "none"] - seen[2.0, "cameras"]).abs().max() > 0.05
 
 
-def test_each_side_is_told_its_own_words():
+def test_each_side_is_denoised_with_its_own_conditioning():
     """With one conditioning per side, a view's estimate is what its side's conditioning alone would give."""
     model = comfy_models.unet("EPS")
     positive, negative, front, back = (comfy_models.conditioning(i) for i in range(4))
@@ -199,8 +199,8 @@ def batches():
     return model, seen, most
 
 
-def test_views_are_split_by_what_memory_holds_and_nothing_changes(batches, monkeypatch):
-    """Seven views in one batch, in as many as fit, one by one, and where the estimate was too low: the same estimates."""
+def test_the_result_does_not_depend_on_how_many_views_fit_into_memory(batches, monkeypatch):
+    """Seven views give the same x0_hat in one batch, in smaller batches, one by one, and after running out of memory."""
     model, seen, most = batches
     cameras = part("core.pullback.geometry.cameras").turntable(7)
     x = torch.randn(7, 4, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -210,21 +210,21 @@ def test_views_are_split_by_what_memory_holds_and_nothing_changes(batches, monke
             rungs = host.ladder(model_wrap.inner_model.model_sampling, sigmas)
             return host.Denoiser(model_wrap, extra_args, rungs, True, set(), 7)(x, torch.tensor(1.0), cameras)
 
-    def estimates():
+    def denoised():
         seen.clear()
         made = guider(model, comfy_models.conditioning(1), comfy_models.conditioning(2))
         return made.sample(x, torch.zeros_like(x), Once(), torch.tensor([1.0, 0.0]), disable_pbar=True, seed=0)
 
-    whole = estimates()
+    whole = denoised()
     assert seen == [7]
     three = 1.5 * model.model.memory_required([3, 4, 16, 16])
     for free, sizes in ((three * 1.01, [3, 3, 1]), (three / 30, [1] * 7)):
         monkeypatch.setattr(part("comfy_nodes.memory"), "free", lambda _, free=free: free)
-        assert (estimates() - whole).abs().max() < 1e-5 * whole.abs().max()
+        assert (denoised() - whole).abs().max() < 1e-5 * whole.abs().max()
         assert seen == sizes
     monkeypatch.undo()
     most[0] = 2
-    assert (estimates() - whole).abs().max() < 1e-5 * whole.abs().max() and max(seen) <= 2
+    assert (denoised() - whole).abs().max() < 1e-5 * whole.abs().max() and max(seen) <= 2
 
 
 def test_a_model_is_loaded_for_as_many_views_as_fit_beside_it(batches, monkeypatch):
@@ -268,7 +268,7 @@ def test_an_unfinished_graph_says_what_is_missing(toybox):
             run(job, value, **more)
 
 
-def test_models_that_draw_no_pictures_are_refused(toybox):
+def test_models_that_do_not_make_pictures_are_refused(toybox):
     import comfy.latent_formats
 
     signals = part("comfy_nodes.signals")
@@ -299,11 +299,11 @@ def test_a_model_that_returns_nan_is_named():
         ours(made, host.Seeded(0), torch.tensor([2.0, 1.0, 0.0]), 128)
 
 
-def test_a_picture_that_is_known_is_not_rendered_again():
+def test_the_last_picture_is_not_rendered_again():
     made = []
     render = host.Remembered(lambda params, view: made.append(view) or 2 * params["x"])
     one, other = {"x": torch.ones(1, requires_grad=True)}, {"x": torch.zeros(1)}
     with torch.no_grad():
         assert [float(render(p, v)) for p, v in ((one, None), (one, None), (other, None), (one, 1))] == [2, 2, 0, 2]
     assert len(made) == 3
-    assert render(one, 1).requires_grad and len(made) == 4  # a fit gets its derivative
+    assert render(one, 1).requires_grad and len(made) == 4  # a fit needs the gradient

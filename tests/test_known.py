@@ -82,8 +82,8 @@ def test_what_is_kept_is_put_in_the_place_of_the_estimate():
     assert Known(known.diffrep, picture).keeping(plain) is plain
 
 
-def test_where_a_mask_is_soft_the_model_is_shown_the_picture_s_part_as_well():
-    """Under the run's own noise, as in KSamplerX0Inpaint."""
+def test_under_a_soft_mask_the_model_also_sees_the_known_picture():
+    """The model sees the known picture with the noise of the run, mixed in by the mask, as in KSamplerX0Inpaint."""
     picture, mask, shown = torch.full((3, 8, 8), 2.0), torch.full((1, 8, 8), 0.25), []
     known = Known(PixelGrid((1, 3, 8, 8)), picture, mask)
     denoise = lambda x, sigma, view: shown.append(x) or torch.zeros_like(x)

@@ -1,4 +1,4 @@
-"""Surface, unwrap, bake and GLB, each against something known exactly: solids, rays, colours of space, a validator."""
+"""Surface, unwrap, bake and GLB, each against something known exactly: solids, rays, given colours, a validator."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ RADIUS = 0.6
 
 
 def ball(points):
-    """Density that grows e-fold in 0.025 towards the inside and is 10, the default level, on the sphere.
+    """Density that is 10, the default level, on a sphere, and grows by a factor of e every 0.025 towards its centre.
 
-    The depth there, 0.25, hides nothing yet: the level alone decides.
+    The optical depth at the sphere is only 0.25, so that the level alone decides where the surface is.
     """
     return 10 * torch.exp((RADIUS - points.norm(dim=-1)) / 0.025)
 
 
 def fog(points):
-    """A ball with a hollow in it, dark enough to look solid, though its density is a third of the level, and noisy."""
+    """A hollow ball of noisy density. It is thick enough to look solid, although its density is a third of the level."""
     noise = 1 + 0.8 * torch.sin(40 * points).prod(dim=-1)
     radius = points.norm(dim=-1)
     return 3.5 * noise * ((radius < RADIUS) & (radius > RADIUS - 0.25))
@@ -51,12 +51,15 @@ def cameras_around(count=16):
 
 
 def stripes(points):
-    """A smooth colour of space in [0.1, 0.9]."""
+    """A smooth colour in [0.1, 0.9] as a function of position."""
     return 0.5 + 0.4 * np.sin(4 * points + np.array([0.0, 1.0, 2.0]))
 
 
 def box_pictures(cameras, boxes, colours, size):
-    """Premultiplied RGBA (B, 4, size, size) of axis-aligned boxes (K, 2, 3), by the slab method; colours are of space."""
+    """Premultiplied RGBA (B, 4, size, size) of axis-aligned boxes (K, 2, 3), by the slab method.
+
+    Each colour is a function of position.
+    """
     origins, directions = (value.numpy().astype(np.float64) for value in rays(cameras, size, size))
     pictures, nearest = np.zeros((*origins.shape[:3], 4)), np.full(origins.shape[:3], np.inf)
     for box, colour in zip(boxes, colours, strict=True):
@@ -237,7 +240,7 @@ def test_the_field_is_read_in_bounded_parts_without_gradients():
     assert sum(sizes) == 64**3 and max(sizes) <= surface.CHUNK
 
 
-def test_unusable_fields_are_named():
+def test_unusable_fields_are_refused_with_the_reason():
     with pytest.raises(ValueError, match=r"empty.*0\.25.*more steps or another seed"):
         extract(lambda p: torch.full((len(p),), 0.25), resolution=16)
     with pytest.raises(ValueError, match="NaN at 4096 of 4096"):
@@ -307,7 +310,7 @@ def test_a_tick_that_raises_ends_the_other_process_at_once(sphere, processes):
     assert process.returncode not in (None, 0) and process.stdout.closed
 
 
-def test_a_process_that_dies_is_one_sentence(sphere, tmp_path, monkeypatch):
+def test_the_death_of_the_process_is_reported_in_one_sentence(sphere, tmp_path, monkeypatch):
     program = tmp_path / "killed.py"
     program.write_text("import os; os._exit(9)", encoding="ascii")
     monkeypatch.setattr(atlas, "__file__", str(program))
@@ -326,8 +329,8 @@ def test_where_no_python_can_be_started_the_charts_are_laid_out_here(sphere, unw
     assert np.array_equal(unwrap(sphere, 256).visual.uv, unwrapped.visual.uv)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the process ends when it is done")
-def test_who_is_killed_leaves_no_process(tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="on other systems the process ends only when it is done")
+def test_a_killed_parent_leaves_no_process(tmp_path):
     code = f"""
 import sys; sys.path.insert(0, {str(Path(atlas.__file__).parents[2])!r})
 import trimesh; from pullback.mesh import atlas, unwrap
@@ -341,7 +344,7 @@ unwrap.unwrap(trimesh.creation.icosphere(7))
         child = Path("/proc", parent.stdout.readline().decode().strip())
         while b"xatlas" not in (child / "maps").read_bytes():
             time.sleep(0.05)
-        time.sleep(1)  # it is at work, and would not hear of anything
+        time.sleep(1)  # by now it is in xatlas and does not react to anything
         parent.kill()
     end = time.monotonic() + 20
     while child.exists() and "\nState:\tZ" not in (child / "status").read_text(encoding="ascii"):
@@ -350,13 +353,13 @@ unwrap.unwrap(trimesh.creation.icosphere(7))
 
 
 def test_extracting_and_baking_can_be_stopped(sphere, unwrapped):
-    """Between any two of their parts, so that nobody waits for the whole."""
+    """They call `tick` between all of their steps, and end when it raises."""
 
     class Enough(Exception):
         pass
 
     def stopped(work):
-        """How often `work` ticks; and that each tick can end it."""
+        """Return how often `work` calls `tick`, after a check that the first, a middle and the last call can end it."""
         count = []
         work(lambda: count.append(1))
         for last in {1, len(count) // 2, len(count)}:
@@ -407,7 +410,7 @@ def test_depths_are_those_of_the_rays():
     assert np.abs(depth - true)[hit].max() < 1e-9
 
 
-def test_a_colour_of_space_is_recovered(unwrapped, baked):
+def test_a_colour_that_depends_on_position_is_recovered(unwrapped, baked):
     points, colour, _ = shown(unwrapped, baked)
     true = stripes(RADIUS * points / np.linalg.norm(points, axis=1, keepdims=True))
     error = np.abs(colour - true).max(axis=1)
@@ -471,7 +474,7 @@ def test_what_is_never_seen_takes_the_nearest_colour_on_its_own_side():
 
 
 def test_unseen_texels_do_not_look_through_a_thin_sheet():
-    """The front is seen and half of the back: the back's other half goes on from the back, though the front is nearer."""
+    """The front and half of the back are seen. The other half takes its colour from the back, although the front is nearer."""
     mesh = unwrap(trimesh.creation.box(bounds=[[-0.5, -0.02, -0.5], [0.5, 0.02, 0.5]]), 128)
     texels = baking._texels(mesh, 128)
     side = mesh.face_normals[texels.face][:, 1].round()
@@ -508,7 +511,7 @@ def test_every_texel_that_a_chart_touches_has_its_point(unwrapped):
     assert np.quantile(away, 0.95) < 1.5 * texel
 
 
-def test_unusable_pictures_are_named(unwrapped):
+def test_unusable_pictures_are_refused_with_the_reason(unwrapped):
     cameras = cameras_around(2)
     with pytest.raises(ValueError, match=r"\(2, 4, H, W\), got \(2, 3, 8, 8\)"):
         bake(unwrapped, cameras, torch.zeros(2, 3, 8, 8), 32)
@@ -564,7 +567,7 @@ def test_a_glb_says_the_mean_colour_of_its_surface_and_who_made_it(tmp_path):
 
 
 def _validator():
-    """The command that prints gltf-validator's report on a file, or None with the package absent."""
+    """Return the command that prints gltf-validator's report on a file, or None if the package is not installed."""
     node = shutil.which("node")
     probe = "require.resolve('gltf-validator')"
     if node is None or subprocess.run([node, "-e", probe], capture_output=True).returncode:
@@ -590,7 +593,7 @@ def test_the_khronos_validator_is_content(tmp_path, unwrapped, baked):
     assert report["info"]["hasTextures"] and report["info"]["materialCount"] == 1
 
 
-def test_unusable_textures_are_named(tmp_path, unwrapped):
+def test_unusable_textures_are_refused_with_the_reason(tmp_path, unwrapped):
     with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8, got \(8, 8, 4\)"):
         write_glb(tmp_path / "a.glb", unwrapped, np.zeros((8, 8, 4), dtype=np.uint8))
     with pytest.raises(ValueError, match="unwrap it first"):
@@ -615,7 +618,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert target.read_bytes() == b"new" and list(tmp_path.iterdir()) == [target]
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path):
+def test_two_writers_of_one_file_do_not_collide(tmp_path):
     with atomic(tmp_path / "a") as one, atomic(tmp_path / "a") as two:
         one.write_bytes(b"one")
         two.write_bytes(b"two")

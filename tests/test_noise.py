@@ -1,4 +1,4 @@
-"""Noise stays white and unit normal whatever is looked up or mixed, and overlapping views share it."""
+"""Noise stays white with unit variance however it is looked up or mixed, and overlapping views share it."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def test_canvas_lookup_equals_slicing_a_doubled_canvas():
     store = views.noise(_random())
     doubled = torch.cat([store, store], -1)
     view = Crops(torch.tensor([0, 29, 13]))
-    looked = views.gather(store, view, _random())
-    for crop, column in zip(looked, view.column.tolist(), strict=True):
+    crops = views.gather(store, view, _random())
+    for crop, column in zip(crops, view.column.tolist(), strict=True):
         assert torch.equal(crop, doubled[:, :, column : column + 8])
 
 
@@ -58,7 +58,7 @@ def test_overlapping_views_share_noise():
     assert torch.equal(a[:, :, 3:], b[:, :, :-3])
 
 
-def test_scatter_then_gather_is_the_identity_without_overlap_and_the_mean_with():
+def test_gather_returns_what_was_scattered_or_its_mean_where_views_overlap():
     views = CanvasViews(2, 8, 32, 4)
     store, values = torch.zeros(2, 8, 32), torch.randn(2, 2, 8, 8, generator=_random())
     apart = Crops(torch.tensor([28, 10]))
@@ -118,13 +118,13 @@ def _world(cells=20_000):
     return WorldViews(lambda g: None, (2, 3, SIZE, SIZE), pixels, cells)
 
 
-def _looking(*azimuths):
+def _headings(*azimuths):
     return headings(torch.tensor(azimuths), torch.full((len(azimuths),), 0.3), math.radians(65))
 
 
 def test_noise_of_a_world_is_white_in_every_view():
     views, random = _world(), _random()
-    many = torch.cat([views.gather(views.noise(random), _looking(0.2, 2.0), random) for _ in range(300)])
+    many = torch.cat([views.gather(views.noise(random), _headings(0.2, 2.0), random) for _ in range(300)])
     pixels = many.permute(2, 3, 0, 1).flatten(2).flatten(0, 1)  # (pixels, draws)
     covariance = torch.cov(pixels)
     assert (covariance.diagonal() - 1).abs().mean() < 0.05
@@ -135,25 +135,25 @@ def test_noise_of_a_world_is_white_in_every_view():
 def test_views_of_a_world_share_what_both_see():
     views, random = _world(), _random()
     pixel = math.radians(65) / SIZE
-    view = _looking(0.0, 2 * pixel)  # turned left by about two columns
+    view = _headings(0.0, 2 * pixel)  # turned left by about two columns
     left, right = views.gather(views.noise(random), view, random)
     same = (left[:, 8, 2:-3] * right[:, 8, 4:-1]).mean()
     other = (left[:, 8, 2:-3] * right[:, 5, 4:-1]).mean()
     assert same > 0.3 > abs(other)
 
 
-def test_what_a_world_carries_comes_back():
+def test_residuals_scattered_into_a_world_are_gathered_again():
     views = _world()
-    view, values = _looking(0.0, 2.5), torch.randn(2, 3, SIZE, SIZE, generator=_random())
+    view, values = _headings(0.0, 2.5), torch.randn(2, 3, SIZE, SIZE, generator=_random())
     store = views.scatter(torch.full((3, views.cells), 7.0), view, values)
     assert torch.allclose(views.carried(store, view), values, atol=1e-5)
     assert (store == 7).any()  # what no view saw stays
-    same = views.scatter(store, _looking(0.0, 0.0), torch.stack([values[0], values[0] + 2]))
-    assert torch.allclose(views.carried(same, _looking(0.0))[0], values[0] + 1, atol=1e-5)
+    same = views.scatter(store, _headings(0.0, 0.0), torch.stack([values[0], values[0] + 2]))
+    assert torch.allclose(views.carried(same, _headings(0.0))[0], values[0] + 1, atol=1e-5)
 
 
 def test_every_pixel_of_a_view_has_cells():
     counts = [
-        torch.bincount(p[p >= 0], minlength=SIZE**2) for p in pixels_towards(_looking(0.0, 1.5), lattice(20_000), SIZE)
+        torch.bincount(p[p >= 0], minlength=SIZE**2) for p in pixels_towards(_headings(0.0, 1.5), lattice(20_000), SIZE)
     ]
     assert all(count.min() >= 1 and count.shape == (SIZE**2,) for count in counts)

@@ -1,6 +1,6 @@
-"""A Blender with a window: in the Debian folder that setup.sh makes, on a virtual screen, driven by mouse and keys.
+"""A Blender with a window on a virtual screen, driven by mouse and keys, in the Debian chroot that setup.sh makes.
 
-What the window shows is asked of Blender itself (remote.py); clicks, keys and pictures go through the screen.
+Clicks, keys and screenshots go through the screen. What the window contains is asked of Blender itself (remote.py).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 WIDTH, HEIGHT = 1280, 800
 PYTHON = "/opt/pullback-env/bin/python"
-"""What the Python that runs the tests is called inside."""
+"""The path inside the chroot of the Python that runs the tests."""
 
 
 def missing() -> str:
-    """Why the window tests cannot run here, or nothing."""
+    """Return why the window tests cannot run here, or ""."""
     if not hasattr(os, "getuid") or os.getuid() != 0:
         return "needs root, to enter the folder with Blender in it"
     if not os.environ.get("PULLBACK_BLENDER_WINDOW"):
@@ -40,47 +40,51 @@ def missing() -> str:
 
 
 class Desktop:
-    """One screen with one Blender. `root` is bound into its world, as are this repository and this Python."""
+    """One screen with one Blender.
+
+    `root`, this repository and this Python are mounted in the chroot at the same paths. The mounts belong to a process that
+    sleeps until `close`, `_mounter`.
+    """
 
     def __init__(self, root: Path, home: str = "home") -> None:
         self.root, self.home = root, root / home
-        self.box = root / "box"
-        shutil.rmtree(self.box, ignore_errors=True)
-        self.box.mkdir(parents=True)
+        self.mailbox = root / "mailbox"
+        shutil.rmtree(self.mailbox, ignore_errors=True)
+        self.mailbox.mkdir(parents=True)
         self.home.mkdir(exist_ok=True)
         self._numbers = itertools.count(1)
         self._blender: subprocess.Popen[bytes] | None = None
-        self._keeper: subprocess.Popen[bytes] | None = None
+        self._mounter: subprocess.Popen[bytes] | None = None
         self._screen: subprocess.Popen[bytes] | None = None
         self._others: list[subprocess.Popen[str]] = []
         self.display = ""
 
-    # The inside
+    # The chroot
 
-    def _inside(self, command: str) -> list[str]:
-        """A command line that enters the keeper's mounts and runs `command` there."""
-        assert self._keeper is not None
+    def _in_chroot(self, command: str) -> list[str]:
+        """Return the command line that runs `command` in the chroot, with its mounts."""
+        assert self._mounter is not None
         setting = {
             "HOME": str(self.home), "PATH": "/usr/bin:/bin", "DISPLAY": self.display, "LANG": "C.UTF-8",
             "LIBGL_ALWAYS_SOFTWARE": "1", "GALLIUM_DRIVER": "llvmpipe", "LP_NUM_THREADS": "1",
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"), "XDG_RUNTIME_DIR": str(self.home),
         }  # fmt: skip
         variables = " ".join(f"{k}={shlex.quote(v)}" for k, v in setting.items())
-        return ["nsenter", f"--mount=/proc/{self._keeper.pid}/ns/mnt", "chroot", str(FOLDER), "/bin/sh", "-c",
+        return ["nsenter", f"--mount=/proc/{self._mounter.pid}/ns/mnt", "chroot", str(FOLDER), "/bin/sh", "-c",
                 f"exec env -i {variables} {command}"]  # fmt: skip
 
     def run(self, command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, however that is."""
-        return subprocess.run(self._inside(command), capture_output=True, text=True, timeout=timeout)
+        """Run a command, and return its result even if it fails."""
+        return subprocess.run(self._in_chroot(command), capture_output=True, text=True, timeout=timeout)
 
     def tool(self, command: str, timeout: float = 60) -> str:
-        """Run a command to its end; what it printed. AssertionError where it failed."""
+        """Run a command and return what it printed. AssertionError if it fails."""
         done = self.run(command, timeout)
         assert done.returncode == 0, f"{command}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
         return done.stdout
 
     def open(self, screen: bool = True) -> None:
-        """Mount, and start the screen."""
+        """Mount the folders, and start the screen."""
         mounts = ["mount -t proc proc {f}/proc", "mount --rbind /dev {f}/dev", "mount -t tmpfs tmpfs {f}/tmp"]
         for bound in {REPOSITORY, Path(sys.prefix), Path(sys.base_prefix), self.root}:
             inside = shlex.quote(str(FOLDER) + str(bound))
@@ -88,11 +92,11 @@ class Desktop:
         script = (
             " && ".join(mount.format(f=shlex.quote(str(FOLDER))) for mount in mounts) + " && echo ready && sleep 100000"
         )
-        self._keeper = subprocess.Popen(
+        self._mounter = subprocess.Popen(
             ["unshare", "-m", "--propagation", "private", "bash", "-c", f"{script}"], stdout=subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip
-        assert self._keeper.stdout is not None and self._keeper.stdout.readline() == b"ready\n", (
+        assert self._mounter.stdout is not None and self._mounter.stdout.readline() == b"ready\n", (
             "the folder was not mounted"
         )
         (FOLDER / PYTHON.strip("/")).parent.parent.unlink(missing_ok=True)
@@ -103,7 +107,7 @@ class Desktop:
         number.unlink(missing_ok=True)
         size = f"{WIDTH}x{HEIGHT}x24"
         self._screen = subprocess.Popen(
-            self._inside(f"Xvfb -displayfd 9 -screen 0 {size} +extension GLX -nolisten tcp 9>{number} 2>/dev/null"),
+            self._in_chroot(f"Xvfb -displayfd 9 -screen 0 {size} +extension GLX -nolisten tcp 9>{number} 2>/dev/null"),
             start_new_session=True,
         )
         until(lambda: number.exists() and number.read_text().strip(), 30, "the virtual screen")
@@ -120,16 +124,16 @@ class Desktop:
             self.tool(f"blender --command extension {command}", 300)
 
     def stand_in(self) -> str:
-        """A Python whose `pullback.worker` is the stand-in."""
+        """Return the path of a Python whose `pullback.worker` is the stand-in."""
         python = self.root / "python"
         python.write_text(f'#!/bin/sh\nPYTHONPATH={REPOSITORY}/tests/stand_in exec /usr/bin/python3 "$@"\n')
         python.chmod(0o755)
         return str(python)
 
     def popen(self, command: str) -> subprocess.Popen[str]:
-        """Start a command without a window; its number is that of the command itself."""
+        """Start a command without a window. The process id is that of the command itself."""
         made = subprocess.Popen(
-            self._inside(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            self._in_chroot(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
         self._others.append(made)
         return made
@@ -138,11 +142,11 @@ class Desktop:
         """Start Blender and wait until it answers."""
         line = shlex.join(
             ["--window-geometry", "0", "0", str(WIDTH), str(HEIGHT), "--no-window-focus", *arguments, "--python-exit-code",
-             "1", "--python", str(HERE / "remote.py"), "--", str(self.box)]
+             "1", "--python", str(HERE / "remote.py"), "--", str(self.mailbox)]
         )  # fmt: skip
         self.log = self.root / "blender.log"
         self._blender = subprocess.Popen(
-            self._inside(f"blender {line}"),
+            self._in_chroot(f"blender {line}"),
             stdout=self.log.open("wb"),
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -152,10 +156,10 @@ class Desktop:
     # Asking Blender
 
     def ask(self, code: str, timeout: float = 60) -> Any:
-        """Run Python inside Blender; what it assigns to `result`."""
+        """Run Python code inside Blender, and return the value that it assigns to `result`."""
         number = next(self._numbers)
-        question = self.box / f"{number}.in"
-        part = self.box / f"{number}.new"
+        question = self.mailbox / f"{number}.in"
+        part = self.mailbox / f"{number}.new"
         part.write_text(textwrap.dedent(code))
         part.replace(question)
         answer, error = question.with_suffix(".out"), question.with_suffix(".err")
@@ -170,13 +174,13 @@ class Desktop:
 
     @property
     def process(self) -> int:
-        """The process number of Blender."""
+        """The process id of Blender."""
         return self.ask("import os; result = os.getpid()")
 
     # Mouse, keys, pictures
 
     def move(self, x: int, y: int) -> None:
-        """Put the mouse at a place of the screen, counted from its top left."""
+        """Move the mouse to a position in pixels from the top left of the screen."""
         self.tool(f"xdotool mousemove {x} {y}")
         time.sleep(0.05)
 
@@ -188,7 +192,7 @@ class Desktop:
             time.sleep(0.1)
 
     def find(self, name: str) -> tuple[int, int]:
-        """Where a button is: the sidebar is searched with the mouse, top to bottom. The mouse stays on it."""
+        """Search the sidebar for a button by moving the mouse over it, and return its position. The mouse stays there."""
         left, bottom, width, height = self.ask(
             "place = region()[2]; result = [place.x, place.y, place.width, place.height]"
         )
@@ -196,12 +200,12 @@ class Desktop:
             x = left + int(part * (width - 20))
             for y in range(HEIGHT - bottom - height + 24, HEIGHT - bottom - 4, 11):
                 self.move(x, y)
-                # Blender may not have seen the mouse yet, and mean where it was: what is found has to stay.
+                # Blender may answer for the previous position of the mouse, so it must give the same answer twice.
                 if self._under(name):
                     time.sleep(0.3)
                     if self._under(name):
                         return x, y
-        raise AssertionError(f"{name} is not to be found in the sidebar")
+        raise AssertionError(f"{name} is not in the sidebar")
 
     def _under(self, name: str) -> bool:
         found = self.ask("result = hovered()")
@@ -224,7 +228,7 @@ class Desktop:
         self.tool(f"xdotool type --delay 20 {shlex.quote(text)}")
 
     def picture(self, path: Path, crop: str = "") -> Path:
-        """A picture of the screen, or of WxH+X+Y of it."""
+        """Save a screenshot, or its part WxH+X+Y, and return its path."""
         path.parent.mkdir(parents=True, exist_ok=True)
         inside = self.root / "shot.png"
         self.tool(f"import -window root {f'-crop {crop} +repage' if crop else ''} {inside}")
@@ -242,21 +246,21 @@ class Desktop:
             self._blender.wait(30)
 
     def close(self) -> None:
-        """End everything that was started, and with the keeper the mounts."""
-        started = [p for p in (*self._others, self._blender, self._screen, self._keeper) if p is not None]
+        """End all processes that were started. The mounts end with `_mounter`."""
+        started = [p for p in (*self._others, self._blender, self._screen, self._mounter) if p is not None]
         for process in started:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         for process in started:
             with contextlib.suppress(
                 subprocess.TimeoutExpired
-            ):  # a busy machine takes its time to free Blender's memory
+            ):  # on a busy machine it takes a while to free Blender's memory
                 process.wait(5)
 
 
 @contextlib.contextmanager
 def desktop(root: Path, screen: bool = True) -> Iterator[Desktop]:
-    """A screen, if wanted, without Blender yet; all is gone at the end."""
+    """Yield a desktop, with a screen unless `screen` is False, on which Blender is not started yet. Close it at the end."""
     made = Desktop(root)
     try:
         made.open(screen)
@@ -266,7 +270,7 @@ def desktop(root: Path, screen: bool = True) -> Iterator[Desktop]:
 
 
 def until(condition: Any, seconds: float, what: str) -> Any:
-    """Wait for something; AssertionError where it does not come in time."""
+    """Wait until a condition is true and return its value. AssertionError if it takes longer than `seconds`."""
     end = time.monotonic() + seconds
     while True:
         found = condition()
