@@ -242,6 +242,21 @@ def test_what_libraries_print_does_not_reach_the_pipe_and_a_missing_torch_is_sai
     assert "no torch here" in said[-1]["text"] and "pip install" in said[-1]["text"]
 
 
+@pytest.mark.parametrize("guide", ["a red mushroom", [1], {"a": 1}])
+def test_a_guide_that_is_no_list_of_texts_is_refused(tmp_path, guide):
+    message = {
+        "id": 1,
+        "kind": "image",
+        "out": str(tmp_path / "a.png"),
+        "settings": {"prompt": "a car", "guide": guide},
+    }
+    with pytest.raises(ValueError, match="it must be a list of regions"):
+        jobs.perform(message, lambda message: None)
+    message["settings"]["guide"] = ["0,0,2,1: a car"]
+    with pytest.raises(ValueError, match="outside the picture"):
+        jobs.perform(message, lambda message: None)
+
+
 def test_a_picture_leaves_an_unfinished_run_alone(tmp_path):
     image = tasks.recipe("image", ToyboxModel(), tasks.Settings("red car")).diffrep
     storage.save_field(tmp_path / "field", storage.Field(image, image.init(storage.generator(0))))

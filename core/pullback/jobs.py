@@ -234,9 +234,14 @@ def _settings(job: Job, kind: type[Representation]) -> Settings:
     repaint = given.get("repaint", (1, 1))
     if not (isinstance(repaint, list | tuple) and len(repaint) == 2 and all(type(each) is int for each in repaint)):
         raise ValueError(f"repaint is {repaint!r:.60}; it must be two whole numbers, for example [10, 3]")
+    guide = given.get("guide", ())
+    if not (isinstance(guide, list | tuple) and all(isinstance(each, str) for each in guide)):
+        raise ValueError(
+            f'guide is {guide!r:.60}; it must be a list of regions, for example ["0,0,0.5,1: a red mushroom"]'
+        )
     defaults = {"guidance": kind.guidance, "views": kind.views or 1}
     numbers = {name: setting.check(given[name]) for name, setting in RUN.items() if name in given}
-    return Settings(**texts, repaint=(repaint[0], repaint[1]), **{**defaults, **numbers})  # type: ignore[arg-type]
+    return Settings(**texts, repaint=(repaint[0], repaint[1]), guide=tuple(guide), **{**defaults, **numbers})  # type: ignore[arg-type]
 
 
 def _options(settings: tuple[Setting, ...], given: Mapping[str, Any], others: Iterable[str]) -> dict[str, Any]:

@@ -110,7 +110,8 @@ class StableDiffusion:
         vae = self._pipe.vae
         shift = getattr(vae.config, "shift_factor", None) or 0.0
         latents = signal.to(vae.device, vae.dtype) / vae.config.scaling_factor + shift
-        pictures = [vae.decode(latent, return_dict=False)[0].float().cpu() for latent in latents.split(1)]
+        with torch.set_grad_enabled(signal.requires_grad and torch.is_grad_enabled()):  # a guide asks for gradients
+            pictures = [vae.decode(latent, return_dict=False)[0].float().cpu() for latent in latents.split(1)]
         return (torch.cat(pictures) / 2 + 0.5).clamp(0, 1)
 
     def _check(self, x: Tensor) -> None:
