@@ -105,13 +105,15 @@ class StableDiffusion:
         return self._parameterisation(network)
 
     def decode(self, signal: Tensor) -> Tensor:
-        """Decode latents (B, channels, h, w), one at a time, to RGB (B, 3, scale h, scale w) in [0, 1] on the CPU."""
+        """Decode latents (B, channels, h, w), one at a time, to RGB (B, 3, scale h, scale w) in [0, 1] on the CPU.
+
+        It is differentiable in the latents, for guides (`regions.py`).
+        """
         self._check(signal)
         vae = self._pipe.vae
         shift = getattr(vae.config, "shift_factor", None) or 0.0
         latents = signal.to(vae.device, vae.dtype) / vae.config.scaling_factor + shift
-        with torch.set_grad_enabled(signal.requires_grad and torch.is_grad_enabled()):  # a guide asks for gradients
-            pictures = [vae.decode(latent, return_dict=False)[0].float().cpu() for latent in latents.split(1)]
+        pictures = [vae.decode(latent, return_dict=False)[0].float().cpu() for latent in latents.split(1)]
         return (torch.cat(pictures) / 2 + 0.5).clamp(0, 1)
 
     def _check(self, x: Tensor) -> None:
