@@ -167,31 +167,47 @@ def test_weights_of_another_kind_are_refused(tmp_path):
         model.network(path)
 
 
-def test_training_resumes_and_learns(tmp_path):
+@pytest.fixture
+def shard(tmp_path, monkeypatch):
+    """A folder with one small shard of sketches and one of landscapes."""
+    from pullback.generative.toybox import data
+
+    monkeypatch.setattr(data, "SHARD", 4)
+    random = np.random.default_rng(0)
+    for name, channels in (("objects-0000", 11), ("landscapes-0001", 3)):
+        labels = np.array([[3, 0]] * 4 if channels == 11 else [words.encode("sea at noon")] * 4, np.uint8)
+        pictures = random.integers(0, 256, (4, channels, 64, 64), dtype=np.uint8)
+        np.savez(tmp_path / f"{name}.npz", pictures=pictures, labels=labels, cameras=np.zeros((4, 3), np.float32))
+    return tmp_path
+
+
+def test_training_learns_and_exports_what_the_model_loads(shard, tmp_path):
     pytest.importorskip("accelerate", reason='pip install "pullback[train]"')
-    from pullback.generative.toybox import data, train
+    import io
+
+    from pullback.generative.toybox.training import TemplateTrainee, ToyboxTrainee, denoising_error
+    from pullback.training.loop import Plan, export, train
+    from rich.console import Console
 
     torch.manual_seed(0)
-    model_a, ema = Toybox(SMALL), Toybox(SMALL)
-    optims = train.optimisers(model_a, 1e-3)
-    x = torch.rand(4, 4, 64, 64) * 2 - 1
-    batch = data.Batch(x, x, _words("red car", "", "sea", "car"), torch.zeros(4, 3), torch.ones(4))
+    quiet = Console(file=io.StringIO())
+    template = tmp_path / "template.safetensors"
+    trainee = TemplateTrainee(shard, SMALL.width, batch_size=2)
+    export(template, train(trainee, tmp_path / "t.safetensors", Plan(1, warmup=1), quiet), trainee.metadata())
 
-    def step(net, opts):
-        value = train.loss(net, batch, torch.Generator().manual_seed(5))
-        value.backward()
-        for o in opts:
-            o.step()
-            o.zero_grad()
-        return value.item()
-
-    first = [step(model_a, optims) for _ in range(6)]
-    assert first[-1] < first[0]
-    train.save(tmp_path / "c.safetensors", model_a, ema, optims, {"step": 6.0, "seconds": 1.5})
-    model_b, ema_b = Toybox(SMALL), Toybox(SMALL)
-    optims_b = train.optimisers(model_b, 1e-3)
-    assert train.load(tmp_path / "c.safetensors", model_b, ema_b, optims_b) == {"step": 6.0, "seconds": 1.5}
-    assert [step(model_a, optims) for _ in range(3)] == [step(model_b, optims_b) for _ in range(3)]
+    trainee = ToyboxTrainee(shard, SMALL, batch_size=4, template=template)
+    batch = trainee.batch(np.random.default_rng(0))
+    error = lambda net: float(denoising_error(net, batch, torch.Generator().manual_seed(5)).detach())
+    before = error(trainee.networks["model"])
+    average = train(trainee, tmp_path / "r.safetensors", Plan(8, warmup=1), quiet)
+    assert error(average) < before
+    assert not any(p.requires_grad for p in trainee.networks["model"].template.parameters())
+    assert (tmp_path / "r.sheet.png").exists()
+    again = ToyboxTrainee(shard, SMALL, template=template)
+    export(tmp_path / "toybox.safetensors", average, again.metadata())
+    with pytest.raises(ValueError, match=r"toybox\.safetensors does not hold the weights of a Toybox of these sizes"):
+        ToyboxTrainee(shard, Config(width=64, depth=1, channels=(8, 8, 16)), start_from=tmp_path / "toybox.safetensors")
+    ToyboxTrainee(shard, SMALL, start_from=tmp_path / "toybox.safetensors")
 
 
 def test_prompts_part_into_shapes_and_paints():

@@ -256,8 +256,8 @@ def decode(
 
 @app.command("train")
 def train_model(
-    model: Annotated[str, typer.Argument(help="decoder (a field decoder), latent (a latent model) or clip.")],
-    data: Annotated[Path, typer.Argument(help="A folder of pictures; for latent and clip, of toybox's rendered ones.")],
+    model: Annotated[str, typer.Argument(help="decoder (a field decoder), latent, clip, toybox or template.")],
+    data: Annotated[Path, typer.Argument(help="A folder of pictures; for all but decoder, of toybox's rendered ones.")],
     out: Out = Path("model.safetensors"),
     steps: Annotated[int, typer.Option(help="Steps in total, those of an earlier run included.")] = 2000,
     preset: Annotated[str, typer.Option(help="Sizes of a field decoder: small, small-heat, paper-ffhq ...")] = "small",
@@ -266,30 +266,34 @@ def train_model(
     largest: Annotated[int, typer.Option(help="Largest side that pictures are scaled to, in pixels.")] = 1024,
     adversarial: Annotated[float, typer.Option(help="Weight of a field decoder's adversary; 0.75 in the paper.")] = 0.0,
     decoder: Annotated[Path | None, typer.Option(help="The field decoder whose latents a latent model learns.")] = None,
+    start_from: Annotated[Path | None, typer.Option(help="Exported weights that toybox starts from.")] = None,
+    template: Annotated[Path | None, typer.Option(help="The trained template that toybox learns around.")] = None,
+    decay: Annotated[float, typer.Option(help="Last part of the steps, over which the rate falls to zero.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
+    precision: Annotated[str, typer.Option(help="no (float32), bf16, fp16, or auto for the faster one.")] = "auto",
     tracker: Annotated[str, typer.Option(help="A tracker of accelerate, such as tensorboard.")] = "",
 ) -> None:
     """Train a model. A run that was stopped continues from OUT.training.safetensors, with samples in the picture beside it."""
     for name, value, low, high in (
         ("steps", steps, 1, 1e9), ("batch", batch, 0, 65536), ("lr", lr, 0, 1), ("largest", largest, 8, 65536),
-        ("adversarial", adversarial, 0, 100), ("seed", seed, 0, 2**63 - 1),
+        ("adversarial", adversarial, 0, 100), ("decay", decay, 0, 1), ("seed", seed, 0, 2**63 - 1),
     ):  # fmt: skip
         if not low <= value <= high:
             raise ValueError(f"--{name} is {value:g}; it must be between {low:g} and {high:g}")
-    if precision not in ("no", "bf16", "fp16"):
-        raise ValueError(f"--precision is {precision!r}; it must be no, bf16 or fp16")
+    if precision not in ("no", "bf16", "fp16", "auto"):
+        raise ValueError(f"--precision is {precision!r}; it must be no, bf16, fp16 or auto")
     try:
         from . import trainable
         from .training import loop
     except ImportError as error:
         raise ImportError(f'training needs {error.name}: pip install "pullback[train]"') from error
     with claimed(out, ".safetensors"):
-        trainee = trainable.trainee_of(model, data, trainable.Options(preset, batch, lr, largest, adversarial, decoder))
+        given = trainable.Options(preset, batch, lr, largest, adversarial, decoder, start_from, template)
+        trainee = trainable.trainee_of(model, data, given)
         state = out.with_suffix(".training.safetensors")
-        plan = loop.Plan(steps, warmup=min(100, max(1, steps // 10)), seed=seed, precision=precision)
+        plan = loop.Plan(steps, warmup=min(100, max(1, steps // 10)), decay=decay, seed=seed, precision=precision)
         average = loop.train(trainee, state, plan, console, tracker or None)
-        loop.export(out, average, trainee.metadata())
+        loop.export(out, average, {**trainee.metadata(), "step": str(steps)})
     console.print(f"{out}: trained for {steps} steps; more --steps continue from {state.name}")
 
 

@@ -11,6 +11,7 @@ from .generative.infd.decoder import load_decoder
 from .generative.infd.latent_training import LatentTrainee
 from .generative.infd.network import PRESETS
 from .generative.infd.training import AutoencoderTrainee, Weights
+from .generative.toybox.training import TemplateTrainee, ToyboxTrainee
 from .training.folder import PictureFolder
 from .training.loop import Trainee
 
@@ -26,6 +27,8 @@ class Options:
         largest: The largest side in pixels that pictures are scaled to.
         adversarial: The weight of a field decoder's adversary, 0 for none.
         decoder: The field decoder whose latents a latent model learns.
+        start_from: Exported weights that toybox starts from.
+        template: The file of toybox's trained template.
     """
 
     preset: str = "small"
@@ -34,6 +37,8 @@ class Options:
     largest: int = 1024
     adversarial: float = 0.0
     decoder: Path | None = None
+    start_from: Path | None = None
+    template: Path | None = None
 
     def given(self) -> dict[str, int | float]:
         """Return batch size and learning rate where they are given, as the trainees call them."""
@@ -63,7 +68,21 @@ def _clip(data: Path, options: Options) -> Trainee:
     return PictureTextTrainee(data, **options.given())  # type: ignore[arg-type]
 
 
-TRAINABLE: dict[str, Callable[[Path, Options], Trainee]] = {"decoder": _decoder, "latent": _latent, "clip": _clip}
+def _toybox(data: Path, options: Options) -> Trainee:
+    if options.start_from is None and options.template is None:
+        raise ValueError(
+            "toybox learns around a template: train it first (pullback train template), and give it with --template"
+        )
+    return ToyboxTrainee(data, start_from=options.start_from, template=options.template, **options.given())  # type: ignore[arg-type]
+
+
+def _template(data: Path, options: Options) -> Trainee:
+    return TemplateTrainee(data, **options.given())  # type: ignore[arg-type]
+
+
+TRAINABLE: dict[str, Callable[[Path, Options], Trainee]] = {
+    "decoder": _decoder, "latent": _latent, "clip": _clip, "toybox": _toybox, "template": _template,
+}  # fmt: skip
 
 
 def trainee_of(model: str, data: Path, options: Options) -> Trainee:
@@ -71,7 +90,7 @@ def trainee_of(model: str, data: Path, options: Options) -> Trainee:
 
     Args:
         model: Its name, a key of `TRAINABLE`.
-        data: A folder: pictures for "decoder", toybox's rendered pictures for "latent" and "clip".
+        data: A folder: pictures for "decoder", toybox's rendered pictures for the others.
         options: The options.
 
     Raises:
