@@ -140,6 +140,12 @@ def test_the_command_trains_a_field_decoder_that_draws(pictures, tmp_path, monke
     assert next(decoder.bands(phi, 30, 40)).shape == (3, 30, 40)
     assert (tmp_path / "my.decoder.training.safetensors").exists()
 
+    more = ["--start-from", str(out), "--steps", "2", "--batch", "1"]
+    further = tmp_path / "further.safetensors"
+    assert CliRunner().invoke(cli.app, ["train", "decoder", str(pictures), "-o", str(further), *more]).exit_code == 0
+    before, after = decoder.autoencoder.state_dict(), load_decoder(further).autoencoder.state_dict()
+    assert all(torch.equal(before[name], after[name]) == name.startswith("encoder") for name in before)
+
     picture, latents = tmp_path / "x.png", tmp_path / "z.safetensors"
     draw = lambda *arguments: CliRunner().invoke(cli.app, ["decode", *map(str, arguments), "--decoder", str(out)])
     assert draw(pictures / "a.png", "-o", picture, "--size", "50").exit_code == 0

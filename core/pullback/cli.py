@@ -266,7 +266,9 @@ def train_model(
     largest: Annotated[int, typer.Option(help="Largest side that pictures are scaled to, in pixels.")] = 1024,
     adversarial: Annotated[float, typer.Option(help="Weight of a field decoder's adversary; 0.75 in the paper.")] = 0.0,
     decoder: Annotated[Path | None, typer.Option(help="The field decoder whose latents a latent model learns.")] = None,
-    start_from: Annotated[Path | None, typer.Option(help="Exported weights that toybox starts from.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Exported weights to start from (toybox, decoder); a decoder keeps its latents.")
+    ] = None,
     template: Annotated[Path | None, typer.Option(help="The trained template that toybox learns around.")] = None,
     decay: Annotated[float, typer.Option(help="Last part of the steps, over which the rate falls to zero.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
@@ -291,7 +293,10 @@ def train_model(
         given = trainable.Options(preset, batch, lr, largest, adversarial, decoder, start_from, template)
         trainee = trainable.trainee_of(model, data, given)
         state = out.with_suffix(".training.safetensors")
-        plan = loop.Plan(steps, warmup=min(100, max(1, steps // 10)), decay=decay, seed=seed, precision=precision)
+        plan = loop.Plan(
+            steps, warmup=min(100, max(1, steps // 10)), decay=decay, every=min(500, max(1, steps // 20)), seed=seed,
+            precision=precision,
+        )  # fmt: skip
         average = loop.train(trainee, state, plan, console, tracker or None)
         loop.export(out, average, {**trainee.metadata(), "step": str(steps)})
     console.print(f"{out}: trained for {steps} steps; more --steps continue from {state.name}")

@@ -27,7 +27,7 @@ class Options:
         largest: The largest side in pixels that pictures are scaled to.
         adversarial: The weight of a field decoder's adversary, 0 for none.
         decoder: The field decoder whose latents a latent model learns.
-        start_from: Exported weights that toybox starts from.
+        start_from: Exported weights to start from. A field decoder keeps the latents of those.
         template: The file of toybox's trained template.
     """
 
@@ -48,12 +48,14 @@ class Options:
 def _decoder(data: Path, options: Options) -> Trainee:
     if options.preset not in PRESETS:
         raise ValueError(f"--preset is {options.preset!r}; it must be one of {', '.join(PRESETS)}")
-    config = PRESETS[options.preset]
+    start = load_decoder(options.start_from).autoencoder if options.start_from else None
+    config = PRESETS[options.preset] if start is None else start.config
     return AutoencoderTrainee(
         PictureFolder(data, config.channels),
         config,
         largest=options.largest,
         weights=Weights(adversarial=options.adversarial),
+        start_from=start,
         **options.given(),  # type: ignore[arg-type]
     )
 

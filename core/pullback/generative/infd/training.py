@@ -73,6 +73,8 @@ class AutoencoderTrainee:
         side: Side of a patch, at most the base.
         largest: The largest side that pictures are scaled to.
         weights: The weights of the losses.
+        start_from: The autoencoder to start from, or None. Its encoder is kept as it is, and with it the latents, so that latent
+            models that were trained on them stay usable.
         perceptual: A distance between two batches of pictures, (B, C, H, W) each, as one number, or None.
     """
 
@@ -85,6 +87,7 @@ class AutoencoderTrainee:
         side: int = 48,
         largest: int = 1024,
         weights: Weights = Weights(),
+        start_from: Autoencoder | None = None,
         perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
         self.folder, self.config, self.batch_size = folder, config, batch_size
@@ -95,6 +98,9 @@ class AutoencoderTrainee:
             )
         self.side, self.largest, self.weights, self.perceptual = min(side, config.base), largest, weights, perceptual
         model = Autoencoder(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if start_from is not None:
+            model.load_state_dict(start_from.state_dict())
+            model.encoder.requires_grad_(False)
         self.networks: dict[str, Any] = {"model": model}
         self.optimisers = [with_muon(self.networks["model"], lr)]
         if weights.adversarial:
