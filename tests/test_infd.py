@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,15 @@ from pullback.generative.infd import model as infd_model
 from pullback.generative.infd.decoder import FORMAT, FieldDecoder, describe, load_decoder
 from pullback.generative.infd.discriminator import PatchDiscriminator, adaptive_weight, hinge
 from pullback.generative.infd.latent import LatentConfig, LatentDenoiser, Normal
-from pullback.generative.infd.latent_training import together
+from pullback.generative.infd.latent_training import scattered, together
+from pullback.generative.infd.layout import Layout, Thing
 from pullback.generative.infd.network import Autoencoder, Config
 from pullback.generative.infd.patches import patch
 from pullback.generative.infd.renderers import CLIF, HeatField, nearest, places
 from pullback.generative.toybox.model import network as toybox_network
 from pullback.geometry.cameras import orbit
+from pullback.tasks import Settings
+from pullback.types import LaysOut
 from safetensors.torch import save_file
 
 TINY = {"base": 16, "encoder": (8, 8, 8), "decoder": (8, 8, 8), "hidden": 8}
@@ -98,11 +102,67 @@ def test_a_field_of_the_latent_model_is_drawn_at_any_size(infd):
 
 def test_two_objects_stand_side_by_side():
     pictures = torch.full((4, 4, 64, 64), 1.0)
-    pictures[:, :, :8] = -1  # a transparent strip makes them objects
-    scenes = together(pictures, np.random.default_rng(0))
-    assert scenes.shape == pictures.shape and scenes.min() == -1 and scenes.max() == 1
-    shown = (scenes[:, 3] > 0).float().mean((1, 2))
-    assert (shown > 2 * 0.28**2 * 0.8).all() and (shown < 2 * 0.52**2).all()
+    pictures[:, :3] = torch.tensor([1.0, 0.5, 0.0, -0.5])[:, None, None, None]
+    pictures[:, :, :8] = -1  # a transparent strip
+    pictures[3] = 0.9  # a landscape
+    random = np.random.default_rng(0)
+    pairs = [scattered(64, random) for _ in range(4)]
+    scenes = together(pictures, torch.tensor([True, True, True, False]), pairs) / 2 + 0.5
+    for n, pair in enumerate(pairs):
+        behind = 0.95 if n == 3 else 0.0
+        covered = torch.zeros(64, 64, dtype=torch.bool)
+        for k, (top, left, side) in zip((n, (n + 1) % 4), pair, strict=True):
+            assert round(0.15 * 64) <= side <= 32
+            if k < 3:
+                assert not covered[top : top + side, left : left + side].any()
+                covered[top : top + side, left : left + side] = True
+                bottom = scenes[n, 0, top + side - 1, left + side // 2]
+                torch.testing.assert_close(bottom, pictures[k, 0, -1, 32] / 2 + 0.5)
+        assert (scenes[n, :, ~covered] == behind).all()
+
+
+def _layout(box: tuple[float, float, float, float], lookup=lambda view: None, closed=(False, False)) -> Layout:
+    random = torch.Generator().manual_seed(0)
+    picture = torch.rand(1, 4, 8, 8, generator=random).sort(1).values  # premultiplied
+    return Layout((Thing(picture, box),), lookup, 1.0, closed)
+
+
+def test_things_are_put_where_their_boxes_are():
+    layout, behind = _layout((0.25, 0.5, 0.125, 0.25)), 2 * torch.rand(2, 4, 64, 64) - 1
+    seen, thing = layout.over(behind, None), layout.things[0].picture
+    # The largest square in the middle of the box has 8 x 8 pixels, as many as the picture.
+    wanted = behind.clone()
+    under = wanted[:, :, 36:44, 16:24] / 2 + 0.5
+    wanted[:, :, 36:44, 16:24] = 2 * (under * (1 - thing[:, 3:]) + thing) - 1
+    torch.testing.assert_close(seen, wanted)
+
+
+def test_views_of_a_layout_are_parts_of_it():
+    whole = _layout((0.9, 0.25, 0.25, 0.25), closed=(False, True))
+    y, x = (torch.arange(16) + 0.5) / 16, (torch.arange(16) + 0.5 + 8) / 16 % 1  # half a turn further
+    turned = _layout(
+        (0.9, 0.25, 0.25, 0.25),
+        lambda view: torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)[None],
+        (False, True),
+    )
+    nothing = torch.full((1, 4, 16, 16), -1.0)
+    seen = whole.over(nothing, None)
+    assert (seen[..., 0] > -1).any() and (seen[..., -1] > -1).any()  # it crosses the edge
+    torch.testing.assert_close(turned.over(nothing, "view"), seen.roll(8, -1), atol=1e-5, rtol=0)
+
+
+def test_the_latent_model_takes_layouts(infd):
+    settings = Settings("", steps=2, guidance=1.0, guide=("0.1,0.1,0.4,0.4: a red mushroom", "0.5,0.5,0.4,0.4: glorp"))
+    recipe, sigma = tasks.recipe("image", infd, settings), torch.tensor(1.0)
+    z = torch.randn(1, 4, 16, 16)
+    things = [("a red mushroom", (0.1, 0.1, 0.4, 0.4)), ("glorp", (0.5, 0.5, 0.4, 0.4))]
+    laid_out = infd.laid_out("", "", 1.0, things, lambda view: None, 1.0)(z, sigma, None)
+    assert not torch.allclose(laid_out, infd.denoiser("", "", 0.0)(z, sigma, None))
+    assert isinstance(infd, LaysOut)
+    guided = tasks.prepare(infd, recipe, replace(settings, guide=settings.guide[:1])).denoise
+    assert guided(z, sigma, None).isfinite().all()
+    weightless = infd.laid_out("", "", 1.0, [], lambda view: None, 1.0)(z, sigma, None)
+    torch.testing.assert_close(weightless, infd.denoiser("", "", 0.0)(z, sigma, None))
 
 
 def test_nearest_features_and_relative_places_by_hand():

@@ -23,10 +23,8 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from .geometry.cameras import Cameras
 from .geometry.sphere import directions
-from .types import CLIP, Denoiser, Model
+from .types import CLIP, Box, Denoiser, Model
 
-Box = tuple[float, float, float, float]
-"""Left, top, width and height, as parts of the whole picture."""
 MOST = 64
 """The largest number of regions."""
 LONGEST = 500

@@ -26,14 +26,14 @@ from .generative.clip.model import load_clip
 from .meshing import bake_cameras, baked, surface, textured_mesh
 from .models import load_model
 from .pull import Pull, State, start
-from .regions import Guide, located, locator, shown_by
+from .regions import Guide, Region, located, locator, shown_by
 from .representation import Crop, Recipe, Representation, values
 from .representations import chosen
 from .schedules import log_linear
 from .settings import SOLVERS, Settings
 from .solvers import GaussNewton, Solver, paper_adam
 from .storage import Field, generator
-from .types import Model, Progress
+from .types import Denoiser, LaysOut, Model, Progress
 
 __all__ = [
     "SOLVERS", "Crop", "Recipe", "Settings", "bake_cameras", "baked", "bands", "beginning", "field_of", "height_of",
@@ -107,9 +107,10 @@ def prepare(model: Model, recipe: Recipe, settings: Settings, tick: Callable[[],
     Raises:
         ValueError: If the model rejects the prompt, a region is wrong, or the solver does not suit the field.
     """
-    denoise = model.denoiser(settings.prompt, settings.negative, settings.guidance)
-    if settings.guide:
-        guide = Guide(load_clip(device=model.device), located(recipe.diffrep, settings.guide))
+    regions = located(recipe.diffrep, settings.guide)
+    denoise = _conditioned(model, settings, regions, recipe.diffrep)
+    if regions:
+        guide = Guide(load_clip(device=model.device), regions)
         denoise = guide.guiding(denoise, shown_by(model), locator(recipe.diffrep))
     return Pull(
         recipe.diffrep,
@@ -124,6 +125,16 @@ def prepare(model: Model, recipe: Recipe, settings: Settings, tick: Callable[[],
         recipe.last_views,
         tick,
     )
+
+
+def _conditioned(model: Model, settings: Settings, regions: tuple[Region, ...], diffrep: Any) -> Denoiser:
+    """The model's denoiser, which is told the layout too if it can be."""
+    things = [(region.text, region.box) for region in regions if region.box is not None and region.weight > 0]
+    condition = settings.prompt, settings.negative, settings.guidance
+    if things and isinstance(model, LaysOut):
+        closed = getattr(diffrep, "closed", (False, False))
+        return model.laid_out(*condition, things, diffrep.lookup, diffrep.aspect, closed)
+    return model.denoiser(*condition)
 
 
 def sample(

@@ -6,7 +6,7 @@ the noise level in x = x0 + sigma eps (variance exploding), a 0-d or (B,) tensor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -16,6 +16,10 @@ View = Any
 
 Params = dict[str, Tensor]
 """The parameters theta of a diffrep, by name."""
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, width and height of a part of a picture, as parts of its sides."""
 
 
 class Denoiser(Protocol):
@@ -127,5 +131,35 @@ class AnySize(Protocol):
 
         Returns:
             Bands (3 or 4, rows, w) in [0, 1], RGBA premultiplied, on the CPU.
+        """
+        ...
+
+
+@runtime_checkable
+class LaysOut(Protocol):
+    """What a `Model` can do that has learnt layouts: it takes them as a condition, beside the guide (`regions.py`)."""
+
+    def laid_out(
+        self,
+        prompt: str,
+        negative: str,
+        guidance: float,
+        things: Sequence[tuple[str, Box]],
+        lookup: Callable[[View], Tensor | None],
+        aspect: float,
+        closed: tuple[bool, bool],
+    ) -> Denoiser:
+        """Return the denoiser of flat pictures with a layout.
+
+        Args:
+            prompt, negative, guidance: As in `Model.denoiser`; the prompt may be empty.
+            things: Sentences and their boxes.
+            lookup: Views -> the places (B, h, w, 2) of their signal's pixels, right and down as parts of the whole picture.
+                None means that the views show all of it.
+            aspect: Width of the whole picture divided by its height.
+            closed: Whether the bottom continues at the top, and the right at the left.
+
+        Raises:
+            ValueError: If the model cannot take the prompt.
         """
         ...

@@ -140,6 +140,12 @@ def expected_picture(template: Template, words: Tensor, camera: Tensor, lit: Ten
     return F.interpolate(picture, scale_factor=2.0, mode="bilinear")
 
 
+def put(scene: Tensor, picture: Tensor, top: int, left: int, side: int) -> None:
+    """Put a picture (4, S, S) into a square of a scene (4, H, W), over what is there; both premultiplied, in [0, 1]."""
+    shrunk = F.interpolate(picture[None], (side, side), mode="area")[0]
+    scene[:, top : top + side, left : left + side].mul_(1 - shrunk[3:]).add_(shrunk)
+
+
 @dataclass(frozen=True)
 class Normal:
     """The mean and the standard deviation of every channel of the latents, which they are scaled by.

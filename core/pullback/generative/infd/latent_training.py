@@ -13,18 +13,22 @@ import torch
 from torch import Generator, Tensor
 
 from ..muon import with_muon
-from ..toybox.data import Batch, Pictures
+from ..toybox.data import Pictures
 from ..toybox.model import network as toybox_network
 from ..toybox.network import ANY
 from ..toybox.words import LENGTH, PAD, START
-from .latent import SCALE, SIGMA_DATA, LatentConfig, LatentDenoiser, Normal, expected_picture
+from .latent import SCALE, SIGMA_DATA, LatentConfig, LatentDenoiser, Normal, expected_picture, put
 from .network import Autoencoder
 
 FORMAT = "pullback-latent-1"
 MEASURED = 256
 """Pictures from which the scale of the latents is measured."""
-SCENES = 0.3
+SCENES = 0.4
 """Part of the pictures that show two objects."""
+LAID_OUT = 0.75
+"""Part of those whose layout the model is told."""
+SIDES = 0.15, 0.5
+"""The smallest and the largest side of an object in such a picture, as a part of the picture's."""
 SHOWN = 8
 """Pictures on a sample sheet."""
 
@@ -76,21 +80,29 @@ class LatentTrainee:
         self.networks: dict[str, Any] = {"model": model}
         self.optimisers = [with_muon(model, lr, but=_by_adam)]
 
-    def batch(self, random: np.random.Generator) -> Latents:
-        """Draw pictures and encode them. A part `SCENES` of them show two objects, without a caption."""
-        drawn = self.data.batch(self.batch_size, random)
-        scenes = round(SCENES * self.batch_size)
-        drawn.x[:scenes] = together(drawn.x[:scenes], random)
-        drawn.words[:scenes] = torch.tensor([START] + [PAD] * (LENGTH - 1))
-        drawn.cameras[:scenes] = torch.tensor([0.0, 0.0, ANY])
-        return self._encoded(drawn)
-
     @torch.no_grad()
-    def _encoded(self, drawn: Batch) -> Latents:
-        pictures = expected_picture(self.template, drawn.words, drawn.cameras, drawn.lit)
-        z = self.normal.scaled(self.autoencoder.encode(torch.cat([drawn.x, pictures])))
-        true, expected = z.chunk(2)
-        return Latents(true, expected, drawn.words, drawn.cameras, drawn.lit)
+    def batch(self, random: np.random.Generator) -> Latents:
+        """Draw pictures and encode them.
+
+        A part `SCENES` of them show two objects, in front of a landscape or of nothing. Their captions say nothing of the
+        objects. Of most, the expected picture shows where which object stands.
+        """
+        drawn = self.data.batch(self.batch_size, random)
+        expected = expected_picture(self.template, drawn.words, drawn.cameras, drawn.lit)
+        scenes = round(SCENES * self.batch_size)
+        told = round(LAID_OUT * scenes)
+        places = [scattered(drawn.x.shape[-1], random) for _ in range(scenes)]
+        objects = drawn.x[:scenes, 3].amin((1, 2)) < 0.9
+        drawn.x[:scenes] = together(drawn.x[:scenes], objects, places)
+        layouts = together(expected[:scenes], objects, places)
+        drawn.words[:scenes][objects] = torch.tensor([START] + [PAD] * (LENGTH - 1))
+        drawn.cameras[:scenes][objects] = torch.tensor([0.0, 0.0, ANY])
+        expected[:scenes] = expected_picture(
+            self.template, drawn.words[:scenes], drawn.cameras[:scenes], drawn.lit[:scenes]
+        )
+        expected[:told] = layouts[:told]
+        true, means = self.normal.scaled(self.autoencoder.encode(torch.cat([drawn.x, expected]))).chunk(2)
+        return Latents(true, means, drawn.words, drawn.cameras, drawn.lit)
 
     def losses(self, batch: Latents, random: Generator, step: int) -> Iterator[Tensor]:
         """Yield the weighted denoising error of EDM (Karras et al. 2022, eq. 8), at the noise levels of toybox's training."""
@@ -127,31 +139,40 @@ class LatentTrainee:
         return {"format": FORMAT, "config": json.dumps(sizes), "normal": json.dumps(normal)}
 
 
-def together(pictures: Tensor, random: np.random.Generator) -> Tensor:
-    """Put every picture small beside the next one, at random places that do not overlap.
+Place = tuple[int, int, int]
+"""Top, left and side of a square, in pixels."""
+
+
+def scattered(side: int, random: np.random.Generator) -> tuple[Place, Place]:
+    """Draw two places that do not overlap in a square picture with a side in pixels."""
+    across, places = bool(random.integers(2)), []
+    for k in range(2):
+        small = round(side * float(np.exp(random.uniform(*np.log(SIDES)))))
+        free, along = (
+            int(random.integers(side - small + 1)),
+            int(random.integers(side // 2 - small + 1)) + k * (side // 2),
+        )
+        places.append((free, along, small) if across else (along, free, small))
+    return places[0], places[1]
+
+
+def together(pictures: Tensor, objects: Tensor, places: list[tuple[Place, Place]]) -> Tensor:
+    """Put every picture small beside the next one.
 
     Args:
-        pictures: Premultiplied RGBA (B, 4, H, W) in [-1, 1]. Opaque ones are put behind instead, at their full size.
-        random: Draws sizes and places.
+        pictures: Premultiplied RGBA (B, 4, H, W) in [-1, 1].
+        objects: Whether each shows an object, (B,). Pictures of landscapes are put behind instead, at their full size.
+        places: The places of each pair.
 
     Returns:
         Pictures of the same shape.
     """
-    seen, side = pictures / 2 + 0.5, pictures.shape[-1]
-    scenes = torch.zeros_like(seen)
-    for n, (first, second) in enumerate(zip(seen, seen.roll(-1, 0), strict=True)):
-        if first[3].min() > 0.9:
-            scenes[n] = first
-        across = bool(random.integers(2))
-        for k, each in enumerate((first, second)):
-            if each[3].min() > 0.9:
-                continue
-            small = round(side * random.uniform(0.3, 0.5))
-            shrunk = torch.nn.functional.interpolate(each[None], (small, small), mode="area")[0]
-            free, along = side - small, int(random.integers(side // 2 - small + 1)) + k * (side // 2)
-            y, x = (int(random.integers(free + 1)), along) if across else (along, int(random.integers(free + 1)))
-            place = scenes[n, :, y : y + small, x : x + small]
-            place.mul_(1 - shrunk[3:]).add_(shrunk)
+    seen = pictures / 2 + 0.5
+    scenes = torch.where(objects[:, None, None, None], 0.0, seen)
+    for n, pair in enumerate(places):
+        for k, (top, left, side) in zip((n, (n + 1) % len(seen)), pair, strict=True):
+            if objects[k]:
+                put(scenes[n], seen[k], top, left, side)
     return 2 * scenes - 1
 
 

@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ...guidance import guided
 from ...representation import Crop
-from ...types import Denoiser
+from ...types import Box, Denoiser
 from ..toybox import words
 from ..toybox.model import LEVEL, STILL, camera_tensor, check, warn_unknown
 from ..toybox.model import network as toybox_network
+from ..toybox.network import ANY
 from .decoder import FieldDecoder, display, load_decoder, read
 from .latent import SCALE, LatentConfig, LatentDenoiser, Normal, expected_picture
+from .layout import Layout, Lookup, Thing
 
 FOLDER = Path(__file__).parent
 DECODER = FOLDER / "infd.decoder.safetensors"
 LATENT = FOLDER / "infd.latent.safetensors"
 FORMAT = "pullback-latent-1"
+UNSEEN = (0.0, 0.0, float(ANY))
+"""The camera condition of pictures of which the model is told no camera."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -78,13 +83,53 @@ class InfdModel:
             ValueError: If the model knows no word of the prompt.
         """
         warn_unknown(negative)
-        unseen = LEVEL if words.is_landscape(prompt) else STILL
         if guidance == 0 and not prompt.strip():
-            return self._branch("", (0.0, 0.0, 0.0), "prompt")
-        avoided = self._branch(negative, unseen, "negative prompt")
-        return guided(self._branch(check(prompt), unseen, "prompt"), avoided, guidance)
+            return self._branch("", UNSEEN)
+        unseen = LEVEL if words.is_landscape(prompt) else STILL
+        return guided(self._branch(check(prompt), unseen), self._branch(negative, unseen, "negative prompt"), guidance)
 
-    def _branch(self, prompt: str, otherwise: tuple[float, float, float], name: str) -> Denoiser:
+    def laid_out(
+        self,
+        prompt: str,
+        negative: str,
+        guidance: float,
+        things: Sequence[tuple[str, Box]],
+        lookup: Lookup,
+        aspect: float,
+        closed: tuple[bool, bool] = (False, False),
+    ) -> Denoiser:
+        """Return the denoiser of pictures with a layout; see `types.LaysOut`.
+
+        The model learnt pictures of two objects without words, and landscapes with two objects. So the prompt counts only
+        if it is a landscape.
+
+        Raises:
+            ValueError: If the prompt is not empty and the model knows no word of it.
+        """
+        warn_unknown(negative)
+        if prompt.strip():
+            check(prompt)
+        behind = prompt if words.is_landscape(prompt) else ""
+        unseen = LEVEL if behind else UNSEEN
+        template = toybox_network(device=self.device).template
+        known = [(text, box) for text, box in things if words.split(text)[0]]
+        standing = tuple(Thing(self._expected(template, text, STILL) / 2 + 0.5, box) for text, box in known)
+        layout = Layout(standing, lookup, aspect, closed)
+        return guided(
+            self._branch(behind, unseen, layout=layout), self._branch(negative, unseen, "negative prompt"), guidance
+        )
+
+    def _expected(self, template: Any, prompt: str, camera: tuple[float, float, float]) -> Tensor:
+        """The picture (1, 4, 64, 64) in [-1, 1] that toybox's template expects of a prompt."""
+        numbers = torch.tensor([words.encode(prompt)], device=self.device)
+        with torch.no_grad():
+            return expected_picture(
+                template, numbers, torch.tensor([camera], device=self.device), torch.ones(1, device=self.device)
+            )
+
+    def _branch(
+        self, prompt: str, otherwise: tuple[float, float, float], name: str = "prompt", layout: Layout | None = None
+    ) -> Denoiser:
         net, normal = network(device=self.device)
         template = toybox_network(device=self.device).template
         numbers = torch.tensor([words.encode(prompt, name)], device=self.device)
@@ -94,19 +139,25 @@ class InfdModel:
 
         @functools.lru_cache(maxsize=64)
         def expected(azimuth: float, elevation: float, kind: float, rows: int, columns: int) -> Tensor:
-            camera = torch.tensor([[azimuth, elevation, kind]], device=self.device)
+            picture = self._expected(template, prompt, (azimuth, elevation, kind))
+            shape = (rows * SCALE, columns * SCALE)
+            return picture if shape == picture.shape[2:] else interpolate(picture, shape, mode="bilinear")
+
+        @functools.lru_cache(maxsize=64)
+        def latent(azimuth: float, elevation: float, kind: float, rows: int, columns: int) -> Tensor:
             with torch.no_grad():
-                picture = expected_picture(template, numbers, camera, torch.ones(1, device=self.device))
-                if (rows, columns) != (self.size, self.size):
-                    shape = (rows * SCALE, columns * SCALE)
-                    picture = torch.nn.functional.interpolate(picture, shape, mode="bilinear")
-                return normal.scaled(encode(picture))
+                return normal.scaled(encode(expected(azimuth, elevation, kind, rows, columns)))
 
         def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
             count, rows, columns = len(x), *x.shape[2:]
             levels = torch.as_tensor(sigma, dtype=torch.float32).expand(count).to(self.device)
             camera = camera_tensor(cond, count, otherwise).float().to(self.device)
-            mean = torch.cat([expected(*each, rows, columns) for each in camera.tolist()])
+            if layout is None:
+                mean = torch.cat([latent(*each, rows, columns) for each in camera.tolist()])
+            else:
+                pictures = torch.cat([expected(*each, rows, columns) for each in camera.tolist()])
+                with torch.no_grad():
+                    mean = normal.scaled(encode(layout.over(pictures, cond)))
             lit = torch.ones(count, device=self.device)
             return net(x.float().to(self.device), levels, context.expand(count, -1, -1), mean, camera, lit).to(x)
 
