@@ -37,11 +37,11 @@ UNSEEN = orbit(torch.arange(8) * math.pi / 4 + 0.2, torch.deg2rad(torch.tensor([
 
 
 class Judge(nn.Module):
-    """Flat (unlit) premultiplied RGBA pictures (B, 4, 64, 64) in [0, 1] to logits of nouns and of colours."""
+    """Pictures (B, channels, 64, 64) in [0, 1] to logits of nouns and colours; here flat (unlit) and premultiplied."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 4) -> None:
         super().__init__()
-        widths = (4, 24, 48, 96, 128)
+        widths = (channels, 24, 48, 96, 128)
         layers = [
             layer
             for a, b in zip(widths, widths[1:], strict=False)
@@ -103,8 +103,9 @@ def judge(path: Path, pictures: int = 24_000, epochs: int = 4, batch: int = 64) 
 
 def trained(path: Path) -> Judge:
     """The judge of a file."""
-    net = Judge()
-    net.load_state_dict(load_file(path))
+    weights = load_file(path)
+    net = Judge(weights["body.0.weight"].shape[1])
+    net.load_state_dict(weights)
     return net
 
 

@@ -112,7 +112,7 @@ def test_two_objects_stand_side_by_side():
         behind = 0.95 if n == 3 else 0.0
         covered = torch.zeros(64, 64, dtype=torch.bool)
         for k, (top, left, side) in zip((n, (n + 1) % 4), pair, strict=True):
-            assert round(0.15 * 64) <= side <= 32
+            assert round(0.125 * 64) <= side <= 32
             if k < 3:
                 assert not covered[top : top + side, left : left + side].any()
                 covered[top : top + side, left : left + side] = True

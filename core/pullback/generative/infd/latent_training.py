@@ -27,7 +27,7 @@ SCENES = 0.4
 """Part of the pictures that show two objects."""
 LAID_OUT = 0.75
 """Part of those whose layout the model is told."""
-SIDES = 0.15, 0.5
+SIDES = 0.125, 0.5
 """The smallest and the largest side of an object in such a picture, as a part of the picture's."""
 SHOWN = 8
 """Pictures on a sample sheet."""

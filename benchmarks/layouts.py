@@ -1,0 +1,259 @@
+"""Do layouts come out as they were asked for, and what does a guide cost? Needs the extra `train`.
+
+`python benchmarks/layouts.py judge SHARDS JUDGE.safetensors` trains a classifier of nouns and colours on toybox's rendered
+pictures (`python -m pullback.generative.toybox.train render SHARDS`), framed and partly blurred. It shares nothing with the
+picture-text model that guides. `measure JUDGE SHARDS` samples random layouts of two objects and prints how often the judge finds
+the right noun and the right colour inside the box, beside how often it does so in pictures of the renderer in the same boxes.
+`cost` prints what a guided evaluation costs beside an unguided one, and which part of it costs what.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from objects import COLOUR_NAMES, Judge, trained
+from pullback import tasks
+from pullback.generative.clip.model import load_clip
+from pullback.generative.clip.training import framed
+from pullback.generative.infd.latent import put
+from pullback.generative.toybox.data import Pictures
+from pullback.generative.toybox.words import INDEX, NOUNS
+from pullback.pictures import write_png
+from pullback.regions import Guide, Region, cut, located, locator, shown_by, whole
+from pullback.samplers import ddim
+from pullback.tasks import Settings
+from pullback.types import Box, Denoiser, LaysOut, Model
+from safetensors.torch import save_file
+from torch import Tensor
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+SIDES = {"1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2}
+LANDSCAPE = "sea at noon"
+DEGREES = 90
+"""Layouts of panoramas fill so many degrees."""
+WAYS = {
+    "none": "two sentences as the prompt", "guided": "picture-text model alone", "told": "model's condition alone",
+    "both": "both",
+}  # fmt: skip
+IGNORED = -100
+"""What `cross_entropy` leaves out."""
+
+
+def labels(numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """The noun and the first colour (B,) of captions as word numbers (B, LENGTH), `IGNORED` where there is none."""
+
+    def first(names: tuple[str, ...]) -> Tensor:
+        lowest = INDEX[names[0]]
+        known = (numbers >= lowest) & (numbers < lowest + len(names))
+        place = known.float().argmax(1, keepdim=True)
+        return torch.where(known.any(1), numbers.gather(1, place)[:, 0] - lowest, IGNORED)
+
+    return first(NOUNS), first(COLOUR_NAMES)
+
+
+@app.command()
+def judge(shards: Path, path: Path, steps: int = 2500, batch: int = 64) -> None:
+    """Train the judge."""
+    torch.manual_seed(0)
+    data, random, numbers = Pictures(shards), torch.Generator().manual_seed(5), np.random.default_rng(5)
+    net = Judge(channels=3)
+    optim = torch.optim.AdamW(net.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optim, 2e-3, total_steps=steps)
+    for step in range(1, steps + 1):
+        drawn = data.batch(batch, numbers, dropped=0.0)
+        pairs = list(zip(net(framed(drawn.x, random)), labels(drawn.words), strict=True))
+        loss = torch.stack([F.cross_entropy(said, true) for said, true in pairs]).sum()
+        optim.zero_grad()
+        loss.backward()
+        optim.step()
+        schedule.step()
+        if step % 100 == 0:
+            noun, colour = (float((said.argmax(1) == true)[true >= 0].float().mean()) for said, true in pairs)
+            print(f"step {step}: noun {noun:.2f}, colour {colour:.2f}", flush=True)
+    save_file(net.state_dict(), path)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A noun and a colour, by number, and their box."""
+
+    noun: int
+    colour: int
+    box: Box
+
+    @property
+    def text(self) -> str:
+        return f"a {COLOUR_NAMES[self.colour]} {NOUNS[self.noun]}"
+
+    def region(self, panorama: bool) -> str:
+        """The region as the command line takes it."""
+        left, top, width, height = self.box
+        if panorama:
+            numbers = [0.5 - left - width / 2, 0.5 - top - height / 2, width, height]
+            return f"{','.join(f'{DEGREES * each:g}' for each in numbers)}: {self.text}"
+        return f"{left:g},{top:g},{width:g},{height:g}: {self.text}"
+
+
+def layout(side: float, random: np.random.Generator) -> tuple[Placed, Placed]:
+    """Two objects in boxes of a side (a part of the picture's) that do not overlap, side by side or one above the other."""
+    across = bool(random.integers(2))
+    nouns, colours = (random.choice(len(names), 2, replace=False).tolist() for names in (NOUNS, COLOUR_NAMES))
+    placed = []
+    for k, (noun, colour) in enumerate(zip(nouns, colours, strict=True)):
+        free, along = float(random.uniform(0, 1 - side)), k / 2 + float(random.uniform(0, 0.5 - side))
+        placed.append(Placed(noun, colour, (along, free, side, side) if across else (free, along, side, side)))
+    return placed[0], placed[1]
+
+
+def denoiser(way: str, model: Model, settings: Settings, diffrep: object) -> Denoiser:
+    """The model's denoiser under the settings' regions, in one of `WAYS`."""
+    regions, condition = located(diffrep, settings.guide), (settings.negative, settings.guidance)
+    if way in ("told", "both") and isinstance(model, LaysOut):
+        things = [(region.text, region.box) for region in regions if region.box is not None]
+        prompt = settings.prompt if settings.prompt == LANDSCAPE else ""
+        denoise = model.laid_out(prompt, *condition, things, diffrep.lookup, diffrep.aspect, diffrep.closed)  # type: ignore[attr-defined]
+    else:
+        denoise = model.denoiser(settings.prompt, *condition)
+    guide = Guide(load_clip(), regions)
+    return guide.guiding(denoise, shown_by(model), locator(diffrep)) if way in ("guided", "both") else denoise
+
+
+def sampled(
+    kind: str, name: str, way: str, placed: tuple[Placed, Placed], steps: int, seed: int
+) -> tuple[Tensor, list[Box]]:
+    """A picture (3, H, W) in [0, 1] with a layout, and the boxes in it.
+
+    Args:
+        kind: "latents" (the model's own picture), "siren" (a SIREN image) or "panorama".
+        name: The model.
+        way: One of `WAYS`.
+        placed: The layout.
+        steps: Sampling steps.
+        seed: The seed.
+    """
+    model, panorama = tasks.load_model(name), kind == "panorama"
+    prompt = LANDSCAPE if panorama else " and ".join(each.text for each in placed)
+    settings = Settings(prompt, seed=seed, steps=steps, guidance=2.0, guide=tuple(e.region(panorama) for e in placed))
+    recipe = tasks.recipe("panorama" if panorama else "image", model, settings)
+    pull = tasks.prepare(model, recipe, replace(settings, guide=()))
+    pull = replace(pull, denoise=denoiser(way, model, settings, recipe.diffrep))
+    boxes = [region.box or placed[0].box for region in located(recipe.diffrep, settings.guide)]
+    if kind == "latents":
+        noise = torch.randn(1, model.channels, model.size, model.size, generator=torch.Generator().manual_seed(seed))
+        z = ddim(pull.denoise, noise, pull.sigmas, None)
+        return tasks.on_white(torch.cat(list(model.any_size(z, 256, 256)), 1)), boxes  # type: ignore[attr-defined]
+    field = tasks.field_of(recipe, settings, model, tasks.sample(pull, seed))
+    height = 512 if panorama else 256
+    return tasks.on_white(torch.cat(list(tasks.bands(field, height, height * (1 + panorama), model)), 1)), boxes
+
+
+def boxed(picture: Tensor, boxes: list[Box]) -> Tensor:
+    """The boxes (B, 3, 64, 64) of a picture (3, H, W) whose right continues at its left."""
+    return torch.cat([cut(torch.cat([picture, picture], -1)[None], (x / 2, y, w / 2, h), 64) for x, y, w, h in boxes])
+
+
+def rendered(placed: tuple[Placed, Placed], data: Pictures, random: np.random.Generator) -> Tensor:
+    """A picture (3, 256, 256) of two of the renderer's objects, in their boxes on white."""
+    scene = torch.zeros(4, 256, 256)
+    for each in placed:
+        while True:
+            drawn = data.batch(64, random, dropped=0.0)
+            noun, colour = labels(drawn.words)
+            right = (noun == each.noun) & (colour == each.colour)
+            if right.any():
+                break
+        left, top, side, _ = (round(256 * value) for value in each.box)
+        put(scene, drawn.x[right][0] / 2 + 0.5, top, left, side)
+    return tasks.on_white(scene)
+
+
+@app.command()
+def measure(
+    judge_path: Path, shards: Path, model: str = "infd", kinds: str = "latents,siren,panorama",
+    ways: str = "none,guided,told,both", count: int = 50, steps: int = 20, sheet: Path = Path("layouts.png"),
+) -> None:  # fmt: skip
+    """Sample layouts and judge them; `sheet` shows the last twelve of each row of the table."""
+    net, data, rows = trained(judge_path), Pictures(shards), []
+    print(f"| what | layouts | noun | colour | {' | '.join(f'both, boxes of {name}' for name in SIDES)} | both |")
+    print("| --- " * (5 + len(SIDES)) + "|")
+    for kind in ("rendered", *kinds.split(",")):
+        for way in ("",) if kind == "rendered" else ways.split(","):
+            random, right, pictures = np.random.default_rng(3), [], []
+            for n in range(count):
+                placed = layout(list(SIDES.values())[n % len(SIDES)], random)
+                if kind == "rendered":
+                    picture, boxes = rendered(placed, data, np.random.default_rng(n)), [each.box for each in placed]
+                else:
+                    picture, boxes = sampled(kind, model, way, placed, steps, n)
+                with torch.no_grad():
+                    nouns, colours = (said.argmax(1) for said in net(boxed(picture, boxes)))
+                true = torch.tensor([[each.noun, each.colour] for each in placed])
+                right.append(torch.stack([nouns, colours], 1) == true)
+                pictures.append(
+                    F.interpolate(picture[None], (128, 128 * picture.shape[2] // picture.shape[1]), mode="area")[0]
+                )
+            found = torch.stack(right).float()  # (layouts, objects, noun or colour)
+            both = found.prod(-1).mean(-1)
+            sides = [f"{both[k :: len(SIDES)].mean():.0%}" for k in range(len(SIDES))]
+            noun, colour = found.mean((0, 1)).tolist()
+            title = f"{kind}: {WAYS[way]}" if way else "the renderer's own objects"
+            print(
+                f"| {title} | {count} | {noun:.0%} | {colour:.0%} | {' | '.join(sides)} | {both.mean():.0%} |",
+                flush=True,
+            )
+            rows.append(
+                torch.cat([each[:, :, (each.shape[2] - 128) // 2 :][:, :, :128] for each in pictures[-12:]], -1)
+            )
+            image = torch.cat([F.pad(row, (0, rows[0].shape[-1] - row.shape[-1])) for row in rows], -2)
+            write_png(sheet, iter([image]), image.shape[2], image.shape[1])
+
+
+@app.command()
+def cost(model: str = "infd", repeats: int = 5) -> None:
+    """What one evaluation of two regions costs: the model, showing the boxes, the picture-text model, and the gradient."""
+    loaded, clip = tasks.load_model(model), load_clip()
+    regions = (Region("a red mushroom", (0.0, 0.25, 0.5, 0.5)), Region("a blue chair", (0.5, 0.25, 0.5, 0.5)))
+    denoise, show = loaded.denoiser("a mushroom", "", 3.0), shown_by(loaded)
+    x, sigma = torch.randn(1, loaded.channels, loaded.size, loaded.size), torch.tensor(1.0)
+    guided = Guide(clip, regions).guiding(denoise, show)
+    spent = dict.fromkeys(("model", "showing", "picture-text model", "gradient"), 0.0)
+    plain = total = 0.0
+    for n in range(repeats + 1):
+        start = time.perf_counter()
+        with torch.no_grad():
+            denoise(x, sigma, None)
+        middle = time.perf_counter()
+        guided(x, sigma, None)
+        end = time.perf_counter()
+        source = x.clone().requires_grad_()
+        marks = [time.perf_counter()]
+        clean = denoise(source, sigma, None)
+        marks.append(time.perf_counter())
+        shown = [show(clean, place.box, clip.size) for region in regions for place in whole(region, None, 1)]
+        marks.append(time.perf_counter())
+        loss = torch.stack(
+            [
+                1 - (clip.encode_image(each)[0] * text).sum()
+                for each, text in zip(shown, clip.encode_text([r.text for r in regions]), strict=True)
+            ]
+        ).sum()
+        marks.append(time.perf_counter())
+        torch.autograd.grad(loss, source)
+        marks.append(time.perf_counter())
+        if n:  # the first evaluation warms up
+            plain, total = plain + middle - start, total + end - middle
+            for name, before, after in zip(spent, marks, marks[1:], strict=True):
+                spent[name] += after - before
+    whole_time = sum(spent.values())
+    print(f"| model | guided / unguided | {' | '.join(spent)} |\n{'| --- ' * (2 + len(spent))}|")
+    print(f"| {model} | {total / plain:.1f} | {' | '.join(f'{each / whole_time:.0%}' for each in spent.values())} |")
+
+
+if __name__ == "__main__":
+    app()
