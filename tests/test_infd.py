@@ -223,6 +223,8 @@ def test_a_patch_is_the_part_of_the_scaled_picture_that_its_places_say():
     shown = (wanted[:2] + 1) * 127.5
     assert (shown.movedim(0, -1) - true).abs().max() < 1.01
     assert torch.equal(cell[0], cell[1]) and 2 / 64 <= float(cell[0]) <= 2 / 16
+    cells = [patch(picture, 16, 8, 64, np.random.default_rng(n), octaves=True)[3][0] for n in range(100)]
+    assert 0.3 < float((torch.stack(cells) > 2 / 32).float().mean()) < 0.7  # half of them in each of the two octaves
 
 
 def test_losses_of_the_adversary():

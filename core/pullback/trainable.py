@@ -56,6 +56,7 @@ def _decoder(data: Path, options: Options) -> Trainee:
         largest=options.largest,
         weights=Weights(adversarial=options.adversarial),
         start_from=start,
+        octaves=not options.preset.startswith("paper"),
         **options.given(),  # type: ignore[arg-type]
     )
 
