@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .generative.clip.perceptual import lpips, perceptual_distance
 from .generative.clip.training import PictureTextTrainee
 from .generative.infd.decoder import load_decoder
 from .generative.infd.latent_training import LatentTrainee
@@ -29,6 +30,8 @@ class Options:
         decoder: The field decoder whose latents a latent model learns.
         start_from: Exported weights to start from. A field decoder keeps the latents of those.
         template: The file of toybox's trained template.
+        perceptual: The weight of a field decoder's perceptual distance, 0 for none.
+        lpips: Whether that distance is LPIPS, with a weight of 1 if none is given, and not our own.
     """
 
     preset: str = "small"
@@ -39,6 +42,8 @@ class Options:
     decoder: Path | None = None
     start_from: Path | None = None
     template: Path | None = None
+    perceptual: float = 0.0
+    lpips: bool = False
 
     def given(self) -> dict[str, int | float]:
         """Return batch size and learning rate where they are given, as the trainees call them."""
@@ -49,13 +54,16 @@ def _decoder(data: Path, options: Options) -> Trainee:
     if options.preset not in PRESETS:
         raise ValueError(f"--preset is {options.preset!r}; it must be one of {', '.join(PRESETS)}")
     start = load_decoder(options.start_from).autoencoder if options.start_from else None
+    weight = options.perceptual or float(options.lpips)
+    distance = lpips() if options.lpips else perceptual_distance
     config = PRESETS[options.preset] if start is None else start.config
     return AutoencoderTrainee(
         PictureFolder(data, config.channels),
         config,
         largest=options.largest,
-        weights=Weights(adversarial=options.adversarial),
+        weights=Weights(adversarial=options.adversarial, perceptual=weight),
         start_from=start,
+        perceptual=distance if weight else None,
         **options.given(),  # type: ignore[arg-type]
     )
 
