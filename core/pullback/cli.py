@@ -272,6 +272,13 @@ def train_model(
     lpips: Annotated[
         bool, typer.Option("--lpips", help="Take LPIPS as the perceptual distance, if the package lpips is installed.")
     ] = False,
+    vae: Annotated[
+        Path | None,
+        typer.Option(
+            help="A VAE to make a field decoder of, with the same latents: a diffusers folder, or a .safetensors file."
+        ),
+    ] = None,
+    base: Annotated[int, typer.Option(help="Side of the pictures that this VAE sees in training, in pixels.")] = 256,
     decoder: Annotated[Path | None, typer.Option(help="The field decoder whose latents a latent model learns.")] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="Exported weights to start from (toybox, decoder); a decoder keeps its latents.")
@@ -286,7 +293,7 @@ def train_model(
     for name, value, low, high in (
         ("steps", steps, 1, 1e9), ("batch", batch, 0, 65536), ("lr", lr, 0, 1), ("largest", largest, 8, 65536),
         ("adversarial", adversarial, 0, 100), ("perceptual", perceptual, 0, 100), ("decay", decay, 0, 1),
-        ("seed", seed, 0, 2**63 - 1),
+        ("seed", seed, 0, 2**63 - 1), ("base", base, 8, 4096),
     ):  # fmt: skip
         if not low <= value <= high:
             raise ValueError(f"--{name} is {value:g}; it must be between {low:g} and {high:g}")
@@ -299,7 +306,7 @@ def train_model(
         raise ImportError(f'training needs {error.name}: pip install "pullback[train]"') from error
     with claimed(out, ".safetensors"):
         given = trainable.Options(
-            preset, batch, lr, largest, adversarial, decoder, start_from, template, perceptual, lpips
+            preset, batch, lr, largest, adversarial, decoder, start_from, template, perceptual, lpips, vae, base
         )
         trainee = trainable.trainee_of(model, data, given)
         state = out.with_suffix(".training.safetensors")

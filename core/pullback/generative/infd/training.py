@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,7 @@ class AutoencoderTrainee:
         start_from: The autoencoder to start from, or None. Its encoder is kept as it is, and with it the latents, so that latent
             models that were trained on them stay usable.
         perceptual: A distance between two batches of pictures, (B, C, H, W) each, as one number, or None.
+        card: What the exported file says of the latents, if they are another model's.
     """
 
     def __init__(
@@ -89,7 +90,9 @@ class AutoencoderTrainee:
         weights: Weights = Weights(),
         start_from: Autoencoder | None = None,
         perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+        card: Mapping[str, str] | None = None,
     ):
+        self.card = dict(card or {})
         self.folder, self.config, self.batch_size = folder, config, batch_size
         if weights.adversarial and min(side, config.base) < SMALLEST_JUDGED:
             raise ValueError(
@@ -151,7 +154,7 @@ class AutoencoderTrainee:
 
     def metadata(self) -> dict[str, str]:
         """Return the metadata of a decoder file."""
-        return {"format": FORMAT, "config": describe(self.config)}
+        return {**self.card, "format": FORMAT, "config": describe(self.config)}
 
 
 def reconstruction(drawn: Tensor, wanted: Tensor, differences: float) -> Tensor:
