@@ -265,6 +265,20 @@ def train_model(
     lr: Annotated[float, typer.Option(help="Learning rate; 0: the model's default.")] = 0.0,
     largest: Annotated[int, typer.Option(help="Largest side that pictures are scaled to, in pixels.")] = 1024,
     adversarial: Annotated[float, typer.Option(help="Weight of a field decoder's adversary; 0.75 in the paper.")] = 0.0,
+    perceptual: Annotated[
+        float,
+        typer.Option(help="Weight of a field decoder's perceptual distance, of our picture-text model's features."),
+    ] = 0.0,
+    lpips: Annotated[
+        bool, typer.Option("--lpips", help="Take LPIPS as the perceptual distance, if the package lpips is installed.")
+    ] = False,
+    vae: Annotated[
+        Path | None,
+        typer.Option(
+            help="A VAE to make a field decoder of, with the same latents: a diffusers folder, or a .safetensors file."
+        ),
+    ] = None,
+    base: Annotated[int, typer.Option(help="Side of the pictures that this VAE sees in training, in pixels.")] = 256,
     decoder: Annotated[Path | None, typer.Option(help="The field decoder whose latents a latent model learns.")] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="Exported weights to start from (toybox, decoder); a decoder keeps its latents.")
@@ -278,7 +292,8 @@ def train_model(
     """Train a model. A run that was stopped continues from OUT.training.safetensors, with samples in the picture beside it."""
     for name, value, low, high in (
         ("steps", steps, 1, 1e9), ("batch", batch, 0, 65536), ("lr", lr, 0, 1), ("largest", largest, 8, 65536),
-        ("adversarial", adversarial, 0, 100), ("decay", decay, 0, 1), ("seed", seed, 0, 2**63 - 1),
+        ("adversarial", adversarial, 0, 100), ("perceptual", perceptual, 0, 100), ("decay", decay, 0, 1),
+        ("seed", seed, 0, 2**63 - 1), ("base", base, 8, 4096),
     ):  # fmt: skip
         if not low <= value <= high:
             raise ValueError(f"--{name} is {value:g}; it must be between {low:g} and {high:g}")
@@ -290,7 +305,9 @@ def train_model(
     except ImportError as error:
         raise ImportError(f'training needs {error.name}: pip install "pullback[train]"') from error
     with claimed(out, ".safetensors"):
-        given = trainable.Options(preset, batch, lr, largest, adversarial, decoder, start_from, template)
+        given = trainable.Options(
+            preset, batch, lr, largest, adversarial, decoder, start_from, template, perceptual, lpips, vae, base
+        )
         trainee = trainable.trainee_of(model, data, given)
         state = out.with_suffix(".training.safetensors")
         plan = loop.Plan(

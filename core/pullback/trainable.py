@@ -6,14 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .generative.clip.perceptual import lpips, perceptual_distance
 from .generative.clip.training import PictureTextTrainee
+from .generative.infd import convert
 from .generative.infd.decoder import load_decoder
 from .generative.infd.latent_training import LatentTrainee
-from .generative.infd.network import PRESETS
+from .generative.infd.network import PRESETS, Autoencoder
 from .generative.infd.training import AutoencoderTrainee, Weights
 from .generative.toybox.training import TemplateTrainee, ToyboxTrainee
 from .training.folder import PictureFolder
 from .training.loop import Trainee
+
+VAE_RATE = 2e-4
+"""The learning rate of a converted VAE, by default: it is trained already."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,10 @@ class Options:
         decoder: The field decoder whose latents a latent model learns.
         start_from: Exported weights to start from. A field decoder keeps the latents of those.
         template: The file of toybox's trained template.
+        perceptual: The weight of a field decoder's perceptual distance, 0 for none.
+        lpips: Whether that distance is LPIPS, with a weight of 1 if none is given, and not our own.
+        vae: The VAE of another model, a folder or a file, that becomes a field decoder with the same latents.
+        base: Side in pixels of the pictures that this VAE's encoder sees in training.
     """
 
     preset: str = "small"
@@ -39,6 +48,10 @@ class Options:
     decoder: Path | None = None
     start_from: Path | None = None
     template: Path | None = None
+    perceptual: float = 0.0
+    lpips: bool = False
+    vae: Path | None = None
+    base: int = convert.BASE
 
     def given(self) -> dict[str, int | float]:
         """Return batch size and learning rate where they are given, as the trainees call them."""
@@ -48,17 +61,34 @@ class Options:
 def _decoder(data: Path, options: Options) -> Trainee:
     if options.preset not in PRESETS:
         raise ValueError(f"--preset is {options.preset!r}; it must be one of {', '.join(PRESETS)}")
-    start = load_decoder(options.start_from).autoencoder if options.start_from else None
+    start, card = _start(options)
     config = PRESETS[options.preset] if start is None else start.config
+    weight = options.perceptual or float(options.lpips)
+    distance = lpips() if options.lpips else perceptual_distance
     return AutoencoderTrainee(
         PictureFolder(data, config.channels),
         config,
         largest=options.largest,
-        weights=Weights(adversarial=options.adversarial),
+        weights=Weights(adversarial=options.adversarial, perceptual=weight),
         start_from=start,
-        octaves=not options.preset.startswith("paper"),
-        **options.given(),  # type: ignore[arg-type]
+        octaves=not options.vae and not options.preset.startswith("paper"),
+        perceptual=distance if weight else None,
+        card=card,
+        **({"lr": VAE_RATE} if options.vae else {}) | options.given(),  # type: ignore[arg-type]
     )
+
+
+def _start(options: Options) -> tuple[Autoencoder | None, dict[str, str]]:
+    """The autoencoder to start from, if any, and what its file says of its latents."""
+    if options.vae and options.start_from:
+        raise ValueError("--vae and --start-from both say where to start: give one of them")
+    if options.vae:
+        vae = convert.read_vae(options.vae)
+        return convert.converted(vae, options.base), convert.card_of(vae)
+    if options.start_from:
+        loaded = load_decoder(options.start_from)
+        return loaded.autoencoder, {name: loaded.card[name] for name in ("latents", "vae") if name in loaded.card}
+    return None, {}
 
 
 def _latent(data: Path, options: Options) -> Trainee:

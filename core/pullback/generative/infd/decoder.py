@@ -213,4 +213,6 @@ def autoencoder_of(sizes: dict[str, Any]) -> Autoencoder:
     config = Config(**values)
     if max(*config.encoder, *config.decoder, config.hidden, config.codes) > 1 << 14 or len(config.encoder) > 8:
         raise ValueError("sizes too large")  # a file must not make us allocate any amount of memory
+    if config.layout not in ("own", "ldm"):
+        raise ValueError("unknown layout")
     return Autoencoder(config)

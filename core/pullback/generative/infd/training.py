@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,7 @@ class AutoencoderTrainee:
             models that were trained on them stay usable.
         perceptual: A distance between two batches of pictures, (B, C, H, W) each, as one number, or None.
         octaves: How the scales of patches are drawn (`patches.patch`).
+        card: What the exported file says of the latents, if they are another model's.
     """
 
     def __init__(
@@ -91,7 +92,9 @@ class AutoencoderTrainee:
         start_from: Autoencoder | None = None,
         perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
         octaves: bool = False,
+        card: Mapping[str, str] | None = None,
     ):
+        self.card = dict(card or {})
         self.folder, self.config, self.batch_size, self.octaves = folder, config, batch_size, octaves
         if weights.adversarial and min(side, config.base) < SMALLEST_JUDGED:
             raise ValueError(
@@ -153,7 +156,7 @@ class AutoencoderTrainee:
 
     def metadata(self) -> dict[str, str]:
         """Return the metadata of a decoder file."""
-        return {"format": FORMAT, "config": describe(self.config)}
+        return {**self.card, "format": FORMAT, "config": describe(self.config)}
 
 
 def reconstruction(drawn: Tensor, wanted: Tensor, differences: float) -> Tensor:
