@@ -92,7 +92,7 @@ class CLIPGuideRegion(io.ComfyNode):
                 io.Float.Input("weight", default=1.0, min=0.0, max=100.0, step=0.05,
                                tooltip="How much it counts beside the others; 0 leaves it out."),
                 io.String.Input("scales", default="1",
-                                tooltip="At which sizes the place is looked at, as multiples of the box: 1, 1.5 also sees what "
+                                tooltip="At which sizes the place is looked at, in multiples of the box. 1, 1.5 also sees what "
                                 "is around it."),
                 schema.REGIONS.Input("regions", optional=True, tooltip="The regions so far, from another of these nodes."),
             ],

@@ -69,9 +69,13 @@ class RegionValue:
         """
         from ..core.pullback.regions import Region, box_around
 
-        if (self.place == "degrees" and not panorama) or (self.place == "box" and not flat):
-            what, instead = ("a picture", "a box") if flat else ("an object", "a side, or everywhere")
-            raise ValueError(f"{what} has no places in {self.place}: give {self.text[:40]!r} {instead}")
+        named = repr(self.text.strip()[:40])
+        if not flat and self.place in ("box", "degrees"):
+            raise ValueError(f"an object has no boxes: give {named} a side, or everywhere")
+        if flat and self.place == "side":
+            raise ValueError(f"a picture has no sides: give {named} a box")
+        if self.place == "degrees" and not panorama:
+            raise ValueError(f"this picture is no panorama, and has no degrees: give {named} a box")
         box, side = None, None
         if self.place == "box":
             left, top, width, height = self.numbers
@@ -80,8 +84,6 @@ class RegionValue:
             azimuth, elevation, width, height = self.numbers
             box = box_around((azimuth, elevation, width, height), panorama)
         elif self.place == "side":
-            if flat:
-                raise ValueError(f"a picture has no sides: give {self.text[:40]!r} a box")
             side = math.radians(self.numbers[0]), math.radians(self.numbers[1])
         return Region(self.text.strip(), box, side, self.weight, self.scales)
 

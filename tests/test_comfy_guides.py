@@ -303,12 +303,13 @@ def test_what_does_not_fit_is_one_sentence(clip, toybox, latents, field_decoder)
     field = sockets.FieldValue(plans.Pixels())
     for wrong, says in (
         (lambda: guides.patched(toybox[0], guide(clip, values=side)), "no sides"),
-        (lambda: guides.patched(toybox[0], guide(clip, values=degrees)), "no places in degrees"),
+        (lambda: guides.patched(toybox[0], guide(clip, values=degrees)), "no panorama"),
         (lambda: guides.patched(latents[0], guide(clip)), "connect the model's VAE"),
         (lambda: guides.patched(comfy_models.mmdit(), guide(clip, decoder=value)), "4 channels, 8 pixels each"),
         (lambda: guides.patched(guides.patched(toybox[0], guide(clip)), guide(clip)), "guided already"),
         (lambda: grown((guides.patched(toybox[0], guide(clip)), *toybox[1:3]), steps, 64), "the plain model"),
         (lambda: grown(toybox[:3], steps, 64, guide(clip, values=side)), "no sides"),
+        (lambda: TWO[0].region(flat=False), "no boxes"),
         (lambda: decoding.ResolutionFreeDecode.execute(sd3, 64, 0, 0, 0, 0, 0, 64, decoder=value), "trained for other"),
         (
             lambda: decoding.ResolutionFreeDecode.execute(field, 64, 0, 0, 0, 0, 0, 64, decoder=value),
