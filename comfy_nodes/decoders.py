@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from comfy_api.latest import io
 
 from . import schema, weights
 from .guides import DecoderValue
+
+SHIPPED = Path(__file__).parents[1] / "core/pullback/generative/infd/infd.decoder.safetensors"
+"""The core's own, named here because importing the core takes time at every start of ComfyUI."""
 
 
 class LoadFieldDecoder(io.ComfyNode):
@@ -31,11 +36,10 @@ class LoadFieldDecoder(io.ComfyNode):
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
         from ..core.pullback.generative.infd.decoder import load_decoder
-        from ..core.pullback.generative.infd.model import DECODER
 
         if file == weights.BUILT_IN and not built_in():
             raise ValueError("this version has no built-in field decoder: put one into models/pullback_decoders")
-        path = DECODER if file == weights.BUILT_IN else weights.located(weights.DECODERS, file)
+        path = SHIPPED if file == weights.BUILT_IN else weights.located(weights.DECODERS, file)
         with torch.inference_mode(False):
             decoder = load_decoder(path)
         return io.NodeOutput(DecoderValue(decoder, weights.managed(decoder.autoencoder)))
@@ -48,9 +52,7 @@ class LoadFieldDecoder(io.ComfyNode):
 
 def built_in() -> bool:
     """Whether the package has a field decoder."""
-    from ..core.pullback.generative.infd.model import DECODER
-
-    return DECODER.is_file()
+    return SHIPPED.is_file()
 
 
 NODES: list[type[io.ComfyNode]] = [LoadFieldDecoder]

@@ -342,3 +342,13 @@ def test_a_broken_decoder_is_one_sentence(field_decoder, tmp_path, monkeypatch):
     before = decoders.LoadFieldDecoder.fingerprint_inputs("good.safetensors")
     (tmp_path / "good.safetensors").write_bytes(whole + b" ")
     assert decoders.LoadFieldDecoder.fingerprint_inputs("good.safetensors") != before
+
+
+def test_the_built_in_decoder_is_offered_if_it_is_there(monkeypatch, field_decoder):
+    assert decoders.SHIPPED == part("core.pullback.generative.infd.model").DECODER
+    for path, there in ((field_decoder, True), (field_decoder.with_name("gone"), False)):
+        monkeypatch.setattr(decoders, "SHIPPED", path)
+        (file,) = decoders.LoadFieldDecoder.define_schema().inputs
+        assert (weights.BUILT_IN in file.options) is there
+    with pytest.raises(ValueError, match="no built-in field decoder"):
+        decoders.LoadFieldDecoder.execute(weights.BUILT_IN)
