@@ -114,7 +114,7 @@ def parsed(text: str, panorama: float = 0.0) -> Region:
         numbers = ()
     if len(numbers) == 4:
         box = cast(Box, numbers)
-        return Region(match[2].strip(), _box_of_panorama(box, panorama) if panorama else box)
+        return Region(match[2].strip(), box_around(box, panorama) if panorama else box)
     if len(numbers) == 2:
         return Region(match[2].strip(), side=(math.radians(numbers[0]), math.radians(numbers[1])))
     raise ValueError(
@@ -123,8 +123,13 @@ def parsed(text: str, panorama: float = 0.0) -> Region:
     )
 
 
-def _box_of_panorama(degrees: Box, aspect: float) -> Box:
-    """The box, as parts of the panorama, around a direction; azimuth grows to the left, with 0 in the middle."""
+def box_around(degrees: Box, aspect: float) -> Box:
+    """Return the box, as parts of a panorama, around a direction. Azimuth grows to the left, with 0 in the middle.
+
+    Args:
+        degrees: Azimuth and elevation of the middle of the box, its width and its height, in degrees.
+        aspect: The width of the panorama divided by its height.
+    """
     azimuth, elevation, width, height = degrees
     if not all(math.isfinite(each) for each in degrees):
         return degrees
@@ -142,9 +147,22 @@ def located(diffrep: Any, texts: Sequence[str]) -> tuple[Region, ...]:
     Raises:
         ValueError: If one is wrong, or does not suit the field.
     """
+    return check_places(diffrep, tuple(parsed(text, panorama_aspect(diffrep)) for text in texts))
+
+
+def panorama_aspect(diffrep: Any) -> float:
+    """Return the width of a panorama divided by its height, or 0 if the field is none."""
+    closed = tuple(getattr(diffrep, "closed", (False, False)))
+    return diffrep.aspect if hasattr(diffrep, "lookup") and closed == (False, True) else 0.0
+
+
+def check_places(diffrep: Any, regions: tuple[Region, ...]) -> tuple[Region, ...]:
+    """Return regions, if they suit a field.
+
+    Raises:
+        ValueError: If a box is given for an object, or a side for a flat field.
+    """
     flat = hasattr(diffrep, "lookup")
-    around = flat and tuple(getattr(diffrep, "closed", (False, False))) == (False, True)
-    regions = tuple(parsed(text, diffrep.aspect if around else 0.0) for text in texts)
     for region in regions:
         if region.box is not None and not flat:
             raise ValueError(
@@ -331,13 +349,15 @@ class Guide:
                     total = total + share * (1 - similarity)
         return total
 
-    def guiding(self, denoise: Denoiser, show: Show, locate: Locate = whole) -> Denoiser:
+    def guiding(self, denoise: Denoiser, show: Show, locate: Locate = whole, separate: bool = False) -> Denoiser:
         """Return the guided denoiser. It is the denoiser itself if the guide is not active.
 
         Args:
             denoise: The model.
             show: How parts of signals are shown (`shown_by`).
             locate: Where the regions lie in the views (`locator`).
+            separate: Whether the signals of a batch are pictures of their own, each of which shows all the regions, and not
+                views of one field.
         """
         if not self.active:
             return denoise
@@ -352,7 +372,8 @@ class Guide:
                 else:
                     clean = source = denoise(x, sigma, cond).detach().requires_grad_()
                     variance = level**2 * DATA**2 / (level**2 + DATA**2)
-                loss = self.loss(clean, cond, show, locate)
+                parts = clean.split(1) if separate else (clean,)
+                loss = torch.stack([self.loss(part, cond, show, locate) for part in parts]).sum()
                 if not loss.requires_grad:  # no view shows a region
                     return clean.detach()
                 (gradient,) = torch.autograd.grad(loss, source)
