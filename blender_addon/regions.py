@@ -27,13 +27,13 @@ class PullbackRegion(bpy.types.PropertyGroup):
     )
     everywhere: BoolProperty(name="Everywhere", description="The sentence is about the whole result", default=False)
     left: FloatProperty(name="Left", description="Left edge of the box, in percent of the picture's width",
-                        subtype="PERCENTAGE", default=25.0, min=0.0, max=98.0)  # fmt: skip
+                        subtype="PERCENTAGE", precision=1, default=25.0, min=0.0, max=98.0)  # fmt: skip
     top: FloatProperty(name="Top", description="Upper edge of the box, in percent of the picture's height",
-                       subtype="PERCENTAGE", default=25.0, min=0.0, max=98.0)  # fmt: skip
+                       subtype="PERCENTAGE", precision=1, default=25.0, min=0.0, max=98.0)  # fmt: skip
     width: FloatProperty(name="Width", description="Width of the box, in percent of the picture's",
-                         subtype="PERCENTAGE", default=50.0, min=2.0, max=100.0)  # fmt: skip
+                         subtype="PERCENTAGE", precision=1, default=50.0, min=2.0, max=100.0)  # fmt: skip
     height: FloatProperty(name="Height", description="Height of the box, in percent of the picture's",
-                          subtype="PERCENTAGE", default=50.0, min=2.0, max=100.0)  # fmt: skip
+                          subtype="PERCENTAGE", precision=1, default=50.0, min=2.0, max=100.0)  # fmt: skip
     azimuth: FloatProperty(
         name="Azimuth",
         description="Direction seen from above. Objects: 0 is the front, 90 the side at +X. Worlds: 0 is +X, 90 is +Y",
@@ -110,13 +110,12 @@ def _check(region: PullbackRegion, kind: Kind, text: str) -> None:
 
 
 def summary(region: PullbackRegion, kind: Kind) -> str:
-    """What a row of the list says of a region's place."""
+    """What a row of the list has room for: the size of a box, or a direction."""
     if region.everywhere:
         return translate("everywhere")
-    numbers, names = _numbers(region, places_of(kind)), places_of(kind)
-    if names is BOX:
-        return "{:.0f}, {:.0f}, {:.0f} x {:.0f} %".format(*(100 * each for each in numbers))
-    return ("{:.0f}°, {:.0f}°, {:.0f}° x {:.0f}°" if names is AROUND else "{:.0f}°, {:.0f}°").format(*numbers)
+    names = places_of(kind)
+    first, second, *size = _numbers(region, names)
+    return f"{100 * size[0]:.0f} x {100 * size[1]:.0f} %" if names is BOX else f"{first:.0f}°, {second:.0f}°"
 
 
 # The lists
