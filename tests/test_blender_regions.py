@@ -218,6 +218,26 @@ def test_the_panel_shows_what_a_region_of_a_kind_has(home):
     assert "angular_width" in drawn()
 
 
+@pytest.mark.parametrize("noun", NOUNS)
+def test_a_row_is_drawn_for_its_kind(home, noun):
+    """Blender hands a row the name of the property with the active row, from which it knows its kind."""
+    region, told = add(noun), []
+
+    class Layout:
+        def split(self, **_):
+            return self
+
+        def prop(self, owner, name, **_):
+            told.append(getattr(owner, name))
+
+        def label(self, text, **_):
+            told.append(text)
+
+    draw = regions.PULLBACK_UL_regions.draw_item
+    draw(None, bpy.context, Layout(), settings(), region, 0, settings(), kind(noun).prop("region"))
+    assert told == ["a red mushroom", regions.summary(region, kind(noun))]
+
+
 def test_rows_say_where_a_region_lies(home):
     box = {"left": 10, "top": 50, "width": 30, "height": 40}
     assert regions.summary(add("image", **box), kind("image")) == "30 x 40 %"
