@@ -147,8 +147,7 @@ def _box_of_panorama(degrees: Box, aspect: float) -> Box:
     if not all(math.isfinite(each) for each in degrees):
         return degrees
     high = 360 / aspect
-    top = round(0.5 - (elevation + height / 2) / high, 9)  # a box up to the pole must not begin above it
-    return (0.5 - (azimuth + width / 2) / 360) % 1, top, width / 360, height / high
+    return (0.5 - (azimuth + width / 2) / 360) % 1, 0.5 - (elevation + height / 2) / high, width / 360, height / high
 
 
 def located(diffrep: Any, texts: Sequence[str]) -> tuple[Region, ...]:
