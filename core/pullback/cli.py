@@ -52,7 +52,8 @@ Repaint = Annotated[
 GuideTexts = Annotated[
     list[str] | None,
     typer.Option(help='"LEFT,TOP,WIDTH,HEIGHT: SENTENCE": what a box should show, in parts of the picture. Panoramas: '
-                      '"AZIMUTH,ELEVATION,WIDTH,HEIGHT: ..." in degrees; objects: "AZIMUTH,ELEVATION: ...". Repeatable.'),
+                      '"AZIMUTH,ELEVATION,WIDTH,HEIGHT: ..." in degrees; objects: "AZIMUTH,ELEVATION: ...". '
+                      '"*2" before the colon doubles its weight. Repeatable.'),
 ]  # fmt: skip
 ModelName = Annotated[str, typer.Option("--model", help="toybox, a diffusers folder, or a .safetensors checkpoint.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
