@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Any
 
@@ -36,19 +37,16 @@ class LoadCLIPGuideModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str, architecture: str) -> io.NodeOutput:
-        from ..core.pullback.generative.clip.model import load_clip, network
+        from ..core.pullback.generative.clip.model import load_clip
         from .guides import HostedCLIP
 
+        if file == weights.BUILT_IN:
+            return io.NodeOutput(_built_in(weights.device()))
+        if not architecture.strip():
+            raise ValueError(f"{file} needs the name of its architecture: for example ViT-B-32")
         with torch.inference_mode(False):  # or autograd could not take the weights
-            if file == weights.BUILT_IN:
-                clip = load_clip(device=weights.device())
-                module: Any = network(clip.path, clip.device)  # type: ignore[attr-defined]
-            else:
-                if not architecture.strip():
-                    raise ValueError(f"{file} needs the name of its architecture: for example ViT-B-32")
-                clip = load_clip(architecture.strip(), weights.located(weights.CLIPS, file), weights.device())
-                module = clip.model  # type: ignore[attr-defined]
-        return io.NodeOutput(HostedCLIP(clip, weights.managed(module)))
+            clip: Any = load_clip(architecture.strip(), weights.located(weights.CLIPS, file), weights.device())
+        return io.NodeOutput(HostedCLIP(clip, weights.managed(clip.model)))
 
     @classmethod
     def fingerprint_inputs(cls, file: str, architecture: str) -> str:
@@ -171,6 +169,17 @@ class MultiScaleCLIPGuide(io.ComfyNode):
             missing = "connect a model to Multi-Scale CLIP Guide: its MODEL output is that model, guided"
             return io.NodeOutput(guide, ExecutionBlocker(missing))
         return io.NodeOutput(guide, patched(model, guide))
+
+
+@functools.cache
+def _built_in(device: str) -> Any:
+    """The built-in model, whose weights the core keeps: ComfyUI would take them for leaked if their patcher were gone."""
+    from ..core.pullback.generative.clip.model import load_clip, network
+    from .guides import HostedCLIP
+
+    with torch.inference_mode(False):
+        clip: Any = load_clip(device=device)
+        return HostedCLIP(clip, weights.managed(network(clip.path, clip.device)))
 
 
 def _read(clip: Any, regions: tuple[RegionValue, ...]) -> None:
