@@ -275,14 +275,15 @@ def _fill(module: nn.Module, name: str, tensors: dict[str, Tensor]) -> None:
             target = getattr(module.out, kind)
             target.copy_(tensors.pop(f"{name}.to_out.0.{kind}").reshape(target.shape))
     else:
+        own_weight, own_bias = module.get_parameter("weight"), module.get_parameter("bias")
         weight, bias = tensors.pop(f"{name}.weight"), tensors.pop(f"{name}.bias")
-        if weight.shape[2:] == (3, 3) and module.weight.shape[2:] == (4, 4):
+        if weight.shape[2:] == (3, 3) and own_weight.shape[2:] == (4, 4):
             # AutoencoderKL pads a picture below and to the right before it halves it; ours pads it on all sides.
             weight = nn.functional.pad(weight, (1, 0, 1, 0))
-        if weight.shape != module.weight.shape or bias.shape != module.bias.shape:
+        if weight.shape != own_weight.shape or bias.shape != own_bias.shape:
             raise RuntimeError(name)  # `copy_` would broadcast
-        module.weight.copy_(weight)
-        module.bias.copy_(bias)
+        own_weight.copy_(weight)
+        own_bias.copy_(bias)
 
 
 def _start_as(clif: nn.Module, weight: Tensor, bias: Tensor) -> None:
