@@ -18,9 +18,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ... import exact_tiles
 from ...representation import Crop
 from .network import Autoencoder, Config
-from .renderers import places
+from .renderers import CLIF, places
 
 FORMAT = "pullback-field-decoder-1"
 TILE = 256
@@ -140,6 +141,8 @@ class FieldDecoder:
     ) -> Iterator[Tensor]:  # fmt: skip
         """Draw a picture from top to bottom, in the memory of a tile and of one band.
 
+        A renderer with group norms needs passes over the whole picture that measure it (`exact_tiles.py`).
+
         Args:
             phi, height, width, crop: As in `draw`.
             tick: Called before every tile; it may raise to stop.
@@ -148,6 +151,14 @@ class FieldDecoder:
         Returns:
             Bands (3 or 4, rows, w) of display values in [0, 1], RGBA premultiplied, on the CPU.
         """
+        renderer = self.autoencoder.renderer
+        if isinstance(renderer, CLIF) and self.autoencoder.config.grouped_renderer:
+            cell = torch.tensor([[2 / height, 2 / width]], device=phi.device)
+            at = lambda part: places(height, width, part).to(phi.device)[None]
+            source = exact_tiles.Source(height, width, lambda part: renderer.gather(phi, at(part), cell))
+            drawn = exact_tiles.bands(renderer.layers, source, tile, crop, tick=lambda done, total: tick())
+            yield from (display(band[None])[0] for band in drawn)
+            return
         top, left, h, w = crop or (0, 0, height, width)
         for y in range(top, top + h, tile):
             rows, tiles = min(tile, top + h - y), []
