@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from .generative.clip.training import PictureTextTrainee
 from .generative.infd.decoder import load_decoder
 from .generative.infd.latent_training import LatentTrainee
 from .generative.infd.network import PRESETS
 from .generative.infd.training import AutoencoderTrainee, Weights
+from .generative.lmconv.model import load_model as load_pixel_model
+from .generative.lmconv.network import PRESETS as PIXEL_PRESETS
+from .generative.lmconv.training import PixelCNNTrainee
 from .generative.toybox.training import TemplateTrainee, ToyboxTrainee
 from .training.folder import PictureFolder
 from .training.loop import Trainee
+
+Sizes = TypeVar("Sizes")
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class Options:
     """What a model's training may be told; every model uses what it needs.
 
     Args:
-        preset: The sizes of a field decoder (`generative/infd/network.py`).
+        preset: The sizes of a field decoder (`generative/infd/network.py`) or of lmconv (`generative/lmconv/network.py`).
         batch: Pictures per step, 0 for the model's default.
         lr: The learning rate, 0 for the model's default.
         largest: The largest side in pixels that pictures are scaled to.
@@ -45,11 +51,16 @@ class Options:
         return {name: value for name, value in (("batch_size", self.batch), ("lr", self.lr)) if value}
 
 
+def _preset(presets: dict[str, Sizes], options: Options) -> Sizes:
+    if options.preset not in presets:
+        raise ValueError(f"--preset is {options.preset!r}; it must be one of {', '.join(presets)}")
+    return presets[options.preset]
+
+
 def _decoder(data: Path, options: Options) -> Trainee:
-    if options.preset not in PRESETS:
-        raise ValueError(f"--preset is {options.preset!r}; it must be one of {', '.join(PRESETS)}")
+    preset = _preset(PRESETS, options)
     start = load_decoder(options.start_from).autoencoder if options.start_from else None
-    config = PRESETS[options.preset] if start is None else start.config
+    config = preset if start is None else start.config
     return AutoencoderTrainee(
         PictureFolder(data, config.channels),
         config,
@@ -64,6 +75,13 @@ def _latent(data: Path, options: Options) -> Trainee:
     if options.decoder is None:
         raise ValueError("a latent model learns the latents of a field decoder: give it with --decoder")
     return LatentTrainee(data, load_decoder(options.decoder).autoencoder, **options.given())  # type: ignore[arg-type]
+
+
+def _lmconv(data: Path, options: Options) -> Trainee:
+    preset = _preset(PIXEL_PRESETS, options)
+    start = load_pixel_model(options.start_from).network if options.start_from else None
+    config = preset if start is None else start.config
+    return PixelCNNTrainee(PictureFolder(data), config, start_from=start, **options.given())  # type: ignore[arg-type]
 
 
 def _clip(data: Path, options: Options) -> Trainee:
@@ -83,7 +101,7 @@ def _template(data: Path, options: Options) -> Trainee:
 
 
 TRAINABLE: dict[str, Callable[[Path, Options], Trainee]] = {
-    "decoder": _decoder, "latent": _latent, "clip": _clip, "toybox": _toybox, "template": _template,
+    "decoder": _decoder, "latent": _latent, "lmconv": _lmconv, "clip": _clip, "toybox": _toybox, "template": _template,
 }  # fmt: skip
 
 
@@ -92,7 +110,7 @@ def trainee_of(model: str, data: Path, options: Options) -> Trainee:
 
     Args:
         model: Its name, a key of `TRAINABLE`.
-        data: A folder: pictures for "decoder", toybox's rendered pictures for the others.
+        data: A folder: pictures for "decoder" and "lmconv", toybox's rendered pictures for the others.
         options: The options.
 
     Raises:
