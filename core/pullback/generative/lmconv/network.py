@@ -122,13 +122,13 @@ class PixelCNN(nn.Module):
         h = positional_norm(convolve(self.first, torch.cat([x, torch.ones_like(x[:, :1])], 1)))
         skips = [h]
         for group, blocks in enumerate(self.inwards):
-            for block in blocks:  # type: ignore[union-attr]
+            for block in blocks:  # type: ignore[attr-defined]
                 skips.append(block(skips[-1], convolve))
             if group < GROUPS - 1:
                 skips.append(positional_norm(convolve(self.dilated_in[group], skips[-1])))  # type: ignore[arg-type]
         h = skips.pop()
         for group, blocks in enumerate(self.outwards):
-            for block in blocks:  # type: ignore[union-attr]
+            for block in blocks:  # type: ignore[attr-defined]
                 h = block(h, convolve, skips.pop())
             if group < GROUPS - 1:
                 h = positional_norm(convolve(self.dilated_out[group], h))  # type: ignore[arg-type]
