@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import fold, unfold
 
+PART_BYTES = 1 << 24
+"""Bytes of patches that are unfolded at once; a picture whose patches are larger is unfolded alone."""
+
 
 def naive_conv(x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, dilation: int = 1) -> Tensor:
     """Convolve as `masked_conv` does, with the backward pass of automatic differentiation."""
@@ -70,26 +73,34 @@ class _MaskedConv(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, dilation: int) -> Tensor:
         ctx.save_for_backward(x, mask, weight)
         ctx.dilation = dilation
-        return _assembled(_patches(x, mask, weight, dilation), weight, bias, x.shape)
+        y = x.new_empty(len(x), len(weight), *x.shape[2:])
+        for part in _parts(x, mask):
+            y[part] = _assembled(_patches(x[part], mask, weight, dilation), weight, bias, x.shape)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, mask, weight = ctx.saved_tensors
-        grad = grad.flatten(2)
-        grad_x = grad_weight = grad_bias = None
-        if ctx.needs_input_grad[2]:
-            patches = _patches(x, mask, weight, ctx.dilation)
-            grad_weight = torch.einsum("bop,bip->oi", grad, patches).reshape(weight.shape)
-            del patches
-        if ctx.needs_input_grad[3]:
-            grad_bias = grad.sum((0, 2))
-        if ctx.needs_input_grad[0]:
-            patches = weight.flatten(1).T @ grad
-            _masked(patches, mask)
-            kernel, dilation = weight.shape[-1], ctx.dilation
-            grad_x = fold(patches, x.shape[2:], kernel, dilation, _padding(kernel, dilation))
-        return grad_x, None, grad_weight, grad_bias, None
+        flat, kernel, dilation = grad.flatten(2), weight.shape[-1], ctx.dilation
+        wants_x, _, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        grad_x = torch.empty_like(x) if wants_x else None
+        grad_weight = torch.zeros_like(weight) if wants_weight else None
+        for part in _parts(x, mask):
+            if grad_weight is not None:
+                patches = _patches(x[part], mask, weight, dilation)
+                grad_weight += torch.bmm(flat[part], patches.mT).sum(0).reshape(weight.shape)
+                del patches
+            if grad_x is not None:
+                back = _masked(torch.bmm(weight.flatten(1).T.expand(len(x[part]), -1, -1), flat[part]), mask)
+                grad_x[part] = fold(back, x.shape[2:], kernel, dilation, _padding(kernel, dilation))
+        return grad_x, None, grad_weight, flat.sum((0, 2)) if wants_bias else None, None
+
+
+def _parts(x: Tensor, mask: Tensor) -> list[slice]:
+    """Parts of a batch whose patches are unfolded together."""
+    pictures = max(1, PART_BYTES // (x[0].numel() * len(mask) * x.element_size()))
+    return [slice(start, start + pictures) for start in range(0, len(x), pictures)]
 
 
 def _patches(x: Tensor, mask: Tensor, weight: Tensor, dilation: int) -> Tensor:
@@ -106,7 +117,9 @@ def _masked(patches: Tensor, mask: Tensor) -> Tensor:
 
 
 def _assembled(patches: Tensor, weight: Tensor, bias: Tensor, shape: torch.Size) -> Tensor:
-    return (weight.flatten(1) @ patches + bias[:, None]).unflatten(2, shape[2:])
+    batch = len(patches)
+    y = torch.baddbmm(bias[None, :, None].expand(batch, -1, -1), weight.flatten(1).expand(batch, -1, -1), patches)
+    return y.unflatten(2, shape[2:])
 
 
 def _padding(kernel: int, dilation: int) -> int:
