@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from .generative.clip.perceptual import lpips, perceptual_distance
 from .generative.clip.training import PictureTextTrainee
@@ -13,6 +14,9 @@ from .generative.infd.decoder import load_decoder
 from .generative.infd.latent_training import LatentTrainee
 from .generative.infd.network import PRESETS, Autoencoder
 from .generative.infd.training import AutoencoderTrainee, Weights
+from .generative.lmconv.model import load_model as load_pixel_model
+from .generative.lmconv.network import PRESETS as PIXEL_PRESETS
+from .generative.lmconv.training import PixelCNNTrainee
 from .generative.toybox.training import TemplateTrainee, ToyboxTrainee
 from .training.folder import PictureFolder
 from .training.loop import Trainee
@@ -20,13 +24,15 @@ from .training.loop import Trainee
 VAE_RATE = 2e-4
 """The learning rate of a converted VAE, by default: it is trained already."""
 
+Sizes = TypeVar("Sizes")
+
 
 @dataclass(frozen=True)
 class Options:
     """What a model's training may be told; every model uses what it needs.
 
     Args:
-        preset: The sizes of a field decoder (`generative/infd/network.py`).
+        preset: The sizes of a field decoder (`generative/infd/network.py`) or of lmconv (`generative/lmconv/network.py`).
         batch: Pictures per step, 0 for the model's default.
         lr: The learning rate, 0 for the model's default.
         largest: The largest side in pixels that pictures are scaled to.
@@ -58,11 +64,16 @@ class Options:
         return {name: value for name, value in (("batch_size", self.batch), ("lr", self.lr)) if value}
 
 
+def _preset(presets: dict[str, Sizes], options: Options) -> Sizes:
+    if options.preset not in presets:
+        raise ValueError(f"--preset is {options.preset!r}; it must be one of {', '.join(presets)}")
+    return presets[options.preset]
+
+
 def _decoder(data: Path, options: Options) -> Trainee:
-    if options.preset not in PRESETS:
-        raise ValueError(f"--preset is {options.preset!r}; it must be one of {', '.join(PRESETS)}")
+    preset = _preset(PRESETS, options)
     start, card = _start(options)
-    config = PRESETS[options.preset] if start is None else start.config
+    config = preset if start is None else start.config
     weight = options.perceptual or float(options.lpips)
     distance = lpips() if options.lpips else perceptual_distance
     return AutoencoderTrainee(
@@ -97,6 +108,13 @@ def _latent(data: Path, options: Options) -> Trainee:
     return LatentTrainee(data, load_decoder(options.decoder).autoencoder, **options.given())  # type: ignore[arg-type]
 
 
+def _lmconv(data: Path, options: Options) -> Trainee:
+    preset = _preset(PIXEL_PRESETS, options)
+    start = load_pixel_model(options.start_from).network if options.start_from else None
+    config = preset if start is None else start.config
+    return PixelCNNTrainee(PictureFolder(data), config, start_from=start, **options.given())  # type: ignore[arg-type]
+
+
 def _clip(data: Path, options: Options) -> Trainee:
     return PictureTextTrainee(data, **options.given())  # type: ignore[arg-type]
 
@@ -114,7 +132,7 @@ def _template(data: Path, options: Options) -> Trainee:
 
 
 TRAINABLE: dict[str, Callable[[Path, Options], Trainee]] = {
-    "decoder": _decoder, "latent": _latent, "clip": _clip, "toybox": _toybox, "template": _template,
+    "decoder": _decoder, "latent": _latent, "lmconv": _lmconv, "clip": _clip, "toybox": _toybox, "template": _template,
 }  # fmt: skip
 
 
@@ -123,7 +141,7 @@ def trainee_of(model: str, data: Path, options: Options) -> Trainee:
 
     Args:
         model: Its name, a key of `TRAINABLE`.
-        data: A folder: pictures for "decoder", toybox's rendered pictures for the others.
+        data: A folder: pictures for "decoder" and "lmconv", toybox's rendered pictures for the others.
         options: The options.
 
     Raises:
