@@ -62,7 +62,7 @@ GuideTexts = Annotated[
                       '"AZIMUTH,ELEVATION,WIDTH,HEIGHT: ..." in degrees; objects: "AZIMUTH,ELEVATION: ...". '
                       '"*2" before the colon doubles its weight. Repeatable.'),
 ]  # fmt: skip
-ModelName = Annotated[str, typer.Option("--model", help="toybox, a diffusers folder, or a .safetensors checkpoint.")]
+ModelName = Annotated[str, typer.Option("--model", help="toybox, infd, a diffusers folder, or a .safetensors checkpoint.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
 PixelModelFile = Annotated[Path, typer.Option("--model", help="A model that `pullback train lmconv` wrote.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run with the same output.")]
