@@ -62,7 +62,9 @@ GuideTexts = Annotated[
                       '"AZIMUTH,ELEVATION,WIDTH,HEIGHT: ..." in degrees; objects: "AZIMUTH,ELEVATION: ...". '
                       '"*2" before the colon doubles its weight. Repeatable.'),
 ]  # fmt: skip
-ModelName = Annotated[str, typer.Option("--model", help="toybox, infd, a diffusers folder, or a .safetensors checkpoint.")]
+ModelName = Annotated[
+    str, typer.Option("--model", help="toybox, infd, a diffusers folder, or a .safetensors checkpoint.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
 PixelModelFile = Annotated[Path, typer.Option("--model", help="A model that `pullback train lmconv` wrote.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run with the same output.")]
@@ -364,7 +366,7 @@ def train_model(
     decoder: Annotated[Path | None, typer.Option(help="The field decoder whose latents a latent model learns.")] = None,
     start_from: Annotated[
         Path | None,
-        typer.Option(help="Exported weights to start from (toybox, decoder, lmconv); a decoder keeps its latents."),
+        typer.Option(help="Exported weights to start from (all but clip and template); a decoder keeps its latents."),
     ] = None,
     template: Annotated[Path | None, typer.Option(help="The trained template that toybox learns around.")] = None,
     decay: Annotated[float, typer.Option(help="Last part of the steps, over which the rate falls to zero.")] = 0.5,

@@ -12,6 +12,7 @@ from .generative.clip.training import PictureTextTrainee
 from .generative.infd import convert
 from .generative.infd.decoder import load_decoder
 from .generative.infd.latent_training import LatentTrainee
+from .generative.infd.model import network as load_latent
 from .generative.infd.network import PRESETS, Autoencoder
 from .generative.infd.training import AutoencoderTrainee, Weights
 from .generative.lmconv.model import load_model as load_pixel_model
@@ -105,7 +106,8 @@ def _start(options: Options) -> tuple[Autoencoder | None, dict[str, str]]:
 def _latent(data: Path, options: Options) -> Trainee:
     if options.decoder is None:
         raise ValueError("a latent model learns the latents of a field decoder: give it with --decoder")
-    return LatentTrainee(data, load_decoder(options.decoder).autoencoder, **options.given())  # type: ignore[arg-type]
+    start = load_latent(options.start_from)[0] if options.start_from else None
+    return LatentTrainee(data, load_decoder(options.decoder).autoencoder, start_from=start, **options.given())  # type: ignore[arg-type]
 
 
 def _lmconv(data: Path, options: Options) -> Trainee:

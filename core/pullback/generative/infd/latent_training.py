@@ -63,9 +63,17 @@ class LatentTrainee:
         autoencoder: The trained autoencoder.
         batch_size: Pictures per step.
         lr: The learning rate.
+        start_from: The model to start from, trained on the latents of the same encoder. By default it is toybox's trunk.
     """
 
-    def __init__(self, folder: Path, autoencoder: Autoencoder, batch_size: int = 32, lr: float = 1e-3):
+    def __init__(
+        self,
+        folder: Path,
+        autoencoder: Autoencoder,
+        batch_size: int = 32,
+        lr: float = 1e-3,
+        start_from: LatentDenoiser | None = None,
+    ):
         self.data, self.batch_size = Pictures(folder), batch_size
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         toybox = toybox_network()
@@ -76,7 +84,10 @@ class LatentTrainee:
         )
         self.normal = Normal.of(autoencoder, self.data.batch(MEASURED, np.random.default_rng(0)).x)
         model = LatentDenoiser(self.config)
-        model.start_from(toybox)
+        if start_from is None:
+            model.start_from(toybox)
+        else:
+            model.load_state_dict(start_from.state_dict())
         self.networks: dict[str, Any] = {"model": model}
         self.optimisers = [with_muon(model, lr, but=_by_adam)]
 
