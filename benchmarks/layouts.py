@@ -1,10 +1,10 @@
 """Do layouts come out as they were asked for, and what does a guide cost? Needs the extra `train`.
 
 `python benchmarks/layouts.py judge SHARDS JUDGE.safetensors` trains a classifier of nouns and colours on toybox's rendered
-pictures (`python -m pullback.generative.toybox.train render SHARDS`), framed and partly blurred. It shares nothing with the
-picture-text model that guides. `measure JUDGE SHARDS` samples random layouts of two objects and prints how often the judge finds
-the right noun and the right colour inside the box, beside how often it does so in pictures of the renderer in the same boxes.
-`cost` prints what a guided evaluation costs beside an unguided one, and which part of it costs what.
+pictures (`python -m pullback.generative.toybox.train render SHARDS`). It shares nothing with the picture-text model that guides.
+It sees transparent pictures, so it cannot judge panoramas. `measure JUDGE SHARDS` samples random layouts of two objects and prints
+how often the judge finds the right noun and the right colour inside the box, beside how often it does so in pictures of the
+renderer in the same boxes. `cost` prints what a guided evaluation costs beside an unguided one, and which part of it costs what.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
-from objects import COLOUR_NAMES, Judge, trained
+from objects import COLOUR_NAMES, Judge, trained, worn
 from pullback import tasks
 from pullback.generative.clip.model import load_clip
-from pullback.generative.clip.training import framed
 from pullback.generative.infd.latent import put
 from pullback.generative.toybox.data import Pictures
 from pullback.generative.toybox.words import INDEX, NOUNS
@@ -62,12 +61,12 @@ def judge(shards: Path, path: Path, steps: int = 2500, batch: int = 64) -> None:
     """Train the judge."""
     torch.manual_seed(0)
     data, random, numbers = Pictures(shards), torch.Generator().manual_seed(5), np.random.default_rng(5)
-    net = Judge(channels=3)
+    net = Judge()
     optim = torch.optim.AdamW(net.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optim, 2e-3, total_steps=steps)
     for step in range(1, steps + 1):
         drawn = data.batch(batch, numbers, dropped=0.0)
-        pairs = list(zip(net(framed(drawn.x, random)), labels(drawn.words), strict=True))
+        pairs = list(zip(net(worn(drawn.x / 2 + 0.5, random)), labels(drawn.words), strict=True))
         loss = torch.stack([F.cross_entropy(said, true) for said, true in pairs]).sum()
         optim.zero_grad()
         loss.backward()
@@ -127,7 +126,7 @@ def denoiser(way: str, model: Model, settings: Settings, diffrep: object) -> Den
 def sampled(
     kind: str, name: str, way: str, placed: tuple[Placed, Placed], steps: int, seed: int
 ) -> tuple[Tensor, list[Box]]:
-    """A picture (3, H, W) in [0, 1] with a layout, and the boxes in it.
+    """A picture (3 or 4, H, W) in [0, 1] with a layout, and the boxes in it.
 
     Args:
         kind: "latents" (the model's own picture), "siren" (a SIREN image) or "panorama".
@@ -147,19 +146,19 @@ def sampled(
     if kind == "latents":
         noise = torch.randn(1, model.channels, model.size, model.size, generator=torch.Generator().manual_seed(seed))
         z = ddim(pull.denoise, noise, pull.sigmas, None)
-        return tasks.on_white(torch.cat(list(model.any_size(z, 256, 256)), 1)), boxes  # type: ignore[attr-defined]
+        return torch.cat(list(model.any_size(z, 256, 256)), 1), boxes  # type: ignore[attr-defined]
     field = tasks.field_of(recipe, settings, model, tasks.sample(pull, seed))
     height = 512 if panorama else 256
-    return tasks.on_white(torch.cat(list(tasks.bands(field, height, height * (1 + panorama), model)), 1)), boxes
+    return torch.cat(list(tasks.bands(field, height, height * (1 + panorama), model)), 1), boxes
 
 
 def boxed(picture: Tensor, boxes: list[Box]) -> Tensor:
-    """The boxes (B, 3, 64, 64) of a picture (3, H, W) whose right continues at its left."""
-    return torch.cat([cut(torch.cat([picture, picture], -1)[None], (x / 2, y, w / 2, h), 64) for x, y, w, h in boxes])
+    """The boxes (B, 4, 64, 64) of a picture (4, H, W)."""
+    return torch.cat([cut(picture[None], box, 64) for box in boxes])
 
 
 def rendered(placed: tuple[Placed, Placed], data: Pictures, random: np.random.Generator) -> Tensor:
-    """A picture (3, 256, 256) of two of the renderer's objects, in their boxes on white."""
+    """A picture (4, 256, 256) of two of the renderer's objects, in their boxes."""
     scene = torch.zeros(4, 256, 256)
     for each in placed:
         while True:
@@ -170,12 +169,12 @@ def rendered(placed: tuple[Placed, Placed], data: Pictures, random: np.random.Ge
                 break
         left, top, side, _ = (round(256 * value) for value in each.box)
         put(scene, drawn.x[right][0] / 2 + 0.5, top, left, side)
-    return tasks.on_white(scene)
+    return scene
 
 
 @app.command()
 def measure(
-    judge_path: Path, shards: Path, model: str = "infd", kinds: str = "latents,siren,panorama",
+    judge_path: Path, shards: Path, model: str = "infd", kinds: str = "latents,siren",
     ways: str = "none,guided,told,both", count: int = 50, steps: int = 20, sheet: Path = Path("layouts.png"),
 ) -> None:  # fmt: skip
     """Sample layouts and judge them; `sheet` shows the last twelve of each row of the table."""
@@ -191,26 +190,22 @@ def measure(
                     picture, boxes = rendered(placed, data, np.random.default_rng(n)), [each.box for each in placed]
                 else:
                     picture, boxes = sampled(kind, model, way, placed, steps, n)
-                with torch.no_grad():
-                    nouns, colours = (said.argmax(1) for said in net(boxed(picture, boxes)))
-                true = torch.tensor([[each.noun, each.colour] for each in placed])
-                right.append(torch.stack([nouns, colours], 1) == true)
-                pictures.append(
-                    F.interpolate(picture[None], (128, 128 * picture.shape[2] // picture.shape[1]), mode="area")[0]
-                )
-            found = torch.stack(right).float()  # (layouts, objects, noun or colour)
-            both = found.prod(-1).mean(-1)
-            sides = [f"{both[k :: len(SIDES)].mean():.0%}" for k in range(len(SIDES))]
-            noun, colour = found.mean((0, 1)).tolist()
-            title = f"{kind}: {WAYS[way]}" if way else "the renderer's own objects"
-            print(
-                f"| {title} | {count} | {noun:.0%} | {colour:.0%} | {' | '.join(sides)} | {both.mean():.0%} |",
-                flush=True,
-            )
-            rows.append(
-                torch.cat([each[:, :, (each.shape[2] - 128) // 2 :][:, :, :128] for each in pictures[-12:]], -1)
-            )
-            image = torch.cat([F.pad(row, (0, rows[0].shape[-1] - row.shape[-1])) for row in rows], -2)
+                if len(picture) == 4:
+                    with torch.no_grad():
+                        said = torch.stack([logits.argmax(1) for logits in net(boxed(picture, boxes))], 1)
+                    right.append(said == torch.tensor([[each.noun, each.colour] for each in placed]))
+                middle = (picture.shape[2] - picture.shape[1]) // 2
+                square = tasks.on_white(picture[None])[..., middle : middle + picture.shape[1]]
+                pictures.append(F.interpolate(square, (128, 128), mode="area")[0])
+            title, numbers = f"{kind}: {WAYS[way]}" if way else "the renderer's own objects", ["–"] * (3 + len(SIDES))
+            if right:
+                found = torch.stack(right).float()  # (layouts, objects, noun or colour)
+                both = found.prod(-1).mean(-1)
+                sides = [both[k :: len(SIDES)].mean() for k in range(len(SIDES))]
+                numbers = [f"{float(each):.0%}" for each in (*found.mean((0, 1)), *sides, both.mean())]
+            print(f"| {title} | {count} | {' | '.join(numbers)} |", flush=True)
+            rows.append(torch.cat(pictures[-12:], -1))
+            image = torch.cat(rows, -2)
             write_png(sheet, iter([image]), image.shape[2], image.shape[1])
 
 
