@@ -2,9 +2,9 @@
 
 `python benchmarks/layouts.py judge SHARDS JUDGE.safetensors` trains a classifier of nouns and colours on toybox's rendered
 pictures (`python -m pullback.generative.toybox.train render SHARDS`). It shares nothing with the picture-text model that guides.
-It sees transparent pictures, so it cannot judge panoramas. `measure JUDGE SHARDS` samples random layouts of two objects and prints
-how often the judge finds the right noun and the right colour inside the box, beside how often it does so in pictures of the
-renderer in the same boxes. `cost` prints what a guided evaluation costs beside an unguided one, and which part of it costs what.
+It sees transparent pictures, so it cannot judge panoramas. `measure JUDGE SHARDS` samples random layouts of two objects and
+prints how often the judge finds the right noun and the right colour inside the box, beside how often it does so in pictures of
+the renderer in the same boxes. `cost` prints what a guided evaluation costs beside an unguided one, and which part of it costs what.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def measure(
                 middle = (picture.shape[2] - picture.shape[1]) // 2
                 square = tasks.on_white(picture[None])[..., middle : middle + picture.shape[1]]
                 pictures.append(F.interpolate(square, (128, 128), mode="area")[0])
-            title, numbers = f"{kind}: {WAYS[way]}" if way else "the renderer's own objects", ["–"] * (3 + len(SIDES))
+            title, numbers = f"{kind}: {WAYS[way]}" if way else "the renderer's own objects", ["-"] * (3 + len(SIDES))
             if right:
                 found = torch.stack(right).float()  # (layouts, objects, noun or colour)
                 both = found.prod(-1).mean(-1)
