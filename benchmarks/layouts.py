@@ -4,7 +4,8 @@
 pictures (`python -m pullback.generative.toybox.train render SHARDS`). It shares nothing with the picture-text model that guides.
 It sees transparent pictures, so it cannot judge panoramas. `measure JUDGE SHARDS` samples random layouts of two objects and
 prints how often the judge finds the right noun and the right colour inside the box, beside how often it does so in pictures of
-the renderer in the same boxes. `cost` prints what a guided evaluation costs beside an unguided one, and which part of it costs what.
+the renderer in the same boxes. `cost` prints what a guided evaluation costs beside an unguided one, and which part of it costs
+what.
 """
 
 from __future__ import annotations
