@@ -90,6 +90,8 @@ def _runnable(graph: Graph) -> dict[str, Any]:
     for node in nodes.values():
         if node["class_type"] == "CheckpointLoaderSimple":
             node |= {"class_type": "PullbackToyboxLoader", "inputs": {}}
+        elif graph.needs and node["class_type"] == "EmptyLatentImage":
+            node |= {"class_type": "PullbackEmptyToyboxLatent", "inputs": {"batch_size": 1}}
         elif graph.needs:
             node["inputs"] |= STAND_IN.get(node["class_type"], {})
         node["inputs"] |= LIGHTER.get(graph.name, {}).get(node["class_type"], {})
