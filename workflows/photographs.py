@@ -91,7 +91,7 @@ def _runnable(graph: Graph) -> dict[str, Any]:
         if node["class_type"] == "CheckpointLoaderSimple":
             node |= {"class_type": "PullbackToyboxLoader", "inputs": {}}
         elif graph.needs and node["class_type"] == "EmptyLatentImage":
-            node |= {"class_type": "PullbackEmptyToyboxLatent", "inputs": {"batch_size": 1}}
+            node |= {"class_type": "PullbackEmptyToyboxLatent", "inputs": {"size": 64, "batch_size": 1}}
         elif graph.needs:
             node["inputs"] |= STAND_IN.get(node["class_type"], {})
         node["inputs"] |= LIGHTER.get(graph.name, {}).get(node["class_type"], {})
