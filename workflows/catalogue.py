@@ -347,7 +347,7 @@ def layout_to_image() -> Graph:
     g.note(
         """
 ### What stands where
-Press **Run**: *CLIP Guide Region* says what stands where, one node for each box; *Layout* shows them all. *Multi-Scale CLIP Guide* holds the sample to it.
+Press **Run**: *CLIP Guide Region* says what stands where, one node for each box; *Layout* shows them all. *Multi-Scale CLIP Guide* holds the sample to it. The built-in model has seen pictures of one object only; the guide alone makes two of it.
 
 - Its **model** goes to *KSampler* here; its **guide** would go to *Field Sampler*.
 - **Stronger or weaker**: *strength*, or the *weight* of a region.
@@ -356,16 +356,16 @@ Press **Run**: *CLIP Guide Region* says what stands where, one node for each box
         290,
     )
     toybox = g.add("PullbackToyboxLoader")
-    words = _prompts(g, toybox, "sea at noon")
+    words = _prompts(g, toybox, "a mushroom")
     g.column()
-    first = g.add("PullbackCLIPGuideRegion", text="a red car", x=0, y=320, width=480, height=640, box=(250, 0))
+    first = g.add("PullbackCLIPGuideRegion", text="a red mushroom", x=0, y=0, width=1024, height=614, box=(250, 0))
     clip = g.add("PullbackLoadCLIPGuideModel")
     latent = g.add("PullbackEmptyToyboxLatent")
     g.column()
     both = g.add(
-        "PullbackCLIPGuideRegion", text="a yellow duck", x=544, y=320, width=480, height=640, regions=first, box=(250, 0),
+        "PullbackCLIPGuideRegion", text="a yellow mushroom", x=256, y=614, width=512, height=410, regions=first, box=(250, 0),
     )  # fmt: skip
-    guide = g.add("PullbackMultiScaleCLIPGuide", clip=clip, regions=both, strength=4.0, model=toybox, vae=(toybox, 2))
+    guide = g.add("PullbackMultiScaleCLIPGuide", clip=clip, regions=both, strength=25.0, model=toybox, vae=(toybox, 2))
     g.column()
     sampled = g.add(
         "KSampler", model=(guide, 1), **words, latent_image=latent, seed=0, steps=30, cfg=2.0,
@@ -433,20 +433,20 @@ Press **Run**: two regions in degrees, and everything else is desert. *azimuth* 
         260,
     )
     toybox = g.add("PullbackToyboxLoader")
-    words = _prompts(g, toybox, "desert at sunset")
+    words = _prompts(g, toybox, "desert at noon")
     g.column()
     first = g.add(
-        "PullbackCLIPGuideRegion", text="mountains at sunset", place="degrees", azimuth=60.0, elevation=5.0,
+        "PullbackCLIPGuideRegion", text="sea at noon", place="degrees", azimuth=60.0, elevation=5.0,
         degrees_wide=70.0, degrees_high=50.0, box=(250, 0),
     )  # fmt: skip
     clip = g.add("PullbackLoadCLIPGuideModel")
     sphere = g.add("PullbackSirenPanorama")
     g.column()
     both = g.add(
-        "PullbackCLIPGuideRegion", text="a town at sunset", place="degrees", azimuth=-60.0, elevation=0.0,
+        "PullbackCLIPGuideRegion", text="forest at noon", place="degrees", azimuth=-60.0, elevation=0.0,
         degrees_wide=70.0, degrees_high=50.0, regions=first, box=(250, 0),
     )  # fmt: skip
-    guide = g.add("PullbackMultiScaleCLIPGuide", clip=clip, regions=both, strength=4.0)
+    guide = g.add("PullbackMultiScaleCLIPGuide", clip=clip, regions=both, strength=20.0)
     g.column()
     sampled = g.add(
         "PullbackFieldSamplerSimple", model=toybox, **words, field=sphere, vae=(toybox, 2), guide=guide,

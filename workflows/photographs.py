@@ -26,14 +26,22 @@ LIGHTER: dict[str, dict[str, dict[str, Any]]] = {
         "PullbackResolutionFreeDecode": {"width": 1024, "left": 0, "top": 0, "crop_width": 0, "crop_height": 0},
     },
     "Panorama": {"PullbackPanoramaSiren": {"width": 1024}},
+    "Guided panorama": {
+        "PullbackSirenPanorama": {"views": 6},
+        "PullbackFieldSamplerSimple": {"steps": 15},
+        "PullbackResolutionFreeDecode": {"width": 1024},
+    },
 }
 """What photographs are made with where the workflow itself takes a quarter of an hour on two cores."""
 STAND_IN: dict[str, dict[str, Any]] = {
     "PrimitiveStringMultiline": {"value": "a red car"},
     "PullbackFieldSamplerSimple": {"cfg": 2.0},
+    "KSampler": {"cfg": 2.0},
     "PullbackVoxelNerf": {"resolution": 48},
 }
 """What suits toybox where it stands in for the user's checkpoint."""
+WORDS = "sea at sunset"
+"""What toybox then draws where the graph has its own words."""
 PLAIN = {"BackgroundColor": "ffffff", "ShowGrid": False}
 """How the 3D viewers look in photographs."""
 
@@ -82,13 +90,29 @@ def _runnable(graph: Graph) -> dict[str, Any]:
     for node in nodes.values():
         if node["class_type"] == "CheckpointLoaderSimple":
             node |= {"class_type": "PullbackToyboxLoader", "inputs": {}}
+        elif graph.needs and node["class_type"] == "EmptyLatentImage":
+            node |= {"class_type": "PullbackEmptyToyboxLatent", "inputs": {"size": 64, "batch_size": 1}}
         elif graph.needs:
             node["inputs"] |= STAND_IN.get(node["class_type"], {})
         node["inputs"] |= LIGHTER.get(graph.name, {}).get(node["class_type"], {})
-    for node in nodes.values():
-        if graph.needs and node["class_type"] == "CLIPTextEncode" and isinstance(node["inputs"]["text"], str):
-            node["inputs"]["text"] = ""
+    if graph.needs:
+        wanted = [node["inputs"]["positive"][0] for node in nodes.values() if "positive" in node["inputs"]]
+        for key, node in nodes.items():
+            if node["class_type"] == "CLIPTextEncode" and isinstance(node["inputs"]["text"], str):
+                node["inputs"]["text"] = WORDS if key in wanted else ""
+        _without_field_decoder(nodes)
     return nodes
+
+
+def _without_field_decoder(nodes: dict[str, Any]) -> None:
+    """Toybox's own pictures, whole and at their own size, in the place of a field decoder's."""
+    gone = [key for key, node in nodes.items() if node["class_type"] == "PullbackLoadFieldDecoder"]
+    toybox = next(key for key, node in nodes.items() if node["class_type"] == "PullbackToyboxLoader")
+    for key in gone:
+        del nodes[key]
+    for node in nodes.values():
+        if gone and node["inputs"].pop("decoder", None):
+            node["inputs"] |= {"vae": [toybox, 2], "left": 0, "top": 0, "crop_width": 0, "crop_height": 0}
 
 
 def _shown(server: Server, page: Page, run: Run, number: int) -> list[Image.Image]:
