@@ -454,8 +454,10 @@ Press **Run**: two regions in degrees, and everything else is desert. *azimuth* 
     )  # fmt: skip
     whole = g.add("PullbackResolutionFreeDecode", field=sampled, width=2048, vae=(toybox, 2))
     g.column()
-    g.add("PreviewImage", images=(both, 1), title="Layout", box=(330, 260))
-    g.thumbnail = [g.add("SaveImage", images=whole, filename_prefix="pullback/panorama", box=(330, 270))]
+    g.thumbnail = [
+        g.add("PreviewImage", images=(both, 1), title="Layout", box=(330, 260)),
+        g.add("SaveImage", images=whole, filename_prefix="pullback/panorama", box=(330, 270)),
+    ]
     return g
 
 

@@ -47,7 +47,12 @@ PLAIN = {"BackgroundColor": "ffffff", "ShowGrid": False}
 
 
 def tiled(images: list[Image.Image]) -> Image.Image:
-    """One square thumbnail: up to four pictures in a grid, or one in the middle, on white."""
+    """One square thumbnail: up to four pictures in a grid, one in the middle, or two panoramas above each other, on white."""
+    if len(images) == 2 and all(image.width == 2 * image.height for image in images):
+        sheet = Image.new("RGB", (SIDE, SIDE), "white")
+        for i, image in enumerate(images):
+            sheet.paste(image.resize((SIDE, SIDE // 2), Image.Resampling.LANCZOS), (0, i * SIDE // 2))
+        return sheet
     per_row = 1 if len(images) == 1 else 2
     cell, sheet = SIDE // per_row, Image.new("RGB", (SIDE, SIDE), "white")
     for i, image in enumerate(images[:4]):
