@@ -20,6 +20,10 @@ from pullback.generative.infd.patches import patch
 from pullback.generative.infd.renderers import CLIF, HeatField, nearest, places
 from pullback.generative.toybox.model import network as toybox_network
 from pullback.geometry.cameras import orbit
+from pullback.models import load_model
+from pullback.regions import cut, located
+from pullback.samplers import ddim
+from pullback.schedules import log_linear
 from pullback.tasks import Settings
 from pullback.types import LaysOut
 from safetensors.torch import save_file
@@ -259,3 +263,19 @@ def test_a_decoder_file_round_trips_and_damage_is_named(tmp_path):
     save_file(network.state_dict(), path, {"format": FORMAT, "config": json.dumps({"hidden": 1 << 30})})
     with pytest.raises(ValueError, match="does not hold"):
         load_decoder(path)
+
+
+def test_the_shipped_model_draws_what_stands_where():
+    model = load_model("infd")
+    settings = Settings("", steps=12, guide=("0.05,0.3,0.4,0.4: a red ball", "0.55,0.3,0.4,0.4: a blue cube"))
+    recipe = tasks.recipe("image", model, settings)
+    regions = located(recipe.diffrep, settings.guide)
+    things = [(region.text, region.box) for region in regions]
+    denoise = model.laid_out("", "", 2.0, things, recipe.diffrep.lookup, 1.0)
+    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        z = ddim(denoise, noise, log_linear(12, 0.03, model.sigma_max))
+    picture = torch.cat(list(model.any_size(z, 128, 128)), 1)
+    left, right = (cut(picture[None], region.box, 32)[0] for region in regions)
+    assert left[3, 16, 16] > 0.9 and right[3, 16, 16] > 0.9 and picture[3, :, 60:68].max() < 0.5
+    assert left[0, 16, 16] > left[2, 16, 16] + 0.2 and right[2, 16, 16] > right[0, 16, 16] + 0.2
