@@ -29,7 +29,8 @@ def test_links_lead_somewhere(page):
 def _commands():
     for page in PAGES:
         for line in re.findall(
-            r"pullback (?:generate|image|panorama|render|mesh|words)[^`|\n&]*", page.read_text(encoding="utf-8")
+            r"pullback (?:generate|image|panorama|reconstruct|render|mesh|words)[^`|\n&]*",
+            page.read_text(encoding="utf-8"),
         ):
             if "COMMAND" not in line:
                 yield line

@@ -169,7 +169,9 @@ def test_files_of_every_kind_are_read(folder, mode, value):
         for n, frame in enumerate(listing["frames"]):
             suffix = "jpg" if mode == "CMYK" else "png"
             white = (
-                Image.fromarray(np.full((96, 96), value, np.uint16)) if mode == "I;16" else Image.new(mode, (96, 96), value)
+                Image.fromarray(np.full((96, 96), value, np.uint16))
+                if mode == "I;16"
+                else Image.new(mode, (96, 96), value)
             )
             white.save(folder / f"white{n}.{suffix}")
             Image.open(folder / frame["file_path"]).getchannel("A").resize((96, 96), 0).save(folder / f"mask{n}.png")
@@ -234,7 +236,9 @@ def no_angle(listing):
 
 
 def swapped(listing):
-    listing["frames"][4]["transform_matrix"] = look_at(torch.tensor([[20.0, 3.0, 9.0]]), torch.zeros(3)).pose[0].tolist()
+    listing["frames"][4]["transform_matrix"] = (
+        look_at(torch.tensor([[20.0, 3.0, 9.0]]), torch.zeros(3)).pose[0].tolist()
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command line: a sampling command for every kind of representation, and `render`, `mesh` and `words`.
+"""The command line: a sampling command for every kind of representation, `reconstruct`, `render`, `mesh` and others.
 
 A user's mistake ends in one line on standard error and exit code 1 (2 for wrong options, 130 after Ctrl-C). A sampling run
 keeps its state in `<output>.run` until the output is written; `--resume` continues it.
