@@ -37,8 +37,8 @@ HULL = 40
 """Cells along each side of the grid in which the ball of an object is searched."""
 MARGIN = 1.05
 """Radius of the ball around an object, relative to the farthest point that the masks allow."""
-PINHOLES = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
-"""The camera models that are known, by COLMAP's names."""
+PINHOLES = {"SIMPLE_PINHOLE": 3, "PINHOLE": 4, "SIMPLE_RADIAL": 4, "RADIAL": 5, "OPENCV": 8}
+"""The camera models that are known, by COLMAP's names, and how many numbers describe them."""
 
 
 @dataclass(frozen=True)
@@ -306,6 +306,8 @@ def _json_lens(values: Mapping[str, Any], where: str) -> Callable[[int, int], Le
 
     def of(width: int, height: int) -> Lens:
         w, h = number("w", width) or width, number("h", height) or height
+        if min(w, h) <= 0:
+            raise ValueError(f"{where} has a width or height of {min(w, h):g}; they must be above 0")
         fx, fy = (
             _focal(number(f"fl_{axis}"), number(f"camera_angle_{axis}"), side) for axis, side in (("x", w), ("y", h))
         )
@@ -391,11 +393,10 @@ def _cameras(path: Path) -> Iterator[tuple[str, Callable[[int, int], Lens]]]:
         except ValueError as error:
             raise ValueError(f"{where} is no camera of COLMAP's format") from error
         _check_lens(model, [], where)
-        # SIMPLE_* and RADIAL have one focal length
-        terms = terms if model in ("PINHOLE", "OPENCV") else [terms[0], *terms] if terms else []
+        if len(terms) != PINHOLES[model] or not all(map(math.isfinite, terms)) or min(w, h, *terms[:2]) <= 0:
+            raise ValueError(f"{where} is no camera of the model {model}: its numbers are wrong")
+        terms = terms if model in ("PINHOLE", "OPENCV") else [terms[0], *terms]  # the others have one focal length
         fx, fy, cx, cy, *distortion = [*terms, *[0.0] * (8 - len(terms))]
-        if min(w, h, fx, fy) <= 0 or len(distortion) != 4 or not all(map(math.isfinite, terms)):
-            raise ValueError(f"{where} is no camera of the model {model}: its sizes are wrong")
 
         def lens(
             width: int,
@@ -547,7 +548,7 @@ def rectified(pixels: Tensor, lens: Lens, size: int) -> tuple[Tensor, Tensor, fl
     half = max(max(cx, width - cx) / fx, max(cy, height - cy) / fy)
     reduced = max(1, max(height, width) // (2 * size))  # so that the four samples of a pixel below cover its area
     small = F.avg_pool2d(pixels[None], reduced) if reduced > 1 else pixels[None]
-    fine = max(1, min(4, math.ceil(2 * half * max(fx, fy) / reduced / size)))
+    fine = max(1, min(4, math.ceil(2 * half * max(fx, fy) / reduced / size - 1e-6)))
     line = ((2 * torch.arange(size * fine, dtype=torch.float64) + 1) / (size * fine) - 1) * half
     y, x = torch.meshgrid(line, line, indexing="ij")
     u, v = lens.pixels(x, y)

@@ -30,7 +30,6 @@ from .fields.nerf import Network
 from .fields.voxels import Voxels
 from .files import is_utf8
 from .geometry.cameras import Cameras, orbit, rays
-from .models import PIXELS
 from .noise import FreshViews
 from .photographs import Photographs
 from .pull import Fit, State
@@ -441,7 +440,7 @@ def _check_suits(photographs: Photographs, model: Model) -> None:
             f"{model.name} draws in latent space, where photographs cannot be targets: choose a model of pixels"
         )
     kind = "rgba" if model.channels == 4 else "rgb"
-    if model.name == PIXELS or kind != photographs.kind:
+    if kind != photographs.kind:
         first = photographs.names[0]
         have, want = ("no mask", "a mask (an alpha channel)") if kind == "rgba" else ("a mask", "no mask")
         raise ValueError(
@@ -455,7 +454,7 @@ def beside(targets: Targets, diffrep: Marched) -> Fit:
     def fit(
         params: Params, view: Cameras, target: Tensor, random: Generator, weights: Tensor | None = None
     ) -> Residual:
-        sampled, march = diffrep.fit(params, view, target, random, weights), diffrep.marching(params)  # type: ignore[attr-defined]
+        sampled, march = diffrep.fit(params, view, target, random, weights), diffrep.marching(params)
         return lambda theta: together((targets.missed(march, theta, random), SHARE), (sampled(theta), 1 - SHARE))
 
     return fit

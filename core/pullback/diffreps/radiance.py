@@ -146,6 +146,12 @@ class Marched(Object):
         """Return how rays are rendered. What is empty is looked up once, in `params`."""
         raise NotImplementedError
 
+    def fit(
+        self, params: Params, cameras: Cameras, target: Tensor, generator: Generator, weights: Tensor | None = None
+    ) -> Residual:
+        """Compare with targets (B, C, H, W) along new random rays at every pass. See `Fit`."""
+        raise NotImplementedError
+
     def __call__(self, params: Params, cameras: Cameras) -> Tensor:
         """Return views (B, C, size, size) through B cameras. Differentiable in params."""
         return self.through(params, cameras, self.size, self.size)
