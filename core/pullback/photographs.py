@@ -601,7 +601,7 @@ def _hull(
     side = pictures.shape[-1]
     # What a photograph does not show excludes nothing.
     masks = torch.where(seen, pictures[:, 3:], torch.ones(()))
-    for _ in range(3):
+    for last in (False, False, True):
         line = ((2 * torch.arange(HULL, dtype=torch.float64) + 1) / HULL - 1) * reach
         points = centre + torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
         cell = reach * math.sqrt(3) / HULL  # from the middle of a cell to its corner
@@ -610,7 +610,7 @@ def _hull(
         for n in range(len(pictures)):
             x, y, depth = projected(cameras[n : n + 1], points)
             pixels = cell / (2 * reach * math.tan(float(cameras.fov[n]) / 2)) * side
-            wide = min(side // 2, round(pixels))
+            wide = 0 if last else min(side // 2, round(pixels))  # so that no cell of a coarse grid is missed
             grown = F.max_pool2d(masks[n][None], 2 * wide + 1, 1, wide)
             at = torch.stack([x, -y], -1).to(grown)
             inside = F.grid_sample(grown, at[None, None], mode="nearest", align_corners=False)[0, 0, 0] > 0.1
