@@ -236,9 +236,8 @@ def no_angle(listing):
 
 
 def swapped(listing):
-    listing["frames"][4]["transform_matrix"] = (
-        look_at(torch.tensor([[20.0, 3.0, 9.0]]), torch.zeros(3)).pose[0].tolist()
-    )
+    aside = look_at(torch.tensor([[43.0, -2.0, 5.0]]), torch.tensor([3.0, 9.5, 5.0]))  # sees the object at its edge
+    listing["frames"][4]["transform_matrix"] = aside.pose[0].tolist()
 
 
 @pytest.mark.parametrize(
