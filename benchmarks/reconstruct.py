@@ -24,10 +24,10 @@ from pullback.generative.clip.model import SmallCLIP
 from pullback.generative.toybox.objects import build
 from pullback.generative.toybox.pictures import photograph
 from pullback.geometry.cameras import Cameras, orbit
+from pullback.metrics import psnr, ssim
 from pullback.models import Pixels
 from pullback.photographs import Photographs, gathered
 from pullback.reconstruct import Plan, prepare, shown
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 app = typer.Typer()
@@ -65,15 +65,10 @@ def plan_of(method: str, noun: str, field: str, size: int, steps: int) -> Plan:
 def measured(seen: Tensor, truth: Tensor) -> dict[str, float]:
     """PSNR and SSIM on white, and one minus the cosine of picture-text features, as means over views."""
     a, b = shown(2 * seen - 1), shown(2 * truth - 1)
-    settings: dict[str, Any] = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    alike = [
-        structural_similarity(x, y, channel_axis=0, data_range=1.0, **settings)
-        for x, y in zip(a.numpy(), b.numpy(), strict=True)
-    ]
     features = [SmallCLIP().encode_image(each) for each in (a, b)]
     return {
-        "psnr": float((-10 * (a - b).square().mean((1, 2, 3)).log10()).mean()),
-        "ssim": float(np.mean(alike)),
+        "psnr": float(psnr(a, b).mean()),
+        "ssim": float(ssim(a, b).mean()),
         "distance": float(1 - (features[0] * features[1]).sum(-1).mean()),
     }
 

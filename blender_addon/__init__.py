@@ -1,16 +1,16 @@
 """Pullback for Blender: sample textured objects, worlds and images from a sentence, without torch in Blender.
 
 What can be made, and what can be set, stands in `descriptions`. Imports point one way: `preferences`,
-`learned`, `properties`, `jobs`, `operators`, `panel`. A `job` goes to its `backend`: `worker` or `server`, outside of
+`learned`, `regions`, `properties`, `jobs`, `operators`, `panel`. A `job` goes to its `backend`: `worker` or `server`, outside of
 Blender; `scene` brings in what it made. `batch` does without a window.
 """
 
 
 def _parts() -> tuple:
     """What registers something, in order. Imported late: `protocol` and others serve without Blender, too."""
-    from . import disk, jobs, operators, panel, preferences, preview, properties, questions, translations, uses
+    from . import disk, jobs, operators, panel, preferences, preview, properties, questions, regions, translations, uses
 
-    return translations, properties, preferences, questions, preview, jobs, uses, operators, panel, disk
+    return translations, regions, properties, preferences, questions, preview, jobs, uses, operators, panel, disk
 
 
 def _command(arguments: list[str]) -> int:

@@ -18,7 +18,8 @@ SAMPLES = 32
 OBJECTS = "prompt"
 """The option for objects; those for other things are called like the kinds of their jobs."""
 SETTINGS: dict[str, type] = {"negative": str, **{n: type(each.default) for n, each in RUN.items() if n != "seed"}}
-MINE = {"prompts", "seed", "out", "resume", "render", "samples", "quality", "model", "device", "python"}
+GUIDE = '"LEFT,TOP,WIDTH,HEIGHT: SENTENCE": what a part shows, as on the command line; may be repeated'
+MINE = {"prompts", "seed", "out", "resume", "render", "samples", "quality", "model", "device", "python", "guide"}
 """Options of a batch, which no setting takes the place of: another package's of the same name stands in a .jsonl file."""
 WORDS = {Makes.OBJECT: "an object", Makes.WORLD: "a world", Makes.MATERIAL: "a material", Makes.IMAGE: "an image"}
 PLACES = {"prompt", "seed", "kind", "index"}
@@ -98,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     settings = SETTINGS | {name: type for kind in kinds.values() for name, type in options_of(kind).items()}
     for name in [name for name in settings if name not in MINE | kinds.keys()]:
         how.add_argument(f"--{name.replace('_', '-')}", type=settings[name], help="in place of the quality's")
+    how.add_argument("--guide", action="append", metavar="REGION", help=GUIDE)
     how.add_argument("--model", default="toybox", help="toybox, a diffusers folder or a .safetensors checkpoint")
     how.add_argument("--device", default="cpu", help="cpu, cuda, mps (cpu)")
     how.add_argument("--python", metavar="FILE", help="the interpreter that has pullback; else the one that is found")
@@ -147,12 +149,14 @@ def _described(line: str, place: str) -> dict[str, Any]:
     if job["kind"] not in kinds:
         raise Mistake(f"{place} has the kind {job['kind']!r}; it must be one of {', '.join(kinds)}")
     known = {"kind": str, "prompt": str, "seed": int, **SETTINGS, **options_of(kinds[job["kind"]]), "quality": str,
-             "model": str, "device": str}  # fmt: skip
+             "model": str, "device": str, "guide": list}  # fmt: skip
     for name, value in job.items():
         if name not in known:
             raise Mistake(f"{place} has {name!r}, which a job of the kind {job['kind']} does not take")
         if type(value) is not known[name] and not (known[name] is float and type(value) is int):
             raise Mistake(f"{place} has {name} {value!r}, which should be of the type {known[name].__name__}")
+    if not all(isinstance(each, str) for each in job.get("guide", ())):
+        raise Mistake(f'{place} has a guide that is no list of regions such as ["0,0,0.5,1: a red mushroom"]')
     if job.get("quality", "normal") not in presets.QUALITIES:
         raise Mistake(f"{place} has the quality {job['quality']!r}; it must be one of {', '.join(presets.QUALITIES)}")
     return job
@@ -170,6 +174,8 @@ def _item(index: int, job: dict[str, Any], asked: argparse.Namespace) -> Item:
 
     model = model if model == "toybox" else str(Path(model).absolute())
     settings = presets.settings(kind, quality) | asked_for(SETTINGS) | {"prompt": job["prompt"], "seed": job["seed"]}
+    if given.get("guide"):
+        settings["guide"] = given["guide"]
     options = presets.options(kind, quality) | asked_for(options_of(kind)) | {"model": model, "device": given["device"]}
     return Item(index, kind.noun, job["prompt"], job["seed"], settings, options)
 

@@ -8,7 +8,20 @@ import bpy
 from bpy.app.translations import pgettext_rpt as translate
 from bpy.props import IntProperty
 
-from . import backend, descriptions, disk, environment, jobs, learned, preferences, properties, questions, server, uses
+from . import (
+    backend,
+    descriptions,
+    disk,
+    environment,
+    jobs,
+    learned,
+    preferences,
+    properties,
+    questions,
+    regions,
+    server,
+    uses,
+)
 from .descriptions import Kind, Makes, Setting
 from .job import SERVER, State
 
@@ -59,14 +72,21 @@ def sampling(context: bpy.types.Context, kind: Kind) -> dict:
         raise ValueError(translate("Choose the model's folder first"))
     if settings.repaint and not settings.eta:
         raise ValueError(translate("RePaint needs an Eta above 0, for example 0.75: see Advanced"))
+    guide = regions.guide(settings, kind)
+    if guide and settings.model == "SERVER":
+        text = translate(
+            "Regions need the worker: choose another model than ComfyUI Server, or remove them under Advanced"
+        )
+        raise ValueError(text)
     run = {
         name: properties.value_of(settings, name, descriptions.RUN[name]) for name in ("seed", "steps", "eta", "solver")
     }
     repaint = [settings.repaint_jump, settings.repaint_repeats] if settings.repaint else [1, 1]
     texts = {"prompt": prompt, "negative": settings.negative.strip()}
+    guided = {"guide": guide} if guide else {}  # left out, as in the jobs of releases without regions
     return {
         "kind": kind.noun,
-        "settings": {**texts, **run, **_values(settings, kind, kind.of_run), "repaint": repaint},
+        "settings": {**texts, **run, **_values(settings, kind, kind.of_run), "repaint": repaint, **guided},
         "options": {**_choice(settings, kind), **making(settings, kind), **drawing_model(settings)},
     }
 

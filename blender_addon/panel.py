@@ -3,7 +3,7 @@
 import bpy
 from bpy.app.translations import pgettext_rpt as translate
 
-from . import backend, descriptions, disk, jobs, labels, properties
+from . import backend, descriptions, disk, jobs, labels, properties, regions
 from .descriptions import Kind, Makes
 from .job import ALIVE, Job, State, title
 from .properties import EXPECT
@@ -208,6 +208,7 @@ def _settings(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup, kin
     chosen = properties.chosen(settings, kind)
     for name in (*kind.of_run, *(each.name for each in chosen.settings), *kind.made):
         column.prop(settings, kind.prop(name))
+    regions.draw(column, settings, kind)
 
 
 CLASSES = (PULLBACK_PT_main, PULLBACK_PT_object, PULLBACK_PT_advanced)

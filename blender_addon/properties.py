@@ -10,7 +10,7 @@ from typing import Any
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
-from . import descriptions, learned, presets
+from . import descriptions, learned, presets, regions
 from .descriptions import RUN, Kind, Makes, Representation, Setting
 
 LARGEST = 2**31 - 1
@@ -199,8 +199,11 @@ def offer() -> None:
         wanted = {**settings_of(kind), **wanted}
         if len(kind.choices) > 1:
             wanted[kind.prop(kind.usual.option)] = choice_of(kind)
-    for name in wanted.keys() - _offered - PullbackSettings.__annotations__.keys():
-        setattr(PullbackSettings, name, property_of(wanted[name]))
+    made = {name: property_of(setting) for name, setting in wanted.items()}
+    for kind in descriptions.kinds().values():
+        made = {**regions.properties_of(kind), **made}
+    for name in made.keys() - _offered - PullbackSettings.__annotations__.keys():
+        setattr(PullbackSettings, name, made[name])
         _offered.add(name)
 
 

@@ -1,6 +1,6 @@
 """Server: the worker's jobs, done by a ComfyUI that has pullback's nodes. It looks like `worker.Worker`.
 
-A job becomes an API workflow (`graph`), its progress and previews come over the websocket, its files are fetched.
+A job becomes an API workflow (`workflow`), its progress and previews come over the websocket, its files are fetched.
 A thread does the talking; `poll()` hands over what has come. Standard library only; it knows no Blender.
 """
 
@@ -12,25 +12,19 @@ import json
 import queue
 import threading
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import descriptions, websocket
+from . import comfyui, websocket
 from .complaint import Complaint, message_of
-from .descriptions import Kind, Makes
 from .protocol import ENDS, Awake, Cancelled, Done, Error, Message, Outgoing, Preview, Progress, Silent
+from .workflow import graph
 
-ANSWER = 4.0
-"""Seconds within which a server that is well answers."""
 LOOK = 1.5
 """Seconds between two questions whether it is still there."""
-LARGEST = 1 << 30
-"""Bytes of the largest file that is fetched."""
 PREVIEW, PREVIEW_WITH_TEXT = 1, 4
 """The binary messages that hold a picture."""
 STAGES = {
@@ -39,9 +33,6 @@ STAGES = {
     "PullbackFieldToMesh": "mesh and texture", "PullbackResolutionFreeDecode": "writing", "SaveImage": "writing",
     "PullbackSaveTexturedGlb": "writing", "PullbackSaveField": "writing",
 }  # fmt: skip
-
-MESH = {"resolution": "resolution", "faces": "faces", "texture": "texture", "bake_views": "views"}
-"""The settings of a mesh, and what the node calls them."""
 
 Translate = Callable[[str], str]
 
@@ -55,12 +46,12 @@ def known_checkpoints() -> list[str]:
 
 def check(address: str, translate: Translate = str) -> str:
     """What to say of a server that is well. Complaint says what is wrong with it and what to do."""
-    _require_nodes(address)
-    loader = _get(address, "/object_info/CheckpointLoaderSimple").get("CheckpointLoaderSimple", {})
+    comfyui.require_nodes(address)
+    loader = comfyui.get(address, "/object_info/CheckpointLoaderSimple").get("CheckpointLoaderSimple", {})
     choices = loader.get("input", {}).get("required", {}).get("ckpt_name", [[]])
     names = choices[0] if isinstance(choices[0], list) else choices[1].get("options", [])
     _checkpoints[:] = [name for name in names if isinstance(name, str)]
-    version = _get(address, "/system_stats").get("system", {}).get("comfyui_version", "")
+    version = comfyui.get(address, "/system_stats").get("system", {}).get("comfyui_version", "")
     text = translate("ComfyUI {version} has Pullback's nodes and {count} checkpoints")
     return text.format(version=version, count=len(_checkpoints))
 
@@ -73,86 +64,6 @@ def local(address: str) -> bool:
     except ValueError:
         return False
     return number.is_loopback or number.is_unspecified  # 0.0.0.0 is what ComfyUI calls itself with --listen
-
-
-def graph(job: Outgoing, field_file: str = "") -> dict[str, Any]:
-    """The API workflow of a job; `field_file` is what Load Field calls the field of a mesh or picture job."""
-    settings, options, kind = job.get("settings", {}), job["options"], job["kind"]
-    model = options.get("model", "toybox")
-    nodes: dict[str, Any] = {}
-
-    def node(name: str, cls: str, **inputs: Any) -> str:
-        nodes[name] = {"class_type": cls, "inputs": inputs}
-        return name
-
-    if model == "toybox":
-        loader = node("model", "PullbackToyboxLoader")
-    else:
-        loader = node("model", "CheckpointLoaderSimple", ckpt_name=model)
-    vae = [loader, 2]
-    if kind in descriptions.DERIVED:
-        field: list[Any] = [node("field", "PullbackLoadField", file=field_file), 0]
-        solid, width = kind == "mesh", options.get("width")
-    else:
-        sampled = descriptions.kinds()[kind]
-        field = _sampled(node, sampled, settings, options, loader, vae)
-        node("save_field", "PullbackSaveField", field=field, filename_prefix="pullback/blender")
-        solid, width = sampled.makes is Makes.OBJECT, options.get(sampled.usual.made[0].name)
-    if solid:
-        made = {name: options.get(name, each.default) for name, each in descriptions.mesh().items() if name in MESH}
-        mesh = node("mesh", "PullbackFieldToMesh", field=field, level=10.0, vae=vae,
-                    **{MESH[name]: value for name, value in made.items()})  # fmt: skip
-        node("save", "PullbackSaveTexturedGlb", mesh=[mesh, 0], filename_prefix="pullback/blender")
-    else:
-        image = node("picture", "PullbackResolutionFreeDecode", field=field, width=width, height=0, left=0, top=0,
-                     crop_width=0, crop_height=0, tile=512, vae=vae)  # fmt: skip
-        node("save", "SaveImage", images=[image, 0], filename_prefix="pullback/blender")
-    return nodes
-
-
-def _fresh(kind: Kind, settings: dict[str, Any], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The node that describes the field, one for each title, and its inputs."""
-    usual = kind.usual
-    title = "".join(word.capitalize() if word.isupper() or word == "NeRF" else word for word in usual.title.split())
-    same = [each for each in descriptions.known() if each.title == usual.title]
-    own = {each.name: each for one in same for each in one.settings}
-    inputs = {each.node or name: options.get(name, each.default) for name, each in own.items()}
-    if "view_size" in own and usual.views:
-        inputs["views"] = settings["views"]
-    if len(same) > 1:
-        inputs[usual.option] = options.get(usual.option, usual.choice)
-    return f"Pullback{title}", {"seed": 0, **inputs}
-
-
-def _sampled(
-    node: Any, kind: Kind, settings: dict[str, Any], options: dict[str, Any], loader: str, vae: Any
-) -> list[Any]:
-    """The sampling part of a workflow; the field's socket."""
-    model, clip, seed = [loader, 0], [loader, 1], settings.get("seed", 0)
-    positive = node("positive", "CLIPTextEncode", clip=clip, text=settings["prompt"])
-    negative = node("negative", "CLIPTextEncode", clip=clip, text=settings.get("negative", ""))
-    cls, inputs = _fresh(kind, settings, options)
-    fresh = node("fresh", cls, **inputs)
-    sides: dict[str, Any] = {}
-    if kind.makes is Makes.OBJECT and options.get("model", "toybox") != "toybox":
-        words = node("sides", "PullbackViewPrompts", clip=clip, text=settings["prompt"])
-        sides = {side: [words, i] for i, side in enumerate(("front", "side", "back", "overhead"))}
-    jump, repeats = settings.get("repaint", (1, 1))
-    eta, solver = settings.get("eta", 0.0), settings.get("solver", "adam")
-    if eta == 0 and repeats == 1 and solver == "adam":
-        simple = node(
-            "sample", "PullbackFieldSamplerSimple", model=model, positive=[positive, 0], negative=[negative, 0],
-            field=[fresh, 0], seed=seed, steps=settings["steps"], cfg=settings["guidance"], vae=vae, **sides,
-        )  # fmt: skip
-        return [simple, 0]
-    noise = node("noise", "RandomNoise", noise_seed=seed)
-    guider = node("guider", "CFGGuider", model=model, positive=[positive, 0], negative=[negative, 0],
-                  cfg=settings["guidance"])  # fmt: skip
-    sigmas = node("sigmas", "BasicScheduler", model=model, scheduler="normal", steps=settings["steps"], denoise=1.0)
-    sampler = node("sample", "PullbackFieldSampler", noise=[noise, 0], guider=[guider, 0], sigmas=[sigmas, 0],
-                   field=[fresh, 0], eta=eta, jump=jump, repeats=repeats, solver=solver, views=0, view_prompts="auto",
-                   vae=vae, **sides)  # fmt: skip
-    return [sampler, 0]
 
 
 class Server:
@@ -233,7 +144,7 @@ class _Talk(threading.Thread):
     def run(self) -> None:
         try:
             self._say(Progress, stage=self._stage, move=0, total=0, seconds_left=None)
-            _require_nodes(self.address)
+            comfyui.require_nodes(self.address)
             files = self._make()
             if files is None:
                 self._say(Cancelled, resumable=False)
@@ -252,9 +163,9 @@ class _Talk(threading.Thread):
         """Run the job; the files that came of it, or None after a cancel."""
         field = self._uploaded() if "field" in self.job["options"] else ""
         workflow, client = graph(self.job, field), uuid.uuid4().hex
-        channel = websocket.Socket(f"{_base(self.address)}/ws?clientId={client}", ANSWER)
+        channel = websocket.Socket(f"{comfyui.base(self.address)}/ws?clientId={client}", comfyui.ANSWER)
         try:
-            prompt = _prompt(self.address, workflow, client)
+            prompt = comfyui.submit(self.address, workflow, client)
             while not self.stopped.is_set():
                 message = channel.receive(0.25)
                 if message is None:
@@ -267,7 +178,7 @@ class _Talk(threading.Thread):
         finally:
             channel.close()
         if self.stopped.is_set():
-            _interrupt(self.address, prompt)
+            comfyui.interrupt(self.address, prompt)
             return None
         return self._fetched(prompt)
 
@@ -309,7 +220,7 @@ class _Talk(threading.Thread):
             self._looked = now
             self._pending = threading.Thread(target=self._look, daemon=True)
             self._pending.start()
-        elif self._pending is not None and now - self._looked > ANSWER and not self._silent:
+        elif self._pending is not None and now - self._looked > comfyui.ANSWER and not self._silent:
             self._silent = True
             self._say(Silent, text=self._translate("the ComfyUI server does not answer"),
                       hint=self._translate("wait, or cancel and look at its console"), log=self._log[-12:])  # fmt: skip
@@ -317,7 +228,7 @@ class _Talk(threading.Thread):
 
     def _look(self) -> None:
         try:
-            _get(self.address, "/prompt", 60.0)
+            comfyui.get(self.address, "/prompt", 60.0)
         except ValueError as error:
             self._gone = message_of(error, self._translate)
 
@@ -340,20 +251,20 @@ class _Talk(threading.Thread):
         head = (f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{uuid.uuid4().hex}.safetensors"\r\n'
                 "Content-Type: application/octet-stream\r\n\r\n")  # fmt: skip
         body = head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
-        answer = _request(self.address, "/upload/image", body, f"multipart/form-data; boundary={boundary}", 60.0)
+        answer = comfyui.request(self.address, "/upload/image", body, f"multipart/form-data; boundary={boundary}", 60.0)
         return json.loads(answer)["name"]
 
     def _fetched(self, prompt: str) -> dict[str, str]:
         """Bring the files here: the mesh or picture to `out`, the field beside it."""
-        outputs = _get(self.address, f"/history/{prompt}").get(prompt, {}).get("outputs", {})
+        outputs = comfyui.get(self.address, f"/history/{prompt}").get(prompt, {}).get("outputs", {})
         out, field = Path(self.job["out"]), Path(self.job["out"] + ".field.safetensors")
         files = {}
         for found in _files(outputs):
             name = found["filename"].lower()
             if name.endswith(out.suffix) and found.get("type") == "output":
-                files["mesh" if out.suffix == ".glb" else "picture"] = _download(self.address, found, out)
+                files["mesh" if out.suffix == ".glb" else "picture"] = comfyui.download(self.address, found, out)
             elif name.endswith(".safetensors"):
-                files["field"] = _download(self.address, found, field)
+                files["field"] = comfyui.download(self.address, found, field)
         if "field" in self.job["options"]:
             files["field"] = self.job["options"]["field"]
         if len(files) < 2:
@@ -374,85 +285,3 @@ def _files(tree: Any) -> list[dict[str, Any]]:
             return [tree]
         tree = list(tree.values())
     return [found for part in tree for found in _files(part)] if isinstance(tree, list) else []
-
-
-def _download(address: str, found: dict[str, Any], to: Path) -> str:
-    query = urllib.parse.urlencode({k: found.get(k, "") for k in ("filename", "subfolder", "type")})
-    data = _request(address, f"/view?{query}", None, "", 60.0)
-    part = to.with_name(to.name + ".part")
-    part.write_bytes(data)
-    part.replace(to)
-    return str(to)
-
-
-def _require_nodes(address: str) -> None:
-    if "PullbackFieldSampler" not in _get(address, "/object_info/PullbackFieldSampler"):
-        text = "the ComfyUI at {address} does not have Pullback's nodes: install them there and restart it"
-        raise Complaint(text, address=address)
-
-
-def _prompt(address: str, workflow: dict[str, Any], client: str) -> str:
-    """Queue a workflow; its id. ValueError with what the server finds wrong with it."""
-    body = json.dumps({"prompt": workflow, "client_id": client}).encode()
-    return json.loads(_request(address, "/prompt", body, "application/json"))["prompt_id"]
-
-
-def _interrupt(address: str, prompt: str) -> None:
-    """Take a job out of the server's queue, or stop it where it runs; nobody else's."""
-    try:
-        running = [entry[1] for entry in _get(address, "/queue").get("queue_running", [])]
-        _request(address, "/queue", json.dumps({"delete": [prompt]}).encode(), "application/json")
-        if prompt in running:
-            _request(address, "/interrupt", json.dumps({"prompt_id": prompt}).encode(), "application/json")
-    except (ValueError, LookupError, TypeError):
-        pass  # it does not answer: then there is nobody to tell
-
-
-def _get(address: str, path: str, timeout: float = ANSWER) -> dict[str, Any]:
-    answer = json.loads(_request(address, path, None, "", timeout))
-    if not isinstance(answer, dict):
-        raise Complaint("{address} does not answer as a ComfyUI does", address=address)
-    return answer
-
-
-def _base(address: str) -> str:
-    parts = urllib.parse.urlsplit(address if "://" in address else f"http://{address}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Complaint("{address!r} is no address of a server; it looks like http://127.0.0.1:8188", address=address)
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
-
-
-def _request(address: str, path: str, body: bytes | None, kind: str, timeout: float = ANSWER) -> bytes:
-    """The body of an answer. ValueError says in words what went wrong."""
-    request = urllib.request.Request(_base(address) + path, body, {"Content-Type": kind} if kind else {})
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            data = answer.read(LARGEST + 1)
-    except urllib.error.HTTPError as error:
-        raise _complaint(error, address) from error
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        text = "no ComfyUI answers at {address} ({reason}): start it, or correct the address"
-        raise Complaint(text, address=address, reason=reason) from error
-    if len(data) > LARGEST:
-        raise Complaint("{address} sent a file of more than {size} MB", address=address, size=LARGEST >> 20)
-    return data
-
-
-def _complaint(error: urllib.error.HTTPError, address: str) -> Complaint:
-    """What the server finds wrong, out of its JSON if it sent any."""
-    try:
-        answer = json.loads(error.read(1 << 20))
-        nodes = answer.get("node_errors") or {}
-        details = [
-            f"{one['class_type']}: {e['message']} {e.get('details', '')}"
-            for one in nodes.values()
-            for e in one["errors"]
-        ]
-        if details or "error" in answer:
-            reason = "; ".join(details or [str(answer["error"].get("message", ""))])
-            return Complaint("the server refused the workflow: {reason}", reason=reason)
-    except (ValueError, LookupError, TypeError, AttributeError):
-        pass
-    text = "{address} answered {code} {reason}: is it a ComfyUI?"
-    return Complaint(text, address=address, code=error.code, reason=error.reason)

@@ -14,13 +14,22 @@ GERMAN = {
     "in Hugging Face's cache": "Ein Diffusers-Ordner (mit model_index.json) oder ein .safetensors-Checkpoint, "
     "dessen Konfiguration in Hugging Faces Cache liegt",
     "A good object in some minutes": "Ein gutes Objekt in einigen Minuten",
+    "A region has no sentence: say what it should show, or remove it (see Advanced)": "Ein Bereich hat keinen Satz: "
+    "sag, was er zeigen soll, oder entferne ihn (siehe Erweitert)",
     "A server on another machine needs Allow Online Access, under System": "Ein Server auf einem anderen Rechner "
     "braucht den Online-Zugriff, unter System",
     "Active Object": "Aktives Objekt",
+    "Active Region": "Aktiver Bereich",
     "Adam": "Adam",
+    "Add Region": "Bereich hinzufügen",
+    "Add a region: a sentence about a part of the result": "Einen Bereich hinzufügen: einen Satz über einen Teil des "
+    "Ergebnisses",
     "Advanced": "Erweitert",
     "Allow Online Access first: Preferences, System, Network": "Zuerst Online-Zugriff erlauben: Einstellungen, System, "
     "Netzwerk",
+    "Angle above the horizon": "Winkel über dem Horizont",
+    "Angle from the left to the right edge of the box": "Winkel vom linken zum rechten Rand des Kastens",
+    "Angle from the lower to the upper edge of the box": "Winkel vom unteren zum oberen Rand des Kastens",
     "As files in a folder named pullback, once the .blend has been saved": "Als Dateien in einem Ordner namens pullback, "
     "sobald die .blend-Datei gespeichert ist",
     "Ask the ComfyUI server whether it runs and has Pullback's nodes": "Den ComfyUI-Server fragen, ob er läuft und "
@@ -29,6 +38,7 @@ GERMAN = {
     "fehlt",
     "Asking the server": "Der Server wird gefragt",
     "Asking…": "Wird gefragt …",
+    "Azimuth": "Azimut",
     "Bake Size": "Größe der Ansichten",
     "Bake Views": "Ansichten der Textur",
     "Beside the .blend": "Neben der .blend-Datei",
@@ -67,13 +77,19 @@ GERMAN = {
     "Detail": "Feinheit",
     "Device": "Gerät",
     "Diffusers Folder": "Diffusers-Ordner",
+    "Direction": "Richtung",
+    "Direction seen from above. Objects: 0 is the front, 90 the side at +X. Worlds: 0 is +X, 90 is +Y": ""
+    "Richtung, von oben gesehen. Objekte: 0 ist vorn, 90 die Seite bei +X. Welten: 0 ist +X, 90 ist +Y",
     "Discard": "Löschen",
     "Dismiss": "Verwerfen",
     "Distance": "Abstand",
     "Distance of the cameras from the middle; the object lives within 1 of it": "Abstand der Kameras von der "
     "Mitte; das Objekt liegt innerhalb von 1 davon",
+    "Down": "Nach unten",
     "Draft": "Entwurf",
+    "Elevation": "Erhebung",
     "Eta": "Eta",
+    "Everywhere": "Überall",
     "Faces": "Flächen",
     "Few passes, moments kept: quick and close": "Wenige Durchläufe, Momente bleiben erhalten: schnell und nahe dran",
     "Files": "Dateien",
@@ -97,9 +113,11 @@ GERMAN = {
     "Grid": "Gitter",
     "Grid points along each side of the cube": "Gitterpunkte je Seite des Würfels",
     "Guidance": "Führung",
+    "Height": "Höhe",
     "Height in pixels of the view that the model sees. 0: what suits the model (64 for toybox, 512 for SD 1.5, "
     "1024 for larger ones)": "Höhe der Ansicht, die das Modell sieht, in Pixeln. 0: was zum Modell passt (64 für "
     "Toybox, 512 für SD 1.5, 1024 für größere)",
+    "Height of the box, in percent of the picture's": "Höhe des Kastens in Prozent der Bildhöhe",
     "Highest": "Höchste",
     "Highest elevation of the cameras in degrees. Not set: what the model knows objects from": "Höchste Erhebung "
     "der Kameras in Grad. Nicht gesetzt: von wo das Modell Objekte kennt",
@@ -109,6 +127,7 @@ GERMAN = {
     "How many objects to lay out in a row, each with its own seed": "Wie viele Objekte nebeneinander stehen sollen, jedes "
     "mit eigenem Startwert",
     "How many sine layers the network has": "Wie viele Sinus-Schichten das Netz hat",
+    "How much this region counts. 0: not at all": "Wie viel dieser Bereich zählt. 0: gar nicht",
     "How much work to spend; sets the values under Advanced": "Wie viel Arbeit aufgewendet wird; setzt die Werte unter "
     "Erweitert",
     "How often a new material repeats across the object; afterwards its Mapping node says so": "Wie oft sich ein "
@@ -122,6 +141,9 @@ GERMAN = {
     "It does not run: {error}": "Es läuft nicht: {error}",
     "Job": "Auftrag",
     "Jump": "Sprung",
+    "Kind": "Art",
+    "Left": "Links",
+    "Left edge of the box, in percent of the picture's width": "Linker Rand des Kastens in Prozent der Bildbreite",
     "Loading the model": "Das Modell wird geladen",
     "Lowest": "Niedrigste",
     "Lowest elevation of the cameras in degrees. Not set: what the model knows objects from": "Niedrigste "
@@ -137,6 +159,9 @@ GERMAN = {
     "Mesh and texture": "Mesh und Textur",
     "Missing: {names}": "Es fehlt: {names}",
     "Model": "Modell",
+    "Move Region": "Bereich verschieben",
+    "Move the active region in the list. Their order does not change the result": "Den aktiven Bereich in der Liste "
+    "verschieben. Die Reihenfolge ändert das Ergebnis nicht",
     "Needs diffusers and, for minutes instead of hours, a graphics card: set Device to cuda and Guidance to 7": "Braucht "
     "diffusers und, für Minuten statt Stunden, eine Grafikkarte: Gerät auf cuda und Führung auf 7 stellen",
     "Negative Prompt": "Negativer Text",
@@ -175,6 +200,12 @@ GERMAN = {
     "RePaint needs an Eta above 0, for example 0.75: see Advanced": "RePaint braucht ein Eta über 0, zum Beispiel 0,75: "
     "siehe Erweitert",
     "Ready: it is placed once you are in Object Mode": "Fertig: wird eingefügt, sobald du im Objektmodus bist",
+    "Regions": "Bereiche",
+    "Regions need the worker: choose another model than ComfyUI Server, or remove them under Advanced": ""
+    "Bereiche brauchen den Worker: ein anderes Modell als den ComfyUI-Server wählen, oder sie unter Erweitert "
+    "entfernen",
+    "Remove Region": "Bereich entfernen",
+    "Remove the active region": "Den aktiven Bereich entfernen",
     "Renewing pip": "pip wird erneuert",
     "Repeats": "Wiederholungen",
     "Resolution": "Auflösung",
@@ -198,6 +229,7 @@ GERMAN = {
     "Seed of the network's random start": "Startwert des zufälligen Anfangs des Netzes",
     "Seeds": "Anzahl",
     "Select an object that Pullback generated": "Ein Objekt auswählen, das Pullback erzeugt hat",
+    "Sentence": "Satz",
     "Several seeds": "Mehrere Startwerte",
     "Side in pixels of one view that the model sees. 0: what suits the model (64 for toybox, 512 for SD 1.5, "
     "1024 for larger ones)": "Seite einer Ansicht, die das Modell sieht, in Pixeln. 0: was zum Modell passt (64 "
@@ -238,13 +270,19 @@ GERMAN = {
     "The object {name} is gone": "Das Objekt {name} ist weg",
     "The prompt is empty: say what to draw, for example: a red mushroom": "Der Text ist leer: sag, was zu zeichnen ist, zum "
     "Beispiel: a red mushroom",
+    'The region "{text}" reaches over the edge of the picture: move it, or make it smaller': "Der Bereich „{text}“ "
+    "reicht über den Rand des Bildes: verschiebe oder verkleinere ihn",
     "The same seed gives the same result": "Derselbe Startwert gibt dasselbe Ergebnis",
+    "The sentence is about the whole result": "Der Satz gilt für das ganze Ergebnis",
     "This build of the extension brings no Pullback to install: make an environment by hand": "Dieser Bau der "
     "Erweiterung bringt kein Pullback zum Installieren mit: eine Umgebung von Hand anlegen",
+    "Top": "Oben",
     "Toybox": "Toybox",
     "Try Again": "Neu versuchen",
     "Try again; if it happens again, the log says why": "Neu versuchen; geschieht es wieder, sagt das Protokoll, warum",
     "Unused results deleted: {count}, {size:.1f} MB": "Unbenutzte Ergebnisse gelöscht: {count}, {size:.1f} MB",
+    "Up": "Nach oben",
+    "Upper edge of the box, in percent of the picture's height": "Oberer Rand des Kastens in Prozent der Bildhöhe",
     "Vertical angle of one view in degrees (sphere only)": "Senkrechter Winkel einer Ansicht in Grad (nur für "
     "die Kugel)",
     "Vertical angle of the cameras in degrees": "Senkrechter Winkel der Kameras in Grad",
@@ -258,11 +296,16 @@ GERMAN = {
     "fortgesetzt werden",
     "Walk back and forth between noise levels, so that views agree better; takes longer": "Zwischen Rauschstufen vor und "
     "zurück gehen, damit die Ansichten besser zusammenpassen; dauert länger",
+    "Weight": "Gewicht",
+    "What the regions are for": "Wofür die Bereiche sind",
+    "What this part should show, for example: a red mushroom": "Was dieser Teil zeigen soll, zum Beispiel: a red "
+    "mushroom",
     "What to draw, for example: a red mushroom": "Was zu zeichnen ist, zum Beispiel: a red mushroom",
     "What to keep away from": "Was vermieden werden soll",
     "Whatever stands under Advanced": "Was unter Erweitert steht",
     "Where the model runs in the worker: cpu, cuda, mps": "Wo das Modell im Worker läuft: cpu, cuda, mps",
     "Where the pictures of objects, worlds and images are kept": "Wo die Bilder von Objekten, Welten und Bildern liegen",
+    "Where to": "Wohin",
     "Which image model draws": "Welches Bildmodell zeichnet",
     "Width": "Breite",
     "Width and height of the texture in pixels": "Breite und Höhe der Textur in Pixeln",
@@ -270,6 +313,7 @@ GERMAN = {
     "Width in pixels of the view that the model sees. 0: what suits the model (64 for toybox, 512 for SD 1.5, "
     "1024 for larger ones)": "Breite der Ansicht, die das Modell sieht, in Pixeln. 0: was zum Modell passt (64 "
     "für Toybox, 512 für SD 1.5, 1024 für größere)",
+    "Width of the box, in percent of the picture's": "Breite des Kastens in Prozent der Bildbreite",
     "Width of the network's layers": "Breite der Schichten des Netzes",
     "Width of the picture in pixels": "Breite des Bildes in Pixeln",
     "With Diffusers": "Mit Diffusers",
@@ -281,6 +325,7 @@ GERMAN = {
     "die Felddatei des Objekts",
     "choose one in the preferences, or create an environment there": "wähle eines in den Einstellungen, oder lege dort eine "
     "Umgebung an",
+    "everywhere": "überall",
     "it did not answer as a Python does": "es antwortete nicht wie ein Python",
     "it was stopped": "sie wurde abgebrochen",
     "its folder cannot be written: close other windows of Blender and try again": "in ihren Ordner kann nicht "

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from . import latents, schema
 from .memory import exhausted
-from .signals import Signal, decoder
+from .signals import Signal
+from .signals import decoder as signal_of_field
 from .sockets import FieldValue, angles, camera_of, nearness, to_image, to_mask
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class ResolutionFreeDecode(io.ComfyNode):
                 io.Int.Input("tile", default=512, min=LEAST_TILE, max=4096, step=64,
                              tooltip="Side of a tile in pixels: less takes less memory, more is quicker."),
                 schema.vae(),
-                # The field decoder, with which a latent has any size, is appended here, optional, when it comes.
+                schema.decoder("Draws a latent at any size, from Load Field Decoder; no VAE is needed then."),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The picture, on white where the field is transparent."),
@@ -59,13 +60,20 @@ class ResolutionFreeDecode(io.ComfyNode):
     @classmethod
     def execute(
         cls, field: FieldValue | dict[str, Any], width: int, height: int, left: int, top: int, crop_width: int,
-        crop_height: int, tile: int, vae: Any = None,
+        crop_height: int, tile: int, vae: Any = None, decoder: Any = None,
     ) -> io.NodeOutput:  # fmt: skip
+        crop = (left, top, crop_width, crop_height)
+        if decoder is not None:
+            if isinstance(field, FieldValue):
+                raise ValueError(
+                    "a field has any size without a field decoder: connect its VAE, or a latent instead of the field"
+                )
+            return io.NodeOutput(*enlarged(field, decoder, width, height, crop, tile))
         if not isinstance(field, FieldValue):
-            image = latent(field, vae, (left, top, crop_width, crop_height), tile)
+            image = latent(field, vae, crop, tile)
             return io.NodeOutput(image, torch.ones(image.shape[:3]))
-        signal = decoder(field.sampled(), vae)
-        return io.NodeOutput(*whole(field, signal, width, height, (left, top, crop_width, crop_height), tile))
+        signal = signal_of_field(field.sampled(), vae)
+        return io.NodeOutput(*whole(field, signal, width, height, crop, tile))
 
 
 class RenderFieldViews(io.ComfyNode):
@@ -140,6 +148,26 @@ def latent(
     return _smaller(lambda side: latents.decoded(vae, samples, side, part, advance), tile)
 
 
+def enlarged(
+    samples: dict[str, Any], decoder: Any, width: int, height: int, crop: tuple[int, int, int, int] = (0, 0, 0, 0),
+    tile: int = 512,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """IMAGE and MASK of a LATENT at width x height (0: in proportion), or of its part, by a field decoder.
+
+    Where memory runs out, in smaller tiles.
+    """
+    z = latents.flat(samples)
+    height = height or max(1, round(width * z.shape[2] / z.shape[3]))
+    part = latents.within(crop, height, width)
+    bar = comfy.utils.ProgressBar(len(z) * part[2])
+
+    def advance(done: int) -> None:
+        tick()
+        bar.update(done)
+
+    return _smaller(lambda side: latents.drawn(decoder, z, height, width, part, side, advance), tile)
+
+
 def _smaller(draw: Callable[[int], T], tile: int) -> T:
     """What `draw` makes in tiles of a side, or where memory runs out, in smaller ones."""
     while True:
@@ -202,7 +230,7 @@ def seen(field: FieldValue, vae: Any, cameras: Any, size: int) -> tuple[Tensor, 
     """IMAGE, MASK and nearness IMAGE of an object through the core's cameras, size x size."""
     from ..core.pullback import tasks
 
-    core, model = field.sampled(), decoder(field.sampled(), vae)
+    core, model = field.sampled(), signal_of_field(field.sampled(), vae)
     bar = comfy.utils.ProgressBar(len(cameras))
     images, masks, depths = [], [], []
     for i in range(len(cameras)):

@@ -9,7 +9,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from . import memory
+from . import gradients, memory
 from .ladder import Ladder
 from .memory import exhausted
 from .signals import CAMERA, flat, framed
@@ -102,14 +102,16 @@ class Denoiser:
         if side:
             self.guider.conds = {**conds, "positive": conds[side_key(side)]}
         try:
-            with torch.inference_mode():
+            with gradients.estimating(self.guider, x) as followed:
+                options = gradients.options_of(options) if followed else options
                 clean = self.guider(
                     framed(self.format, x).to(self.device), sigma.to(self.device).expand(len(x)), model_options=options,
                     seed=self.extra.get("seed"),
                 )  # fmt: skip
         finally:
             self.guider.conds = conds
-        return flat(clean).to(x).clone()  # tensors of inference mode cannot be used by autograd
+        # Tensors of inference mode cannot be used by autograd.
+        return flat(clean).to(x) if followed else flat(clean).to(x).clone()
 
 
 def _picked(view: Any, some: Tensor) -> Any:

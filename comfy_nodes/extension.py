@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import decoding, files, meshes, representations, sampling, schema, toybox
+from . import clip, decoders, decoding, files, meshes, representations, sampling, schema, toybox, weights
 
 
 class Pullback(ComfyExtension):
@@ -12,10 +12,11 @@ class Pullback(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Return all node classes, module by module."""
-        modules = (toybox, representations, sampling, decoding, meshes, files)
+        modules = (toybox, representations, sampling, clip, decoders, decoding, meshes, files)
         return [schema.limited(node) for module in modules for node in module.NODES]
 
 
 async def comfy_entrypoint() -> ComfyExtension:
     """Return the extension. ComfyUI calls this once, when it loads the pack."""
+    weights.register()
     return Pullback()

@@ -18,8 +18,9 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from . import memory, notes
+from . import guides, memory, notes
 from .denoiser import Denoiser, side_key
+from .guides import GuideValue
 from .jobs import Climbing as Climbing
 from .jobs import Remembered, Run, Sampling
 from .known import known
@@ -44,6 +45,7 @@ class Request:
         knows_view: Whether the model gets the view: the camera, or the conditioning of its side.
         latent_image: A picture to start from. It is ignored if the sigmas start at pure noise and there is no mask.
         mask: A mask of the picture, 1 where it is replaced.
+        guide: What stands where, or None.
     """
 
     value: FieldValue
@@ -53,6 +55,7 @@ class Request:
     knows_view: bool = True
     latent_image: dict[str, Any] | None = None
     mask: Tensor | None = None
+    guide: GuideValue | None = None
 
 
 @dataclass(eq=False)
@@ -69,6 +72,7 @@ class FieldSampler(comfy.samplers.Sampler):
         render: The renderer of the field.
         known: The core's `Known` of the request's picture, or None.
         takes: The memory that the field needs on the device.
+        guidance: Makes a guided denoiser of the denoiser, or None.
 
     Attributes:
         params: The parameters of the sampled field.
@@ -84,6 +88,7 @@ class FieldSampler(comfy.samplers.Sampler):
     render: Remembered
     known: Any = None
     takes: Footprint = Footprint()
+    guidance: Any = None
     params: dict[str, Tensor] = field(default_factory=dict, init=False)
     seen: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
 
@@ -106,7 +111,10 @@ class FieldSampler(comfy.samplers.Sampler):
             random = generator((self.seed + value.plan.start) % (1 << 63))
             params = value.field.params if value.field else self.recipe.diffrep.init(random)
             store = None if self.store is None else self.store.float().clone() * rungs.excess
-            run = Run(self.recipe, denoise, rungs, params, store, random, self.render, self.progress, known)
+            run = Run(
+                self.recipe, denoise, rungs, params, store, random, self.render, self.progress, known,
+                guidance=self.guidance,
+            )  # fmt: skip
             self.params, self.seen = self._sampled(run, memory.chosen(model_wrap.model_patcher, self.takes))
         return framed(model_wrap.model_patcher.get_model_object("latent_format"), self.seen).to(noise.device)
 
@@ -178,6 +186,10 @@ def run(
     """Run a job on a field, and return the new field, its canonical views as LATENT, and as IMAGE."""
     value, patcher = request.value, guider.model_patcher
     signal = signal_of(patcher, request.vae)
+    if guides.is_guided(patcher):
+        raise ValueError(
+            "this model is guided for other samplers: connect the guide to Field Sampler, and the plain model"
+        )
     if value.field is not None:
         same_model(value.field, signal.name)
     recipe = value.plan.recipe(signal, request.views)
@@ -186,7 +198,7 @@ def run(
         return _unsampled(value, recipe, signal)
     job.check(recipe, len(sigmas) - 1)
     signal.check()
-    guider = _sided(guider, request.sides)
+    guidance, guider = _guidance(request, recipe.diffrep, signal, _sided(guider, request.sides))
     takes = Footprint() if memory.processor() else rehearsed(job, recipe)
     guider.model_options = memory.making_room(guider.model_options, takes)
     render = Remembered(recipe.diffrep)
@@ -196,7 +208,7 @@ def run(
             return _preview(signal, glance(recipe.diffrep, params, render).cpu())
 
     store = _store(noise, recipe.views)
-    sampler = FieldSampler(job, recipe, request, store, noise.seed, Progress(picture), render, given, takes)
+    sampler = FieldSampler(job, recipe, request, store, noise.seed, Progress(picture), render, given, takes, guidance)
     batch = framed(signal.format, torch.zeros(shape_of(recipe.views)))
     batch = batch[: memory.planned(patcher, guider.original_conds, batch.shape, takes)]
     seen = guider.sample(batch, torch.zeros_like(batch), sampler, sigmas, disable_pbar=True, seed=noise.seed)
@@ -274,6 +286,18 @@ def _sided(guider: Any, sides: dict[str, Any]) -> Any:
     guider.original_conds = dict(guider.original_conds)
     guider.inner_set_conds({side_key(side): cond for side, cond in sides.items() if cond is not None})
     return guider
+
+
+def _guidance(request: Request, diffrep: Any, signal: Signal, guider: Any) -> tuple[Any, Any]:
+    """Return the guidance of a run, or None, and the guider, with whose model ComfyUI loads what the guide needs."""
+    if request.guide is None:
+        return None, guider
+    if signal.vae is None and request.guide.vae is not None:
+        signal = signal_of(guider.model_patcher, request.guide.vae)
+    found = guides.guidance(request.guide, diffrep, signal)
+    if found is not None:
+        guider.model_patcher = guides.beside(guider.model_patcher, request.guide, signal)
+    return found, guider
 
 
 def _finished(recipe: Any, params: dict[str, Tensor], plan: Plan, signal: Signal, seed: int) -> Any:

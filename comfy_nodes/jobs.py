@@ -46,6 +46,7 @@ class Run:
         known: The core's `Known` of a picture to start from, or None.
         state: The core's state after the last completed move, or None before the first.
         first: The initial noise with unit variance, without the factor that ComfyUI applies at the highest sigma.
+        guidance: Makes a guided denoiser of the denoiser, or None.
     """
 
     recipe: Any
@@ -59,6 +60,7 @@ class Run:
     known: Any = None
     state: Any = None
     first: Tensor | None = None
+    guidance: Any = None
 
     def to(self, device: torch.device) -> Run:
         """Return the same run on another device."""
@@ -99,13 +101,13 @@ class Sampling:
         from ..core.pullback.storage import generator
 
         recipe, settings, solver = self._pulled(run.recipe, len(run.ladder.sigmas) - 1)
-        denoise = run.denoise
+        denoise = run.denoise if run.guidance is None else run.guidance(run.denoise)
         if run.known is not None:
 
             def noise(view: Any) -> Tensor:
                 return recipe.views.gather(run.first, view, generator(0))
 
-            denoise = run.known.keeping(denoise, noise, denoise.masked)
+            denoise = run.known.keeping(denoise, noise, run.denoise.masked)
         pull = Pull(
             run.render, denoise, recipe.views, solver, run.ladder.sigmas, settings.walk, self.eta, recipe.gamma,
             recipe.fit, recipe.last_views, run.progress.tick,

@@ -51,6 +51,12 @@ def ladder(model_sampling: Any, sigmas: Tensor, at_most: bool = False) -> Ladder
     return Ladder(host, betas / alphas, alphas, float(first))
 
 
+def at(model_sampling: Any, sigma: Tensor) -> tuple[float, float]:
+    """One sigma (1,) of ComfyUI in the core's form: what the picture is scaled by in what a model sees, and the core's sigma."""
+    alpha, beta = (float(_mixed(model_sampling, sigma[0], noise, 1 - noise)) for noise in (0.0, 1.0))
+    return max(alpha, NEARLY), beta / max(alpha, NEARLY)
+
+
 def _mixed(model_sampling: Any, sigma: Tensor, noise: float, signal: float, at_most: bool = False) -> Tensor:
     like = getattr(model_sampling, "sigmas", sigma)
     return model_sampling.noise_scaling(

@@ -15,6 +15,9 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
+from . import weights
+from .sockets import to_image, to_mask
+
 SAMPLE = (3, 4)
 """Height and width in latents of what a VAE is tried with before its decoder is run in parts."""
 MARGIN = 13
@@ -67,6 +70,50 @@ def decoded(
         for i, one in enumerate(samples.split(1))
     ]
     return torch.cat(images)
+
+
+def flat(latent: dict[str, Any]) -> Tensor:
+    """The pictures (B, C, h, w) of a LATENT. ValueError where they are none."""
+    samples = latent["samples"]
+    if samples.is_nested:
+        samples = samples.unbind()[0]
+    if samples.ndim == 5:
+        samples = samples.movedim(2, 1).flatten(0, 1)  # a film's frames are pictures
+    if samples.ndim != 4:
+        raise ValueError(
+            f"this latent has the shape {tuple(samples.shape)} and is no picture: connect one of an image model"
+        )
+    return samples
+
+
+def drawn(
+    value: Any, z: Tensor, height: int, width: int, part: tuple[int, int, int, int], tile: int, tick: Callable[[int], None]
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """IMAGE (B, h, w, 3) and MASK of a part (top, left, h, w) of latents (B, C, h', w'), drawn by a field decoder.
+
+    Args:
+        value: What a DECODER socket carries.
+        z: The latents.
+        height: Height of the whole picture in pixels.
+        width: Width of the whole picture.
+        part: The part that is wanted.
+        tile: Side of a tile in pixels.
+        tick: Called between tiles with the rows that are done since the last call. It may raise to stop.
+
+    Raises:
+        ValueError: If the decoder is for other latents.
+    """
+    value.decoder.check(z)
+    weights.load(value.patcher)
+    image, mask = torch.empty(len(z), *part[2:], 3), torch.ones(len(z), *part[2:])
+    for n, one in enumerate(z.split(1)):
+        row, phi = 0, value.decoder.features(one)
+        for band in value.decoder.bands(phi, height, width, part, lambda: tick(0), tile):
+            rows = slice(row, row + band.shape[1])
+            image[n, rows], mask[n, rows] = to_image(band[None])[0], to_mask(band[None])[0]
+            row = rows.stop
+            tick(band.shape[1])
+    return image, mask
 
 
 def within(part: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:

@@ -52,6 +52,7 @@ class FieldSampler(io.ComfyNode):
             inputs=[
                 *_guided(), *JUMPS, schema.views(), schema.view_prompts(),
                 schema.vae("Decodes the image output; toybox needs none."), *schema.sides(), *schema.pictured(),
+                schema.guide(),
             ],
             outputs=schema.sampled(),
         )  # fmt: skip
@@ -60,12 +61,12 @@ class FieldSampler(io.ComfyNode):
     def execute(
         cls, noise: Any, guider: Any, sigmas: Tensor, field: FieldValue, eta: float, jump: int, repeats: int,
         solver: str, views: int, view_prompts: str, vae: Any = None, latent_image: Any = None,
-        mask: Tensor | None = None, **sides: Any,
+        mask: Tensor | None = None, guide: Any = None, **sides: Any,
     ) -> io.NodeOutput:  # fmt: skip
         from . import host
 
         job = host.Sampling(eta=eta, repaint=(jump, repeats), solver=solver)
-        asked = host.Request(field, vae, sides, views, view_prompts == "auto", latent_image, mask)
+        asked = host.Request(field, vae, sides, views, view_prompts == "auto", latent_image, mask, guide)
         return io.NodeOutput(*host.run(job, noise, guider, sigmas, asked))
 
 
@@ -82,7 +83,7 @@ class FieldSamplerSimple(io.ComfyNode):
             inputs=[
                 *_conditioned(), schema.field(), schema.seed(), schema.steps(), schema.cfg(),
                 schema.vae("Decodes the image output; toybox needs none."), *schema.sides(), *schema.pictured(),
-                schema.denoise(),
+                schema.denoise(), schema.guide(),
             ],
             outputs=schema.sampled(),
         )  # fmt: skip
@@ -90,12 +91,13 @@ class FieldSamplerSimple(io.ComfyNode):
     @classmethod
     def execute(
         cls, model: Any, positive: Any, negative: Any, field: FieldValue, seed: int, steps: int, cfg: float,
-        vae: Any = None, latent_image: Any = None, mask: Tensor | None = None, denoise: float = 1.0, **sides: Any,
+        vae: Any = None, latent_image: Any = None, mask: Tensor | None = None, denoise: float = 1.0, guide: Any = None,
+        **sides: Any,
     ) -> io.NodeOutput:  # fmt: skip
         from . import host
 
         guider = host.guided(model, positive, negative, cfg)
-        asked = host.Request(field, vae, sides, latent_image=latent_image, mask=mask)
+        asked = host.Request(field, vae, sides, latent_image=latent_image, mask=mask, guide=guide)
         return io.NodeOutput(*host.simple(guider, asked, seed, steps, denoise))
 
 
@@ -117,7 +119,7 @@ class PanoramaSiren(io.ComfyNode):
                                tooltip="sphere: 2:1 equirectangular, for worlds. cylinder: a strip of 8:1."),
                 io.Int.Input("width", default=2048, min=64, max=32768, step=8, tooltip="Pixels all around."),
                 io.Int.Input("views", default=12, min=1, max=64, tooltip="Views that each step looks at."),
-                *schema.pictured(), schema.denoise(),
+                *schema.pictured(), schema.denoise(), schema.guide(),
             ],
             outputs=[
                 schema.FIELD.Output(display_name="field", tooltip="The panorama as a field, for other sizes and crops."),
@@ -129,6 +131,7 @@ class PanoramaSiren(io.ComfyNode):
     def execute(
         cls, model: Any, positive: Any, negative: Any, vae: Any, seed: int, steps: int, cfg: float, projection: str,
         width: int, views: int, latent_image: Any = None, mask: Tensor | None = None, denoise: float = 1.0,
+        guide: Any = None,
     ) -> io.NodeOutput:  # fmt: skip
         from . import decoding, host
         from .rescue import rescued
@@ -139,7 +142,7 @@ class PanoramaSiren(io.ComfyNode):
             raise ValueError("no picture can be made without the model's VAE: connect it")
         fresh = FieldValue(plans.Fresh.of(f"siren-{projection}", views))
         guider = host.guided(model, positive, negative, cfg)
-        asked = host.Request(fresh, vae, latent_image=latent_image, mask=mask)
+        asked = host.Request(fresh, vae, latent_image=latent_image, mask=mask, guide=guide)
         field, latents, _ = host.simple(guider, asked, seed, steps, denoise)
         with rescued(field, latents):
             picture, _ = decoding.whole(field, signal, width, 0)

@@ -14,6 +14,10 @@ from comfy_api.latest import io
 
 CATEGORY = "Pullback"
 FIELD = io.Custom("PULLBACK_FIELD")
+GUIDE = io.Custom("PULLBACK_GUIDE")
+REGIONS = io.Custom("PULLBACK_REGIONS")
+CLIP_GUIDE = io.Custom("PULLBACK_CLIP")
+DECODER = io.Custom("PULLBACK_DECODER")
 
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
 SOLVERS = ("adam", "paper", "gauss-newton")
@@ -137,6 +141,18 @@ def pictured() -> list[io.Input]:
             "mask", optional=True, tooltip="White where the picture is drawn anew; the rest of latent_image is kept."
         ),
     ]
+
+
+def guide() -> io.Input:
+    """What stands where."""
+    return GUIDE.Input(
+        "guide", optional=True, tooltip="What stands where in the field, from Multi-Scale CLIP Guide. It costs time."
+    )
+
+
+def decoder(tooltip: str) -> io.Input:
+    """A field decoder, optional."""
+    return DECODER.Input("decoder", optional=True, tooltip=tooltip)
 
 
 def denoise() -> io.Input:

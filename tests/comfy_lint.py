@@ -6,10 +6,10 @@ from typing import Any
 
 PREFIX = "Pullback"
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
-LISTED = {("PullbackLoadField", "file")}
+LISTED = {
+    ("PullbackLoadField", "file"), ("PullbackLoadFieldDecoder", "file"), ("PullbackLoadCLIPGuideModel", "file"),
+}  # fmt: skip
 """Choices that depend on the machine: a snapshot leaves them out, and a graph may hold any."""
-RETIRED = {("PullbackFieldSampler", "guide")}
-"""Sockets that nothing could ever be connected to: saved graphs may still list them."""
 
 
 def reduced(object_info: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def breaks(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
             found.append(f"{node} is gone")
             continue
         for what in ("inputs", "outputs"):
-            was, now = (_sockets(node, version[what]) for version in (before, after))
+            was, now = (_sockets(version[what]) for version in (before, after))
             same = [name for name, _ in now[: len(was)]] == [name for name, _ in was]
             if not same or any(not _taken(a[1], b[1]) for a, b in zip(was, now, strict=False)):
                 found.append(f"{node}: {what} were {was} and are {now}; append new ones at the end")
@@ -70,8 +70,8 @@ def breaks(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return found
 
 
-def _sockets(node: str, listed: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(each["name"], each["type"]) for each in listed if (node, each["name"]) not in RETIRED]
+def _sockets(listed: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(each["name"], each["type"]) for each in listed]
 
 
 def _taken(kind: str, socket: str) -> bool:
@@ -139,7 +139,7 @@ def _page(graph: dict[str, Any], info: dict[str, Any]) -> list[str]:
             found += [f"there is no {node['type']}"] if node["type"].startswith(PREFIX) else []
             continue
         where = f"{node['id']} {node['type']}"
-        names = {each["name"] for each in schema["inputs"]} | {name for kind, name in RETIRED if kind == node["type"]}
+        names = {each["name"] for each in schema["inputs"]}
         found += [f"{where}: there is no input {e['name']}" for e in node.get("inputs", []) if e["name"] not in names]
         found += _widgets(where, node, schema)
         connected = {each["name"] for each in node.get("inputs", []) if each.get("link") is not None}

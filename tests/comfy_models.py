@@ -84,7 +84,12 @@ def vae(channels: int = 4) -> Any:
         size = float("norm" in name and name.endswith("weight"))
         fan = max(1, torch.Size(shape[1:]).numel()) if len(shape) > 1 else 10
         weights[name] = size + torch.randn(shape, generator=random) / fan**0.5
-    return comfy.sd.VAE(sd=weights, dtype=torch.float32, device=torch.device("cpu"))
+    where = {"dtype": torch.float32, "device": torch.device("cpu")}
+    try:
+        return comfy.sd.VAE(sd=weights, **where)
+    except RuntimeError:  # older versions do not see from the weights that it is narrower
+        whole = {"double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "dropout": 0.0, **config}
+        return comfy.sd.VAE(sd=weights, config={"params": {"ddconfig": whole, "embed_dim": 4}}, **where)
 
 
 def conditioning(seed: int, width: int = 16, pooled: int = 24) -> Any:

@@ -299,3 +299,19 @@ def saved_field(path: Path) -> None:
     red[:, 0], blue[:, 2] = 3.0, 3.0
     path.parent.mkdir(parents=True, exist_ok=True)
     save_field(path, Field(ball, params, "", "toybox", 0))
+
+
+def saved_decoder(path: Path) -> None:
+    """A field decoder for the latents of Stable Diffusion, small and with random weights."""
+    import torch
+    from pullback.generative.infd.decoder import FORMAT, describe
+    from pullback.generative.infd.network import Autoencoder, Config
+    from safetensors.torch import save_file
+
+    config, random = Config(encoder=(8, 8, 8, 8), decoder=(8, 8, 8, 8), hidden=8), torch.Generator().manual_seed(0)
+    weights = {
+        name: torch.randn(like.shape, generator=random) / max(1, like[:1].numel()) ** 0.5
+        for name, like in Autoencoder(config).state_dict().items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, path, {"format": FORMAT, "config": describe(config)})

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from blender_addon import protocol, server  # noqa: E402
+from blender_addon import protocol, server, workflow  # noqa: E402
 from blender_addon.protocol import ENDS, Cancelled, Error, Preview, Progress  # noqa: E402
 
 SNAPSHOT = ROOT / "tests" / "snapshots" / "object_info.json"
@@ -238,7 +238,7 @@ def test_workflows_fit_the_nodes(kind, more, model):
     size = {"panorama": {"width": 64, "projection": "sphere"}, "image": {"size": 64}, "tile": {"size": 64}}.get(
         kind, {}
     )
-    made = server.graph(
+    made = workflow.graph(
         protocol.job("1", kind, "/x", SETTINGS | more, SHAPE | size | {"model": model, "field": "f"}), "f"
     )
     for node in made.values():

@@ -19,6 +19,7 @@ WORKFLOWS = sorted((comfyui.ROOT / "workflows").glob("*.json"))
 def server(tmp_path_factory):
     base = tmp_path_factory.mktemp("comfyui")
     comfyui.saved_field(base / "output" / "fields" / "pullback_00001_.safetensors")
+    comfyui.saved_decoder(base / "models" / "pullback_decoders" / "sd15.decoder.safetensors")
     with comfyui.Server(base, odd=True) as running:
         yield running
 

@@ -26,6 +26,7 @@ SAVED = Path("output/fields/pullback_00001_.safetensors")
 def server(tmp_path_factory):
     base = tmp_path_factory.mktemp("comfyui")
     comfyui.saved_field(base / SAVED)
+    comfyui.saved_decoder(base / "models/pullback_decoders/sd15.decoder.safetensors")
     with comfyui.Server(base, odd=True) as running:
         yield running
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pullback import tasks
 from pullback.generative.infd import model as infd_model
-from pullback.generative.infd.decoder import FORMAT, FieldDecoder, describe, load_decoder
+from pullback.generative.infd.decoder import FORMAT, FieldDecoder, describe, display, load_decoder
 from pullback.generative.infd.discriminator import PatchDiscriminator, adaptive_weight, hinge
 from pullback.generative.infd.latent import LatentConfig, LatentDenoiser, Normal
 from pullback.generative.infd.latent_training import scattered, together
@@ -178,16 +178,24 @@ def test_places_of_a_part_are_those_of_the_whole():
     assert torch.equal(places(9, 7, (2, 3, 4, 2)), places(9, 7)[2:6, 3:5])
 
 
-@pytest.mark.parametrize("sizes", [{}, {"renderer": "heat"}, {"bottleneck": "vq", "codes": 16}, {"channels": 3}])
-def test_tiles_equal_the_whole(sizes, monkeypatch):
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"renderer": "heat"},
+        {"bottleneck": "vq", "codes": 16},
+        {"channels": 3},
+        {"grouped_renderer": True, "hidden": 32},
+    ],
+)
+def test_tiles_equal_the_whole(sizes):
     decoder = FieldDecoder(_autoencoder(**sizes), "tiny", {})
     phi = decoder.features(torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0)))
-    monkeypatch.setattr("pullback.generative.infd.decoder.TILE", 1000)
-    whole = torch.cat(list(decoder.bands(phi, 50, 41)), 1)
-    monkeypatch.setattr("pullback.generative.infd.decoder.TILE", 13)
-    tiles = torch.cat(list(decoder.bands(phi, 50, 41)), 1)
-    assert (tiles - whole).abs().max() < 1e-5
-    part = torch.cat(list(decoder.bands(phi, 50, 41, (20, 7, 11, 9))), 1)
+    with torch.no_grad():
+        whole = display(decoder.draw(phi, 50, 41))[0]
+    bands = list(decoder.bands(phi, 50, 41, tile=13))
+    assert len(bands) > 3 and (torch.cat(bands, 1) - whole).abs().max() < 1e-5
+    part = torch.cat(list(decoder.bands(phi, 50, 41, (20, 7, 11, 9), tile=6)), 1)
     assert (part - whole[:, 20:31, 7:16]).abs().max() < 1e-5
 
 
@@ -223,6 +231,8 @@ def test_a_patch_is_the_part_of_the_scaled_picture_that_its_places_say():
     shown = (wanted[:2] + 1) * 127.5
     assert (shown.movedim(0, -1) - true).abs().max() < 1.01
     assert torch.equal(cell[0], cell[1]) and 2 / 64 <= float(cell[0]) <= 2 / 16
+    cells = [patch(picture, 16, 8, 64, np.random.default_rng(n), octaves=True)[3][0] for n in range(100)]
+    assert 0.3 < float((torch.stack(cells) > 2 / 32).float().mean()) < 0.7  # half of them in each of the two octaves
 
 
 def test_losses_of_the_adversary():

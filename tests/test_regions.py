@@ -103,12 +103,27 @@ def test_latents_are_decoded_around_a_box_only():
         ("0.1,0.2,0.3: a car", "four numbers"),
         ("0.1,0.1,0.2,0.2: " + "a" * 100_000, "100000 characters"),
         ("1e999,0,0.5,0.5: a car", "four numbers"),
+        ("0,0,0.5,0.5*: a car", "after them \\*WEIGHT"),
+        ("0,0,0.5,0.5*1,2: a car", "after them \\*WEIGHT"),
+        ("0,0,0.5*1: a car", "four numbers"),
+        ("0,0,0.5,0.5*-1: a car", "0 or more"),
+        ("*1e999: a car", "0 or more"),
     ],
 )
 def test_wrong_regions_are_one_sentence(text, message):
     with pytest.raises(ValueError, match=message) as raised:
         parsed(text)
     assert len(str(raised.value)) < 300 and "\n" not in str(raised.value)
+
+
+def test_a_weight_stands_before_the_colon():
+    box = (0.0, 0.0, 0.5, 0.5)
+    assert parsed("0,0,0.5,0.5 * 2.5: a car") == Region("a car", box, weight=2.5)
+    assert parsed("90,0*0: a car") == Region("a car", side=(math.pi / 2, 0.0), weight=0.0)
+    assert parsed("*2: 1,2: a car") == Region("1,2: a car", weight=2.0)
+    assert parsed("0,0,0.5,0.5: a car") == Region("a car", box)
+    for whole_sentence in ("a car", ": a car", "two * two: four", "a*2: a car"):
+        assert parsed(whole_sentence) == Region(whole_sentence)
 
 
 def test_there_is_a_largest_number_of_regions():

@@ -164,6 +164,26 @@ def test_the_command_trains_a_field_decoder_that_draws(pictures, tmp_path, monke
     assert not (tmp_path / "y.png").exists()
 
 
+def test_the_perceptual_distance_is_added_with_its_weight(pictures, tmp_path, monkeypatch):
+    from pullback import trainable
+    from pullback.generative.clip.perceptual import perceptual_distance
+    from pullback.generative.infd import network
+
+    monkeypatch.setitem(network.PRESETS, "tiny", TINY)
+
+    def first(**more):
+        torch.manual_seed(0)
+        trainee = trainable.trainee_of("decoder", pictures, trainable.Options("tiny", batch=2, **more))
+        batch = trainee.batch(np.random.default_rng(0))
+        return trainee, batch, next(trainee.losses(batch, torch.Generator().manual_seed(0), 0))
+
+    trainee, batch, plain = first()
+    drawn, _ = trainee.networks["model"](batch.small, batch.places, batch.cell, torch.Generator().manual_seed(0))
+    apart = perceptual_distance(drawn, batch.wanted)
+    torch.testing.assert_close(first(perceptual=0.5)[2], plain + 0.5 * apart)
+    assert apart.item() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -171,6 +191,8 @@ def test_the_command_trains_a_field_decoder_that_draws(pictures, tmp_path, monke
         (("decoder", "--preset", "large"), "--preset is 'large'"),
         (("decoder", "--steps", "0"), "--steps is 0"),
         (("decoder", "--precision", "half"), "--precision is 'half'"),
+        (("decoder", "--perceptual", "-1"), "--perceptual is -1"),
+        (("decoder", "--lpips"), "LPIPS"),
         (("latent",), "--decoder"),
     ],
 )

@@ -341,7 +341,125 @@ Choose a field file in *Load Field* (*Text to NeRF* saves one), press **Run**: a
     return g
 
 
+def layout_to_image() -> Graph:
+    g = Graph("Layout to image")
+    g.column()
+    g.note(
+        """
+### What stands where
+Press **Run**: *CLIP Guide Region* says what stands where, one node for each box; *Layout* shows them all. *Multi-Scale CLIP Guide* holds the sample to it.
+
+- Its **model** goes to *KSampler* here; its **guide** would go to *Field Sampler*.
+- **Stronger or weaker**: *strength*, or the *weight* of a region.
+- **Your own model**: *Load Checkpoint* in the place of *Toybox Loader*, its VAE to *vae*, and in *Load CLIP Guide Model* an open_clip model that knows all words.
+""",
+        290,
+    )
+    toybox = g.add("PullbackToyboxLoader")
+    words = _prompts(g, toybox, "sea at noon")
+    g.column()
+    first = g.add("PullbackCLIPGuideRegion", text="a red car", x=0, y=320, width=480, height=640, box=(250, 0))
+    clip = g.add("PullbackLoadCLIPGuideModel")
+    latent = g.add("PullbackEmptyToyboxLatent")
+    g.column()
+    both = g.add(
+        "PullbackCLIPGuideRegion", text="a yellow duck", x=544, y=320, width=480, height=640, regions=first, box=(250, 0),
+    )  # fmt: skip
+    guide = g.add("PullbackMultiScaleCLIPGuide", clip=clip, regions=both, strength=4.0, model=toybox, vae=(toybox, 2))
+    g.column()
+    sampled = g.add(
+        "KSampler", model=(guide, 1), **words, latent_image=latent, seed=0, steps=30, cfg=2.0,
+        sampler_name="euler", scheduler="karras", denoise=1.0, box=(250, 0),
+    )  # fmt: skip
+    decoded = g.add("VAEDecode", samples=sampled, vae=(toybox, 2))
+    g.add("PreviewImage", images=(both, 1), title="Layout", box=(250, 270))
+    g.column()
+    g.thumbnail = [g.add("SaveImage", images=decoded, filename_prefix="pullback/layout", box=(300, 340))]
+    return g
+
+
+def latent_at_8k() -> Graph:
+    g = Graph("Latent of your checkpoint at 8K", needs="a checkpoint")
+    g.column()
+    g.note(
+        """
+### A latent without a resolution
+1. Choose a checkpoint, and a field decoder for its latents in `models/pullback_decoders`: `pullback train decoder` makes one.
+2. Press **Run**. *KSampler* samples as ever; the field decoder draws the latent at 8192 x 8192, and a part of it at 16384 x 16384.
+
+- Memory does not grow with *width*, beyond the picture itself: 8192 x 8192 takes 800 MB.
+- *left*, *top*, *crop_width* and *crop_height* choose the part.
+- Without a field decoder: connect the VAE instead. The latent then becomes what *VAE Decode* makes of it, at its own size, without seams.
+""",
+        290,
+    )
+    loader = g.add("CheckpointLoaderSimple", ckpt_name="v1-5-pruned-emaonly-fp16.safetensors")
+    words = _prompts(g, loader, "a lighthouse on a cliff above the sea", "blurry, text")
+    g.column()
+    latent = g.add("EmptyLatentImage", width=512, height=512, batch_size=1)
+    sampled = g.add(
+        "KSampler", model=loader, **words, latent_image=latent, seed=0, steps=25, cfg=7.0,
+        sampler_name="euler", scheduler="karras", denoise=1.0, box=(250, 0),
+    )  # fmt: skip
+    decoder = g.add("PullbackLoadFieldDecoder", file=FIELD_DECODER)
+    g.column()
+    whole = g.add("PullbackResolutionFreeDecode", field=sampled, decoder=decoder, width=8192, title="8K")
+    part = g.add(
+        "PullbackResolutionFreeDecode", field=sampled, decoder=decoder, width=16384, left=7168, top=7168,
+        crop_width=2048, crop_height=2048, title="A part of 16K",
+    )  # fmt: skip
+    g.column()
+    g.thumbnail = [g.add("SaveImage", images=whole, filename_prefix="pullback/8k", box=(360, 360))]
+    g.add("PreviewImage", images=part, title="2048 x 2048 pixels of 16384 x 16384", box=(360, 340))
+    return g
+
+
+FIELD_DECODER = "sd15.decoder.safetensors"
+"""What users may call the field decoder of their checkpoint."""
+
+
+def guided_panorama() -> Graph:
+    g = Graph("Guided panorama")
+    g.column()
+    g.note(
+        """
+### What stands where in a panorama
+Press **Run**: two regions in degrees, and everything else is desert. *azimuth* 0 is the middle, and it grows to the left; 180 is behind.
+
+- The guide works on the views that show a region, at every step, so a region may cross the edge of the picture.
+- **Stronger or weaker**: *strength*, or the *weight* of a region.
+- Your own model: put *Load Checkpoint* in the place of *Toybox Loader*, and in *Load CLIP Guide Model* an open_clip model.
+""",
+        260,
+    )
+    toybox = g.add("PullbackToyboxLoader")
+    words = _prompts(g, toybox, "desert at sunset")
+    g.column()
+    first = g.add(
+        "PullbackCLIPGuideRegion", text="mountains at sunset", place="degrees", azimuth=60.0, elevation=5.0,
+        degrees_wide=70.0, degrees_high=50.0, box=(250, 0),
+    )  # fmt: skip
+    clip = g.add("PullbackLoadCLIPGuideModel")
+    sphere = g.add("PullbackSirenPanorama")
+    g.column()
+    both = g.add(
+        "PullbackCLIPGuideRegion", text="a town at sunset", place="degrees", azimuth=-60.0, elevation=0.0,
+        degrees_wide=70.0, degrees_high=50.0, regions=first, box=(250, 0),
+    )  # fmt: skip
+    guide = g.add("PullbackMultiScaleCLIPGuide", clip=clip, regions=both, strength=4.0)
+    g.column()
+    sampled = g.add(
+        "PullbackFieldSamplerSimple", model=toybox, **words, field=sphere, vae=(toybox, 2), guide=guide,
+        seed=0, steps=30, cfg=1.0, box=(250, 440),
+    )  # fmt: skip
+    whole = g.add("PullbackResolutionFreeDecode", field=sampled, width=2048, vae=(toybox, 2))
+    g.column()
+    g.add("PreviewImage", images=(both, 1), title="Layout", box=(330, 260))
+    g.thumbnail = [g.add("SaveImage", images=whole, filename_prefix="pullback/panorama", box=(330, 270))]
+    return g
+
+
 GRAPHS: list[Callable[[], Graph]] = [
     text_to_nerf, text_to_nerf_checkpoint, panorama, panorama_from_parts, siren_image, same_noise, compared, field_to_mesh,
-    turntable,
+    turntable, layout_to_image, latent_at_8k, guided_panorama,
 ]  # fmt: skip

@@ -6,12 +6,15 @@ keeps its state in `<output>.run` until the output is written; `--resume` contin
 
 from __future__ import annotations
 
+import csv
 import inspect
+import io
 import math
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -24,8 +27,12 @@ from torch import Tensor
 
 from . import errors, outputs, storage, tasks
 from .decoding import height_of
+from .files import atomic
 from .generative.clip.model import load_clip
 from .generative.infd.decoder import encoded, load_decoder, read_latents
+from .generative.lmconv.levels import levels_of
+from .generative.lmconv.model import PixelModel
+from .generative.lmconv.model import load_model as load_pixel_model
 from .generative.toybox import words as toybox_words
 from .geometry.cameras import orbit
 from .models import PIXELS, device_of
@@ -38,7 +45,7 @@ from .representation import Flat, Representation, Setting
 from .representations import chosen, commands, is_solid, of_command, suffixes
 from .settings import MAX_PIXELS, MESH, RUN, Settings
 from .storage import Field
-from .training.folder import read_picture
+from .training.folder import PictureFolder, read_picture
 from .types import Cancelled, Model
 from .version import VERSION
 
@@ -55,10 +62,12 @@ Repaint = Annotated[
 GuideTexts = Annotated[
     list[str] | None,
     typer.Option(help='"LEFT,TOP,WIDTH,HEIGHT: SENTENCE": what a box should show, in parts of the picture. Panoramas: '
-                      '"AZIMUTH,ELEVATION,WIDTH,HEIGHT: ..." in degrees; objects: "AZIMUTH,ELEVATION: ...". Repeatable.'),
+                      '"AZIMUTH,ELEVATION,WIDTH,HEIGHT: ..." in degrees; objects: "AZIMUTH,ELEVATION: ...". '
+                      '"*2" before the colon doubles its weight. Repeatable.'),
 ]  # fmt: skip
 ModelName = Annotated[str, typer.Option("--model", help="toybox, a diffusers folder, or a .safetensors checkpoint.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
+PixelModelFile = Annotated[Path, typer.Option("--model", help="A model that `pullback train lmconv` wrote.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run with the same output.")]
 Preview = Annotated[bool, typer.Option("--preview", help="Keep a live picture beside the output.")]
 _FACES, _TEXTURE = MESH[:2]
@@ -199,9 +208,8 @@ def _reconstruct_command() -> Callable[..., None]:
     ) -> None:  # fmt: skip
         options = {each.name: each.check(values.pop(each.name), _flag(each.name)) for each in MESH}
         given = {name: value for name, value in values.items() if value is not None}
-        plan = Plan(
-            prompt=prompt, negative=negative, **{k: RECONSTRUCT[k].check(v, _flag(k)) for k, v in given.items()}
-        )
+        checked: dict[str, Any] = {name: RECONSTRUCT[name].check(value, _flag(name)) for name, value in given.items()}
+        plan = Plan(prompt=prompt, negative=negative, **checked)
         at = _numbers("ball", ball, 4, float, "numbers") if ball else None
         with sampling(out, ".glb") as path:
             with console.status("reading the photographs"):
@@ -311,20 +319,108 @@ def decode(
     console.print(f"{out}: {part[3]} x {part[2]}")
 
 
+@app.command()
+def fill(
+    picture: Annotated[Path, typer.Argument(help="A picture of which a part is missing.")],
+    mask: Annotated[Path, typer.Option(help="A picture of the same size, white where it is missing.")],
+    model: PixelModelFile,
+    out: Out = Path("filled.png"),
+    seed: Annotated[int, typer.Option(help="Another seed fills it in another way.")] = 0, device: Device = "auto",
+) -> None:  # fmt: skip
+    """Fill the missing part of a small picture pixel by pixel, in the order that begins near what is known."""
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"--seed is {seed}; it must be between 0 and {2**63 - 1}")
+    loaded = load_pixel_model(model, device_of(device))
+    known, missing = read_picture(picture, 3), read_picture(mask, 3)
+    with claimed(out, ".png"), Progress(console=console) as bar:
+        line = bar.add_task("filling")
+        filled = loaded.fill(known, missing, seed, lambda n, total: bar.update(line, completed=n, total=total))
+        write_png(out, iter([filled]), filled.shape[2], filled.shape[1])
+    console.print(f"{out}: {int((missing[..., 0] >= 128).sum())} pixels filled")
+
+
+@app.command()
+def likelihood(
+    folder: Annotated[Path, typer.Argument(help="A folder of pictures.")],
+    model: PixelModelFile,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="A CSV to write; by default it is printed.")] = None,
+    orders: Annotated[int, typer.Option(help="Orders of the ensemble; 0: all that the model was trained on.")] = 0,
+    batch: Annotated[int, typer.Option(help="Pictures at a time.")] = 16, device: Device = "auto",
+) -> None:  # fmt: skip
+    """Measure how probable pictures are: exact bits per value of every picture of a folder, at the model's size, as CSV."""
+    if not 1 <= batch <= 65536:
+        raise ValueError(f"--batch is {batch}; it must be between 1 and 65536")
+    loaded = load_pixel_model(model, device_of(device))
+    pictures = PictureFolder(folder)
+    with claimed(out, ".csv") if out else nullcontext():
+        rows = list(_bits(pictures, loaded, orders, batch))
+        if not rows:
+            raise ValueError(f"no picture in {folder} can be used; see the notes above")
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([("picture", "bits_per_dim"), *rows])
+        if out:
+            with atomic(out) as part:
+                part.write_text(text.getvalue(), "utf-8")
+        else:
+            typer.echo(text.getvalue(), nl=False)
+    mean = sum(float(bits) for _, bits in rows) / len(rows)
+    console.print(f"{out or folder}: {len(rows)} pictures, {mean:.4f} bits per value on average")
+
+
+def _bits(pictures: PictureFolder, model: PixelModel, orders: int, batch: int) -> Iterator[tuple[str, str]]:
+    """The name and the bits per value of every picture that can be read."""
+    with Progress(console=console) as bar:
+        for start in bar.track(range(0, len(pictures), batch), description="measuring"):
+            names, values = [], []
+            for path in pictures.paths[start : start + batch]:
+                try:
+                    pixels = read_picture(path, 3)
+                except ValueError as error:
+                    _print_note(f"{error}: left out")
+                    continue
+                names.append(str(path.relative_to(pictures.folder)))
+                values.append(levels_of(pixels, model.config, model.config.size))
+            if values:
+                bits = model.bits_per_dim(values, orders)
+                yield from zip(names, (f"{each:.6f}" for each in bits.tolist()), strict=True)
+
+
 @app.command("train")
 def train_model(
-    model: Annotated[str, typer.Argument(help="decoder (a field decoder), latent, clip, toybox or template.")],
-    data: Annotated[Path, typer.Argument(help="A folder of pictures; for all but decoder, of toybox's rendered ones.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="decoder (a field decoder), lmconv (pixel by pixel), latent, clip, toybox or template."),
+    ],
+    data: Annotated[
+        Path, typer.Argument(help="A folder of pictures; for all but decoder and lmconv, of toybox's rendered ones.")
+    ],
     out: Out = Path("model.safetensors"),
     steps: Annotated[int, typer.Option(help="Steps in total, those of an earlier run included.")] = 2000,
-    preset: Annotated[str, typer.Option(help="Sizes of a field decoder: small, small-heat, paper-ffhq ...")] = "small",
+    preset: Annotated[
+        str, typer.Option(help="Sizes of a field decoder or of lmconv: small, paper-... (docs).")
+    ] = "small",
     batch: Annotated[int, typer.Option(help="Pictures per step; 0: the model's default.")] = 0,
     lr: Annotated[float, typer.Option(help="Learning rate; 0: the model's default.")] = 0.0,
     largest: Annotated[int, typer.Option(help="Largest side that pictures are scaled to, in pixels.")] = 1024,
     adversarial: Annotated[float, typer.Option(help="Weight of a field decoder's adversary; 0.75 in the paper.")] = 0.0,
+    perceptual: Annotated[
+        float,
+        typer.Option(help="Weight of a field decoder's perceptual distance, of our picture-text model's features."),
+    ] = 0.0,
+    lpips: Annotated[
+        bool, typer.Option("--lpips", help="Take LPIPS as the perceptual distance, if the package lpips is installed.")
+    ] = False,
+    vae: Annotated[
+        Path | None,
+        typer.Option(
+            help="A VAE to make a field decoder of, with the same latents: a diffusers folder, or a .safetensors file."
+        ),
+    ] = None,
+    base: Annotated[int, typer.Option(help="Side of the pictures that this VAE sees in training, in pixels.")] = 256,
     decoder: Annotated[Path | None, typer.Option(help="The field decoder whose latents a latent model learns.")] = None,
     start_from: Annotated[
-        Path | None, typer.Option(help="Exported weights to start from (toybox, decoder); a decoder keeps its latents.")
+        Path | None,
+        typer.Option(help="Exported weights to start from (toybox, decoder, lmconv); a decoder keeps its latents."),
     ] = None,
     template: Annotated[Path | None, typer.Option(help="The trained template that toybox learns around.")] = None,
     decay: Annotated[float, typer.Option(help="Last part of the steps, over which the rate falls to zero.")] = 0.5,
@@ -335,7 +431,8 @@ def train_model(
     """Train a model. A run that was stopped continues from OUT.training.safetensors, with samples in the picture beside it."""
     for name, value, low, high in (
         ("steps", steps, 1, 1e9), ("batch", batch, 0, 65536), ("lr", lr, 0, 1), ("largest", largest, 8, 65536),
-        ("adversarial", adversarial, 0, 100), ("decay", decay, 0, 1), ("seed", seed, 0, 2**63 - 1),
+        ("adversarial", adversarial, 0, 100), ("perceptual", perceptual, 0, 100), ("decay", decay, 0, 1),
+        ("seed", seed, 0, 2**63 - 1), ("base", base, 8, 4096),
     ):  # fmt: skip
         if not low <= value <= high:
             raise ValueError(f"--{name} is {value:g}; it must be between {low:g} and {high:g}")
@@ -347,7 +444,9 @@ def train_model(
     except ImportError as error:
         raise ImportError(f'training needs {error.name}: pip install "pullback[train]"') from error
     with claimed(out, ".safetensors"):
-        given = trainable.Options(preset, batch, lr, largest, adversarial, decoder, start_from, template)
+        given = trainable.Options(
+            preset, batch, lr, largest, adversarial, decoder, start_from, template, perceptual, lpips, vae, base
+        )
         trainee = trainable.trainee_of(model, data, given)
         state = out.with_suffix(".training.safetensors")
         plan = loop.Plan(

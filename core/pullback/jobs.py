@@ -185,7 +185,7 @@ def _perform_derived(job: Job, out: Path, send: Send, tick: Callable[[], None]) 
         model = load_model(texts["model"] or existing.model, texts["device"] or "cpu")
         if job.kind == "mesh":
             send(Progress(Stage.MESHING, 1, 1))
-            outputs.write_mesh(out, existing, model, tick, **outputs.mesh_arguments(options))
+            outputs.write_mesh(out, existing, model, tick, None, **outputs.mesh_arguments(options))
             return {"mesh": str(out), "field": str(source)}
         send(Progress(Stage.WRITING, 1, 1))
         outputs.write_whole(out, existing, model, options["width"], tick)

@@ -328,21 +328,23 @@ class Stages:
         total, before = sum(moves for _, moves in self.samplers), 0
         for sampler, moves in self.samplers:
             if state.move < before + moves:
-                whole = functools.partial(_later, before)
-                state = whole(
-                    sampler(
-                        _later(-before, state),
-                        generator,
-                        progress and (lambda move, _, s, b=before, p=progress: p(b + move, total, _later(b, s))),
-                        save and (lambda s, b=before, keep=save: keep(_later(b, s))),
-                    )
-                )
+                told = None if progress is None else functools.partial(_report, progress, before, total)
+                saved = None if save is None else functools.partial(_save, save, before)
+                state = _later(before, sampler(_later(-before, state), generator, told, saved))
             before += moves
         return state
 
 
 def _later(moves: int, state: State) -> State:
     return replace(state, move=state.move + moves)
+
+
+def _report(progress: Progress, before: int, total: int, move: int, _: int, state: State) -> None:
+    progress(before + move, total, _later(before, state))
+
+
+def _save(save: Callable[[State], None], before: int, state: State) -> None:
+    save(_later(before, state))
 
 
 def together(*parts: tuple[Tensor, float]) -> Tensor:

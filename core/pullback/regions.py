@@ -33,6 +33,10 @@ LEAST = 1 / 64
 """The smallest side of a box, as a part of the picture's."""
 VISIBLE = 0.5
 """A view counts if it shows at least so much of what the best view shows of a region."""
+PLACED = re.compile(
+    r"(?P<place>[-+.\de,\s]+(?=[*:])|\s*(?=\*))(\*(?P<weight>[-+.\de,\s]*))?:(?P<sentence>.*)", re.DOTALL
+)
+"""A region whose sentence is not about everything, or has a weight (`parsed`)."""
 DATA = 0.5
 """The standard deviation of pictures that is assumed where gradients do not pass through the model."""
 
@@ -93,7 +97,7 @@ def parsed(text: str, panorama: float = 0.0) -> Region:
     Args:
         text: "LEFT,TOP,WIDTH,HEIGHT: SENTENCE" in parts of the picture, "AZIMUTH,ELEVATION: SENTENCE" in degrees for a side of
             an object, or a sentence alone for everything. For panoramas, "AZIMUTH,ELEVATION,WIDTH,HEIGHT: SENTENCE" in degrees:
-            the middle of the box and its sides.
+            the middle of the box and its sides. "*WEIGHT" before the colon says how much it counts.
         panorama: The width of a panorama divided by its height, or 0 if the field is none.
 
     Raises:
@@ -104,32 +108,49 @@ def parsed(text: str, panorama: float = 0.0) -> Region:
         (0.1, 0.5, 0.3, 0.4)
         >>> parsed("a red mushroom").box is None
         True
+        >>> parsed("0.1,0.5,0.3,0.4*2: a red mushroom").weight
+        2.0
     """
-    match = re.match(r"\s*([-+.\de,\s]+):(.*)", text, re.DOTALL)
+    match = PLACED.match(text)
     if match is None:
         return Region(text.strip())
-    try:
-        numbers = tuple(float(each) for each in match[1].split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) == 4:
-        box = cast(Box, numbers)
-        return Region(match[2].strip(), _box_of_panorama(box, panorama) if panorama else box)
-    if len(numbers) == 2:
-        return Region(match[2].strip(), side=(math.radians(numbers[0]), math.radians(numbers[1])))
+    sentence = match["sentence"].strip()
+    place, weight = match["place"].strip(), match["weight"]
+    numbers, weights = _numbers(place), (1.0,) if weight is None else _numbers(weight)
+    if len(weights) == 1:
+        if len(numbers) == 4:
+            box = cast(Box, numbers)
+            return Region(sentence, box_around(box, panorama) if panorama else box, weight=weights[0])
+        if len(numbers) == 2:
+            return Region(sentence, side=(math.radians(numbers[0]), math.radians(numbers[1])), weight=weights[0])
+        if not place:
+            return Region(sentence, weight=weights[0])
     raise ValueError(
         f"the region {text[:60]!r} takes four numbers before the colon, LEFT,TOP,WIDTH,HEIGHT as parts of the picture, or "
-        "two for an object, AZIMUTH,ELEVATION in degrees"
+        "two for an object, AZIMUTH,ELEVATION in degrees, and after them *WEIGHT if it is not 1"
     )
 
 
-def _box_of_panorama(degrees: Box, aspect: float) -> Box:
-    """The box, as parts of the panorama, around a direction; azimuth grows to the left, with 0 in the middle."""
+def box_around(degrees: Box, aspect: float) -> Box:
+    """Return the box, as parts of a panorama, around a direction. Azimuth grows to the left, with 0 in the middle.
+
+    Args:
+        degrees: Azimuth and elevation of the middle of the box, its width and its height, in degrees.
+        aspect: The width of the panorama divided by its height.
+    """
     azimuth, elevation, width, height = degrees
     if not all(math.isfinite(each) for each in degrees):
         return degrees
     high = 360 / aspect
     return (0.5 - (azimuth + width / 2) / 360) % 1, 0.5 - (elevation + height / 2) / high, width / 360, height / high
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them. Nothing if one of them is none."""
+    try:
+        return tuple(float(each) for each in text.split(","))
+    except ValueError:
+        return ()
 
 
 def located(diffrep: Any, texts: Sequence[str]) -> tuple[Region, ...]:
@@ -142,9 +163,22 @@ def located(diffrep: Any, texts: Sequence[str]) -> tuple[Region, ...]:
     Raises:
         ValueError: If one is wrong, or does not suit the field.
     """
+    return check_places(diffrep, tuple(parsed(text, panorama_aspect(diffrep)) for text in texts))
+
+
+def panorama_aspect(diffrep: Any) -> float:
+    """Return the width of a panorama divided by its height, or 0 if the field is none."""
+    closed = tuple(getattr(diffrep, "closed", (False, False)))
+    return diffrep.aspect if hasattr(diffrep, "lookup") and closed == (False, True) else 0.0
+
+
+def check_places(diffrep: Any, regions: tuple[Region, ...]) -> tuple[Region, ...]:
+    """Return regions, if they suit a field.
+
+    Raises:
+        ValueError: If a box is given for an object, or a side for a flat field.
+    """
     flat = hasattr(diffrep, "lookup")
-    around = flat and tuple(getattr(diffrep, "closed", (False, False))) == (False, True)
-    regions = tuple(parsed(text, diffrep.aspect if around else 0.0) for text in texts)
     for region in regions:
         if region.box is not None and not flat:
             raise ValueError(
@@ -331,13 +365,15 @@ class Guide:
                     total = total + share * (1 - similarity)
         return total
 
-    def guiding(self, denoise: Denoiser, show: Show, locate: Locate = whole) -> Denoiser:
+    def guiding(self, denoise: Denoiser, show: Show, locate: Locate = whole, separate: bool = False) -> Denoiser:
         """Return the guided denoiser. It is the denoiser itself if the guide is not active.
 
         Args:
             denoise: The model.
             show: How parts of signals are shown (`shown_by`).
             locate: Where the regions lie in the views (`locator`).
+            separate: Whether the signals of a batch are pictures of their own, each of which shows all the regions, and not
+                views of one field.
         """
         if not self.active:
             return denoise
@@ -352,7 +388,8 @@ class Guide:
                 else:
                     clean = source = denoise(x, sigma, cond).detach().requires_grad_()
                     variance = level**2 * DATA**2 / (level**2 + DATA**2)
-                loss = self.loss(clean, cond, show, locate)
+                parts = clean.split(1) if separate else (clean,)
+                loss = torch.stack([self.loss(part, cond, show, locate) for part in parts]).sum()
                 if not loss.requires_grad:  # no view shows a region
                     return clean.detach()
                 (gradient,) = torch.autograd.grad(loss, source)

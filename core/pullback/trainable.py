@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from .generative.clip.perceptual import lpips, perceptual_distance
 from .generative.clip.training import PictureTextTrainee
+from .generative.infd import convert
 from .generative.infd.decoder import load_decoder
 from .generative.infd.latent_training import LatentTrainee
-from .generative.infd.network import PRESETS
+from .generative.infd.network import PRESETS, Autoencoder
 from .generative.infd.training import AutoencoderTrainee, Weights
+from .generative.lmconv.model import load_model as load_pixel_model
+from .generative.lmconv.network import PRESETS as PIXEL_PRESETS
+from .generative.lmconv.training import PixelCNNTrainee
 from .generative.toybox.training import TemplateTrainee, ToyboxTrainee
 from .training.folder import PictureFolder
 from .training.loop import Trainee
+
+VAE_RATE = 2e-4
+"""The learning rate of a converted VAE, by default: it is trained already."""
+
+Sizes = TypeVar("Sizes")
 
 
 @dataclass(frozen=True)
@@ -21,7 +32,7 @@ class Options:
     """What a model's training may be told; every model uses what it needs.
 
     Args:
-        preset: The sizes of a field decoder (`generative/infd/network.py`).
+        preset: The sizes of a field decoder (`generative/infd/network.py`) or of lmconv (`generative/lmconv/network.py`).
         batch: Pictures per step, 0 for the model's default.
         lr: The learning rate, 0 for the model's default.
         largest: The largest side in pixels that pictures are scaled to.
@@ -29,6 +40,10 @@ class Options:
         decoder: The field decoder whose latents a latent model learns.
         start_from: Exported weights to start from. A field decoder keeps the latents of those.
         template: The file of toybox's trained template.
+        perceptual: The weight of a field decoder's perceptual distance, 0 for none.
+        lpips: Whether that distance is LPIPS, with a weight of 1 if none is given, and not our own.
+        vae: The VAE of another model, a folder or a file, that becomes a field decoder with the same latents.
+        base: Side in pixels of the pictures that this VAE's encoder sees in training.
     """
 
     preset: str = "small"
@@ -39,31 +54,65 @@ class Options:
     decoder: Path | None = None
     start_from: Path | None = None
     template: Path | None = None
+    perceptual: float = 0.0
+    lpips: bool = False
+    vae: Path | None = None
+    base: int = convert.BASE
 
     def given(self) -> dict[str, int | float]:
         """Return batch size and learning rate where they are given, as the trainees call them."""
         return {name: value for name, value in (("batch_size", self.batch), ("lr", self.lr)) if value}
 
 
+def _preset(presets: dict[str, Sizes], options: Options) -> Sizes:
+    if options.preset not in presets:
+        raise ValueError(f"--preset is {options.preset!r}; it must be one of {', '.join(presets)}")
+    return presets[options.preset]
+
+
 def _decoder(data: Path, options: Options) -> Trainee:
-    if options.preset not in PRESETS:
-        raise ValueError(f"--preset is {options.preset!r}; it must be one of {', '.join(PRESETS)}")
-    start = load_decoder(options.start_from).autoencoder if options.start_from else None
-    config = PRESETS[options.preset] if start is None else start.config
+    preset = _preset(PRESETS, options)
+    start, card = _start(options)
+    config = preset if start is None else start.config
+    weight = options.perceptual or float(options.lpips)
+    distance = lpips() if options.lpips else perceptual_distance
     return AutoencoderTrainee(
         PictureFolder(data, config.channels),
         config,
         largest=options.largest,
-        weights=Weights(adversarial=options.adversarial),
+        weights=Weights(adversarial=options.adversarial, perceptual=weight),
         start_from=start,
-        **options.given(),  # type: ignore[arg-type]
+        octaves=not options.vae and not options.preset.startswith("paper"),
+        perceptual=distance if weight else None,
+        card=card,
+        **({"lr": VAE_RATE} if options.vae else {}) | options.given(),  # type: ignore[arg-type]
     )
+
+
+def _start(options: Options) -> tuple[Autoencoder | None, dict[str, str]]:
+    """The autoencoder to start from, if any, and what its file says of its latents."""
+    if options.vae and options.start_from:
+        raise ValueError("--vae and --start-from both say where to start: give one of them")
+    if options.vae:
+        vae = convert.read_vae(options.vae)
+        return convert.converted(vae, options.base), convert.card_of(vae)
+    if options.start_from:
+        loaded = load_decoder(options.start_from)
+        return loaded.autoencoder, {name: loaded.card[name] for name in ("latents", "vae") if name in loaded.card}
+    return None, {}
 
 
 def _latent(data: Path, options: Options) -> Trainee:
     if options.decoder is None:
         raise ValueError("a latent model learns the latents of a field decoder: give it with --decoder")
     return LatentTrainee(data, load_decoder(options.decoder).autoencoder, **options.given())  # type: ignore[arg-type]
+
+
+def _lmconv(data: Path, options: Options) -> Trainee:
+    preset = _preset(PIXEL_PRESETS, options)
+    start = load_pixel_model(options.start_from).network if options.start_from else None
+    config = preset if start is None else start.config
+    return PixelCNNTrainee(PictureFolder(data), config, start_from=start, **options.given())  # type: ignore[arg-type]
 
 
 def _clip(data: Path, options: Options) -> Trainee:
@@ -83,7 +132,7 @@ def _template(data: Path, options: Options) -> Trainee:
 
 
 TRAINABLE: dict[str, Callable[[Path, Options], Trainee]] = {
-    "decoder": _decoder, "latent": _latent, "clip": _clip, "toybox": _toybox, "template": _template,
+    "decoder": _decoder, "latent": _latent, "lmconv": _lmconv, "clip": _clip, "toybox": _toybox, "template": _template,
 }  # fmt: skip
 
 
@@ -92,7 +141,7 @@ def trainee_of(model: str, data: Path, options: Options) -> Trainee:
 
     Args:
         model: Its name, a key of `TRAINABLE`.
-        data: A folder: pictures for "decoder", toybox's rendered pictures for the others.
+        data: A folder: pictures for "decoder" and "lmconv", toybox's rendered pictures for the others.
         options: The options.
 
     Raises:

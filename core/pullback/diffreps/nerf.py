@@ -130,13 +130,13 @@ class NerfRadiance(Marched):
         within = _uniform((len(begin), self.coarse), random).to(o)
         t = edges[:, :-1] + length / self.coarse * within
         shade = self._shade(params, "coarse", o[hit], d[hit], t, edges[:, -1:])
-        yield hit, *_spread(hit, t, shade[0]), shade[1]
+        yield hit, _spread(hit, t), _spread(hit, shade[0]), shade[1]
         if self.fine:
             places = (torch.arange(self.fine) + _uniform((len(begin), self.fine), random)) / self.fine
             more = resampled(edges, shade[0].detach(), places.to(o))
             t = torch.cat([t, more], -1).sort(-1).values
             shade = self._shade(params, "fine", o[hit], d[hit], t, edges[:, -1:])
-            yield hit, *_spread(hit, t, shade[0]), shade[1]
+            yield hit, _spread(hit, t), _spread(hit, shade[0]), shade[1]
 
     def _shade(self, params: Params, name: str, o: Tensor, d: Tensor, t: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (H, N) and features (H, N, F) at distances t (H, N) along rays that leave the ball at `end` (H, 1)."""
@@ -165,6 +165,6 @@ def _uniform(shape: tuple[int, int], random: Generator | None) -> Tensor:
     return torch.full(shape, 0.5) if random is None else torch.rand(shape, generator=random)
 
 
-def _spread(hit: Tensor, *each: Tensor) -> list[Tensor]:
+def _spread(hit: Tensor, values: Tensor) -> Tensor:
     """Values (H, N) of the rays that hit, among all R: (R, N), with zeros for the others."""
-    return [x.new_zeros(len(hit), x.shape[1]).masked_scatter(hit[:, None], x) for x in each]
+    return values.new_zeros(len(hit), values.shape[1]).masked_scatter(hit[:, None], values)

@@ -18,9 +18,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ... import exact_tiles
 from ...representation import Crop
 from .network import Autoencoder, Config
-from .renderers import places
+from .renderers import CLIF, places
 
 FORMAT = "pullback-field-decoder-1"
 TILE = 256
@@ -114,25 +115,56 @@ class FieldDecoder:
         drawn = renderer(phi, at, torch.tensor([[2 / height, 2 / width]], device=phi.device))
         return drawn[:, :, above : above + h, before : before + w]
 
+    def part(self, z: Tensor, box: tuple[float, float, float, float], size: int) -> Tensor:
+        """Draw a part of one picture at any resolution, differentiably.
+
+        Args:
+            z: Latents (1, channels, h, w).
+            box: Left, top, width and height, as parts of the picture.
+            size: Side of what is drawn, in pixels.
+
+        Returns:
+            Display values (1, 3 or 4, size, size) in [0, 1], RGBA premultiplied, on the device of the latents.
+        """
+        left, top, width, height = box
+        phi = self.autoencoder.features(z.to(next(self.autoencoder.parameters())))
+        steps = (torch.arange(size) + 0.5) / size
+        rows, columns = 2 * (top + height * steps) - 1, 2 * (left + width * steps) - 1
+        at = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1)[None].to(phi.device)
+        cell = torch.tensor([[2 * height / size, 2 * width / size]], device=phi.device)
+        return display(self.autoencoder.renderer(phi, at, cell)).to(z.device)
+
     @torch.no_grad()
     def bands(
-        self, phi: Tensor, height: int, width: int, crop: Crop | None = None, tick: Callable[[], None] = lambda: None
-    ) -> Iterator[Tensor]:
+        self, phi: Tensor, height: int, width: int, crop: Crop | None = None, tick: Callable[[], None] = lambda: None,
+        tile: int = TILE,
+    ) -> Iterator[Tensor]:  # fmt: skip
         """Draw a picture from top to bottom, in the memory of a tile and of one band.
+
+        A renderer with group norms needs passes over the whole picture that measure it (`exact_tiles.py`).
 
         Args:
             phi, height, width, crop: As in `draw`.
             tick: Called before every tile; it may raise to stop.
+            tile: Side of a tile in pixels.
 
         Returns:
             Bands (3 or 4, rows, w) of display values in [0, 1], RGBA premultiplied, on the CPU.
         """
+        renderer = self.autoencoder.renderer
+        if isinstance(renderer, CLIF) and self.autoencoder.config.grouped_renderer:
+            cell = torch.tensor([[2 / height, 2 / width]], device=phi.device)
+            at = lambda part: places(height, width, part).to(phi.device)[None]
+            source = exact_tiles.Source(height, width, lambda part: renderer.gather(phi, at(part), cell))
+            drawn = exact_tiles.bands(renderer.layers, source, tile, crop, tick=lambda done, total: tick())
+            yield from (display(band[None])[0] for band in drawn)
+            return
         top, left, h, w = crop or (0, 0, height, width)
-        for y in range(top, top + h, TILE):
-            rows, tiles = min(TILE, top + h - y), []
-            for x in range(left, left + w, TILE):
+        for y in range(top, top + h, tile):
+            rows, tiles = min(tile, top + h - y), []
+            for x in range(left, left + w, tile):
                 tick()
-                part = (y, x, rows, min(TILE, left + w - x))
+                part = (y, x, rows, min(tile, left + w - x))
                 tiles.append(display(self.draw(phi, height, width, part))[0].cpu())
             yield torch.cat(tiles, -1)
 
@@ -213,4 +245,6 @@ def autoencoder_of(sizes: dict[str, Any]) -> Autoencoder:
     config = Config(**values)
     if max(*config.encoder, *config.decoder, config.hidden, config.codes) > 1 << 14 or len(config.encoder) > 8:
         raise ValueError("sizes too large")  # a file must not make us allocate any amount of memory
+    if config.layout not in ("own", "ldm"):
+        raise ValueError("unknown layout")
     return Autoencoder(config)

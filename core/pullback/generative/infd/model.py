@@ -181,13 +181,11 @@ class InfdModel:
         Returns:
             Display RGBA (1, 4, size, size) in [0, 1], premultiplied.
         """
-        left, top, width, height = box
-        steps = (torch.arange(size) + 0.5) / size
-        rows, columns = 2 * (top + height * steps) - 1, 2 * (left + width * steps) - 1
-        at = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1)[None].to(self.device)
-        cell = torch.tensor([[2 * height / size, 2 * width / size]], device=self.device)
-        return display(decoder(device=self.device).autoencoder.renderer(self._features(signal), at, cell)).to(
-            signal.device
+        normal = network(device=self.device)[1]
+        return (
+            decoder(device=self.device)
+            .part(normal.latents(signal.float().to(self.device)), box, size)
+            .to(signal.device)
         )
 
     def any_size(

@@ -36,6 +36,8 @@ class Config:
         renderer: "clif" or "heat".
         hidden: Channels of the renderer.
         grouped_renderer: Whether the renderer "clif" has group norms.
+        layout: "own", or "ldm" for the layers of latent diffusion's AutoencoderKL (Rombach et al. 2022), whose weights
+            `convert.py` takes over.
     """
 
     channels: int = 4
@@ -52,6 +54,7 @@ class Config:
     renderer: str = "clif"
     hidden: int = 64
     grouped_renderer: bool = False
+    layout: str = "own"
 
     @property
     def scale(self) -> int:
@@ -92,7 +95,11 @@ class Encoder(nn.Module):
             for n in range(config.encoder_blocks):
                 layers.append(Residual(before if n == 0 else width, width, config.grouped))
         layers += [Middle(widths[-1], config.attention, config.grouped), norm(widths[-1], config.grouped), nn.SiLU()]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], out, 1))
+        if config.layout == "ldm":
+            layers += [nn.Conv2d(widths[-1], out, 3, padding=1), nn.Conv2d(out, out, 1)]
+        else:
+            layers.append(nn.Conv2d(widths[-1], out, 1))
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, pictures: Tensor) -> Tensor:
         return self.layers(pictures)
@@ -109,18 +116,34 @@ class Up(nn.Module):
         return F.pixel_shuffle(self.conv(x), 2)
 
 
+class Nearest(nn.Module):
+    """Doubles both sides by repeating pixels, and smooths: how AutoencoderKL does it."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
 class Decoder(nn.Module):
     """From latents (B, latent, h, w) to features phi (B, decoder[0], scale h, scale w)."""
 
     def __init__(self, config: Config):
         super().__init__()
-        widths = config.decoder[::-1]
-        layers: list[nn.Module] = [nn.Conv2d(config.latent, widths[0], 3, padding=1)]
+        widths, ldm = config.decoder[::-1], config.layout == "ldm"
+        layers: list[nn.Module] = [nn.Conv2d(config.latent, config.latent, 1)] if ldm else []
+        layers.append(nn.Conv2d(config.latent, widths[0], 3, padding=1))
         layers.append(Middle(widths[0], config.attention, config.grouped))
         for level, width in enumerate(widths):
+            before = widths[max(0, level - 1)] if ldm else width
             if level:
-                layers.append(Up(widths[level - 1], width))
-            layers += [Residual(width, width, config.grouped) for _ in range(config.decoder_blocks)]
+                layers.append(Nearest(before) if ldm else Up(widths[level - 1], width))
+            for n in range(config.decoder_blocks):
+                layers.append(Residual(before if n == 0 else width, width, config.grouped))
+        if ldm:
+            layers += [norm(widths[-1], config.grouped), nn.SiLU()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:

@@ -15,7 +15,13 @@ ATTEMPTS = 4
 
 
 def patch(
-    picture: np.ndarray, base: int, side: int, largest: int, random: Generator, busy: bool = False
+    picture: np.ndarray,
+    base: int,
+    side: int,
+    largest: int,
+    random: Generator,
+    busy: bool = False,
+    octaves: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Draw a training pair from a picture.
 
@@ -29,6 +35,8 @@ def patch(
         largest: The largest side that pictures are scaled to.
         random: Draws scale and place.
         busy: Whether to prefer patches with contrast.
+        octaves: Whether all octaves of scale are equally likely, instead of all sides as in the paper. Patches that are much
+            smaller than the picture then show more of it, so that the latents are learnt sooner.
 
     Returns:
         The whole picture (C, base, base) and the patch (C, side, side) in [-1, 1], the places of its pixels (side, side, 2) and
@@ -38,7 +46,8 @@ def patch(
     true = min(height, width)
     top, left = int(random.integers(height - true + 1)), int(random.integers(width - true + 1))
     square = picture[top : top + true, left : left + true]
-    scaled = int(random.integers(base, max(base, min(true, largest)) + 1))
+    most = max(base, min(true, largest))
+    scaled = round(base * (most / base) ** random.uniform()) if octaves else int(random.integers(base, most + 1))
     tries = []
     for _ in range(ATTEMPTS if busy else 1):
         y, x = (int(random.integers(scaled - side + 1)) for _ in "yx")

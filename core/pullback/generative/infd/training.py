@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,8 @@ class AutoencoderTrainee:
         start_from: The autoencoder to start from, or None. Its encoder is kept as it is, and with it the latents, so that latent
             models that were trained on them stay usable.
         perceptual: A distance between two batches of pictures, (B, C, H, W) each, as one number, or None.
+        octaves: How the scales of patches are drawn (`patches.patch`).
+        card: What the exported file says of the latents, if they are another model's.
     """
 
     def __init__(
@@ -89,8 +91,11 @@ class AutoencoderTrainee:
         weights: Weights = Weights(),
         start_from: Autoencoder | None = None,
         perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+        octaves: bool = False,
+        card: Mapping[str, str] | None = None,
     ):
-        self.folder, self.config, self.batch_size = folder, config, batch_size
+        self.card = dict(card or {})
+        self.folder, self.config, self.batch_size, self.octaves = folder, config, batch_size, octaves
         if weights.adversarial and min(side, config.base) < SMALLEST_JUDGED:
             raise ValueError(
                 f"patches of {min(side, config.base)} pixels are too small for the adversary: give at least "
@@ -112,7 +117,7 @@ class AutoencoderTrainee:
     def batch(self, random: np.random.Generator) -> Pairs:
         """Draw training pairs."""
         drawn = [
-            patch(self.folder.draw(random)[0], self.config.base, self.side, self.largest, random, busy=True)
+            patch(self.folder.draw(random)[0], self.config.base, self.side, self.largest, random, True, self.octaves)
             for _ in range(self.batch_size)
         ]
         return Pairs(*(torch.stack(each) for each in zip(*drawn, strict=True)))
@@ -151,7 +156,7 @@ class AutoencoderTrainee:
 
     def metadata(self) -> dict[str, str]:
         """Return the metadata of a decoder file."""
-        return {"format": FORMAT, "config": describe(self.config)}
+        return {**self.card, "format": FORMAT, "config": describe(self.config)}
 
 
 def reconstruction(drawn: Tensor, wanted: Tensor, differences: float) -> Tensor:

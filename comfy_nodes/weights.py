@@ -1,0 +1,67 @@
+"""Weights: files of field decoders and of picture-text models, in folders of ComfyUI's models and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import folder_paths
+
+from .listing import SUFFIX
+
+DECODERS = "pullback_decoders"
+CLIPS = "pullback_clip"
+BUILT_IN = "built-in"
+
+
+def register() -> None:
+    """Tell ComfyUI of the folders. Its extra_model_paths.yaml may name more."""
+    for kind in (DECODERS, CLIPS):
+        folder_paths.add_model_folder_path(kind, str(Path(folder_paths.models_dir) / kind))
+        folders, _ = folder_paths.folder_names_and_paths[kind]
+        folder_paths.folder_names_and_paths[kind] = (folders, {SUFFIX})
+
+
+def choices(kind: str, built_in: bool) -> list[str]:
+    """Return the files of a kind, after the built-in one if there is one."""
+    return [BUILT_IN] * built_in + folder_paths.get_filename_list(kind)
+
+
+def located(kind: str, name: str) -> Path:
+    """Return the path of one of the files.
+
+    Raises:
+        ValueError: If it is gone.
+    """
+    path = folder_paths.get_full_path(kind, name)
+    if path is None or Path(path).suffix != SUFFIX:
+        raise ValueError(f"there is no file {name!r} in models/{kind}: put it there and press R, or choose another")
+    return Path(path)
+
+
+def changed(kind: str, name: str) -> str:
+    """Return what changes with a file."""
+    path = None if name == BUILT_IN else folder_paths.get_full_path(kind, name)
+    if path is None:
+        return name
+    state = Path(path).stat()
+    return f"{name} {state.st_mtime_ns} {state.st_size}"
+
+
+def device() -> str:
+    """Return ComfyUI's device."""
+    return str(comfy.model_management.get_torch_device())
+
+
+def managed(module: Any) -> Any:
+    """Return a patcher, with which ComfyUI moves a module to its device and away again."""
+    return comfy.model_patcher.ModelPatcher(
+        module, comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
+    )
+
+
+def load(*patchers: Any) -> None:
+    """Bring modules to ComfyUI's device."""
+    comfy.model_management.load_models_gpu(list(patchers))
