@@ -55,7 +55,8 @@ def psnr(diffrep, params, truth):
 
 
 @pytest.fixture(autouse=True)
-def _few_last_views(monkeypatch):
+def _little_work(monkeypatch):
+    monkeypatch.setattr(reconstruct, "RAYS", 128)
     monkeypatch.setattr(reconstruct, "LAST_VIEWS", 2)
 
 
@@ -71,7 +72,7 @@ class Coloured:
         raise NotImplementedError
 
 
-@pytest.mark.parametrize("field, passes, better", [("voxels", 5, 5.0), ("nerf", 6, 2.0)])
+@pytest.mark.parametrize("field, passes, better", [("voxels", 5, 5.0), ("nerf", 3, 2.0)])
 def test_views_that_were_not_photographed_come_closer(photographs, field, passes, better):
     plan = Plan("nerf", field=field, steps=passes, grid=24)
     recipe, sampler = prepare(photographs, plan, Pixels())
@@ -82,12 +83,13 @@ def test_views_that_were_not_photographed_come_closer(photographs, field, passes
 
 
 def plans():
-    yield Plan("diet", steps=4, finetune=2, grid=16)
-    yield Plan("pullback", "a red mushroom", steps=2, finetune=2, grid=16, views=2)
+    yield Plan("diet", steps=3, finetune=1, grid=16)
+    yield Plan("pullback", "a red mushroom", steps=2, finetune=1, grid=16, views=1)
 
 
 @pytest.mark.parametrize("plan", plans(), ids=lambda plan: plan.way)
-def test_a_run_that_was_stopped_continues_to_the_same_bytes(photographs, plan, tmp_path):
+def test_a_run_that_was_stopped_continues_to_the_same_bytes(photographs, plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(reconstruct, "PASSES", 3)
     model = tasks.load_model("toybox" if plan.way == "pullback" else "pixels")
     _, sampler = prepare(photographs, plan, model, Coloured())
     whole = sampler(tasks.beginning(sampler))
@@ -283,7 +285,7 @@ def test_the_command_writes_the_object_where_the_cameras_saw_it(tmp_path, monkey
         "-o",
         str(out),
         "--steps",
-        "14",
+        "8",
         "--size",
         str(SIZE),
         "--grid",
@@ -318,7 +320,7 @@ def test_the_worker_reconstructs(tmp_path):
         "bake_size": 32,
     }
     job = {"type": "job", "id": 1, "kind": "reconstruct", "out": str(tmp_path / "o.glb"), "options": options}
-    settings = {"method": "nerf", "steps": 12, "grid": 24, "size": SIZE}
+    settings = {"method": "nerf", "steps": 6, "grid": 24, "size": SIZE}
     files = jobs.perform({**job, "settings": settings, "preview": 0.001}, sent.append)
     assert sorted(files) == ["field", "mesh", "picture"]
     assert [each.move for each in sent if each.type == "progress"][:3] == [0, 1, 2]

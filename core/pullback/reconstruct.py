@@ -47,6 +47,8 @@ PASSES = 10
 """Solver passes of a step on photographs."""
 SHARE = 0.5
 """Share of the photographs in the fit, beside the views that a model samples."""
+RAYS = 1024
+"""Rays of the photographs in a pass."""
 LAST_VIEWS = 24
 """Views that the last fit of a sampled object sees beside the photographs."""
 RECONSTRUCT = {
@@ -193,7 +195,7 @@ class Targets:
     """
 
     photographs: Photographs
-    count: int = 1024
+    count: int = RAYS
 
     @functools.cached_property
     def _rays(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -411,7 +413,7 @@ def prepare(
         ValueError: If the model does not suit the photographs, or lacks.
     """
     diffrep, solver = field_for(photographs, plan, model)
-    targets = Targets(photographs)
+    targets = Targets(photographs, RAYS)
     if plan.way != "pullback":
         if plan.way == "diet" and clip is None:
             raise ValueError("the method diet needs a picture-text model")
