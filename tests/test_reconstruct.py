@@ -82,12 +82,13 @@ def test_views_that_were_not_photographed_come_closer(photographs, field, passes
     assert after > before + better
 
 
-def plans():
-    yield Plan("diet", steps=3, finetune=1, grid=16)
-    yield Plan("pullback", "a red mushroom", steps=2, finetune=1, grid=16, views=1)
+PLANS = [
+    Plan("diet", steps=3, finetune=1, grid=16),
+    Plan("pullback", "a red mushroom", steps=2, finetune=1, grid=16, views=1),
+]
 
 
-@pytest.mark.parametrize("plan", plans(), ids=lambda plan: plan.way)
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.way)
 def test_a_run_that_was_stopped_continues_to_the_same_bytes(photographs, plan, tmp_path, monkeypatch):
     monkeypatch.setattr(reconstruct, "PASSES", 3)
     model = tasks.load_model("toybox" if plan.way == "pullback" else "pixels")

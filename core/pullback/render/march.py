@@ -75,7 +75,7 @@ def resampled(edges: Tensor, weights: Tensor, places: Tensor) -> Tensor:
     """
     share = weights + 1e-5  # a ray that hits nothing is sampled evenly
     below = torch.cumsum(share / share.sum(-1, keepdim=True), -1)
-    piece = torch.searchsorted(below, places, right=True).clamp(max=weights.shape[1] - 1)
+    piece = torch.searchsorted(below, places.contiguous(), right=True).clamp(max=weights.shape[1] - 1)
     end = below.gather(1, piece)
     begin = torch.where(piece > 0, below.gather(1, (piece - 1).clamp(min=0)), torch.zeros_like(end))
     part = ((places - begin) / (end - begin).clamp(min=1e-9)).clamp(0, 1)
