@@ -12,9 +12,9 @@ import pytest
 CORE = Path(__file__).parents[1] / "core" / "pullback"
 ORDER = ("version", "types", "schema", "schedules", "geometry", "noise", "denoisers", "guidance", "samplers",
          "solvers", "pull", "viewpoints", "regions", "representation", "resample", "exact_tiles", "baselines",
-         "files", "pictures", "settings", "fields", "render", "diffreps", "known", "representations", "training",
+         "files", "pictures", "photographs", "settings", "fields", "render", "diffreps", "known", "representations", "training",
          "generative", "metrics", "mesh", "adapters", "models", "storage", "decoding", "trainable", "meshing", "tasks",
-         "errors", "outputs", "cli", "__main__", "messages", "jobs", "worker")  # fmt: skip
+         "reconstruct", "errors", "outputs", "cli", "__main__", "messages", "jobs", "worker")  # fmt: skip
 HOSTS = {"comfy", "comfy_api", "comfy_extras", "bpy", "folder_paths", "nodes", "server"}
 
 

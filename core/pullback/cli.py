@@ -1,4 +1,4 @@
-"""The command line: a sampling command for every kind of representation, and `render`, `mesh` and `words`.
+"""The command line: a sampling command for every kind of representation, `reconstruct`, `render`, `mesh` and others.
 
 A user's mistake ends in one line on standard error and exit code 1 (2 for wrong options, 130 after Ctrl-C). A sampling run
 keeps its state in `<output>.run` until the output is written; `--resume` continues it.
@@ -28,16 +28,19 @@ from torch import Tensor
 from . import errors, outputs, storage, tasks
 from .decoding import height_of
 from .files import atomic
+from .generative.clip.model import load_clip
 from .generative.infd.decoder import encoded, load_decoder, read_latents
 from .generative.lmconv.levels import levels_of
 from .generative.lmconv.model import PixelModel
 from .generative.lmconv.model import load_model as load_pixel_model
 from .generative.toybox import words as toybox_words
 from .geometry.cameras import orbit
-from .models import device_of
+from .models import PIXELS, device_of
 from .outputs import FIELD, PREVIEW, beside, claimed, sampling
+from .photographs import read_photographs
 from .pictures import write_png
 from .pull import State
+from .reconstruct import RECONSTRUCT, Plan
 from .representation import Flat, Representation, Setting
 from .representations import chosen, commands, is_solid, of_command, suffixes
 from .settings import MAX_PIXELS, MESH, RUN, Settings
@@ -131,11 +134,11 @@ def _option(setting: Setting) -> inspect.Parameter:
     return _parameter(setting.name, Annotated[type(setting.default), typer.Option(help=setting.help)], setting.default)
 
 
-def _own_option(setting: Setting) -> inspect.Parameter:
-    """The option of a representation's own setting, None if it is left out: the model may then decide."""
+def _own_option(setting: Setting, panel: str | None = REPRESENTATION_PANEL) -> inspect.Parameter:
+    """The option of a setting, None if it is left out: the model may then decide."""
     unit = f" ({setting.unit})" if setting.unit and setting.unit not in setting.help else ""
     default = f"; default: {setting.unset or setting.default}"
-    option = typer.Option(help=setting.help.rstrip(".") + unit + default, rich_help_panel=REPRESENTATION_PANEL)
+    option = typer.Option(help=setting.help.rstrip(".") + unit + default, rich_help_panel=panel)
     return _parameter(setting.name, Annotated[type(setting.default) | None, option], None)
 
 
@@ -196,6 +199,59 @@ def _flag(name: str) -> str:
 with warnings.catch_warnings(record=True) as _load_warnings:  # `main` prints them in its own way
     for _command in commands():
         app.command(_command)(_sampling_command(_command))
+
+
+def _reconstruct_command() -> Callable[..., None]:
+    """Make the function of `reconstruct`, as `_sampling_command` does."""
+
+    def run(
+        source: Path, out: Path, ball: str, clip: str, clip_file: Path | None, model: str, device: str, resume: bool,
+        preview: bool, prompt: str, negative: str, **values: Any,
+    ) -> None:  # fmt: skip
+        options = {each.name: each.check(values.pop(each.name), _flag(each.name)) for each in MESH}
+        given = {name: value for name, value in values.items() if value is not None}
+        checked: dict[str, Any] = {name: RECONSTRUCT[name].check(value, _flag(name)) for name, value in given.items()}
+        plan = Plan(prompt=prompt, negative=negative, **checked)
+        at = _numbers("ball", ball, 4, float, "numbers") if ball else None
+        with sampling(out, ".glb") as path:
+            with console.status("reading the photographs"):
+                photographs = read_photographs(source, plan.size, at, plan.front)
+            loaded = tasks.load_model(model if plan.way == "pullback" else PIXELS, device)
+            judge = load_clip(clip, clip_file, loaded.device) if plan.way == "diet" else None
+            if resume and not path.exists():
+                console.print(f"no unfinished run at {path}: starting from the beginning")
+            run = outputs.reconstruction(photographs, plan, loaded, path, resume, clip=judge)
+            field = _run_with_bar(run, path, resume, preview)
+            with console.status("mesh and texture"):
+                outputs.write_sampled(out, field, loaded, options, placement=photographs.placement)
+        console.print(f"{out}: from {len(photographs)} photographs; also {beside(out, FIELD).name}")
+
+    source_help = "A transforms.json (NeRF-synthetic, nerfstudio), or a folder with COLMAP's text files."
+    ball_help = (
+        "X,Y,Z,RADIUS of a ball that holds the object, in the cameras' scene; default: found from masks and views."
+    )
+    parameters = [
+        _parameter("source", Annotated[Path, typer.Argument(help=source_help)]),
+        _parameter("out", Out, Path("object.glb")),
+        _parameter("prompt", Annotated[str, typer.Option(help="What the photographs show, for the method pullback.")], ""),
+        _parameter("negative", Annotated[str, typer.Option(help="What to keep away from.")], ""),
+        *(_own_option(each, None) for each in RECONSTRUCT.values()),
+        _parameter("ball", Annotated[str, typer.Option(help=ball_help)], ""),
+        _parameter("clip", Annotated[str, typer.Option(help="Of diet: an architecture of open_clip; default: a small one.")], ""),
+        _parameter("clip_file", Annotated[Path | None, typer.Option(help="Its weights, a .safetensors file.")], None),
+        *(_option(each) for each in MESH),
+        _parameter("model", ModelName, "toybox"), _parameter("device", Device, "auto"),
+        _parameter("resume", Resume, False), _parameter("preview", Preview, False),
+    ]  # fmt: skip
+    run.__doc__ = (
+        "Reconstruct an object from photographs with poses. Writes a GLB where the cameras saw it, and its field file."
+    )
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+app.command("reconstruct")(_reconstruct_command())
 
 
 @app.command()

@@ -13,9 +13,13 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from . import outputs, storage, tasks
+from .generative.clip.model import load_clip
 from .messages import Preview, Progress, Send, Stage
+from .models import PIXELS
 from .outputs import PREVIEW, Run, beside, claimed, sampling
-from .pull import State
+from .photographs import read_photographs
+from .pull import Pull, State
+from .reconstruct import RECONSTRUCT, Plan
 from .representation import Representation, Setting, values
 from .representations import chosen, commands, is_solid, of_command, representations, suffixes
 from .schema import built
@@ -25,6 +29,8 @@ from .solvers import Adam
 DERIVED = {"mesh": MESH, "picture": PICTURE}
 """The kinds of jobs that make a file from an existing field, and their settings."""
 
+RECONSTRUCTION = "reconstruct"
+"""The kind of jobs that make an object from photographs."""
 PREVIEW_PAUSE = 8
 """Pause between two previews, in multiples of the time that drawing one takes."""
 
@@ -79,7 +85,7 @@ class SamplingJob:
         """Check a job. ValueError names the first thing that is wrong with it."""
         command_of = {of_command(command)[0].noun or command: command for command in commands()}
         if job.kind not in command_of:
-            known = ", ".join([*command_of, *DERIVED])
+            known = ", ".join([*command_of, *DERIVED, RECONSTRUCTION])
             raise ValueError(f"the job is of the unknown kind {job.kind!r:.60}; this worker knows {known}")
         command = command_of[job.kind]
         option = of_command(command)[0].option
@@ -117,6 +123,8 @@ def perform(message: Mapping[str, Any], send: Send, tick: Callable[[], None] = l
         raise ValueError(f"the output {out} must be an absolute path")
     if job.kind in DERIVED:
         return _perform_derived(job, out, send, tick)
+    if job.kind == RECONSTRUCTION:
+        return _perform_reconstruction(job, out, send, tick)
     asked = SamplingJob.of(job)
     out.parent.mkdir(parents=True, exist_ok=True)
     with sampling(out, *suffixes(asked.kind)) as path:
@@ -177,11 +185,42 @@ def _perform_derived(job: Job, out: Path, send: Send, tick: Callable[[], None]) 
         model = load_model(texts["model"] or existing.model, texts["device"] or "cpu")
         if job.kind == "mesh":
             send(Progress(Stage.MESHING, 1, 1))
-            outputs.write_mesh(out, existing, model, tick, **outputs.mesh_arguments(options))
+            outputs.write_mesh(out, existing, model, tick, None, **outputs.mesh_arguments(options))
             return {"mesh": str(out), "field": str(source)}
         send(Progress(Stage.WRITING, 1, 1))
         outputs.write_whole(out, existing, model, options["width"], tick)
         return {"picture": str(out), "field": str(source)}
+
+
+def _perform_reconstruction(job: Job, out: Path, send: Send, tick: Callable[[], None]) -> dict[str, str]:
+    """Make an object from photographs."""
+    texts = _texts(job.options, ("source", "model", "device"))
+    others = {name: value for name, value in job.options.items() if name not in texts and name != "ball"}
+    options = _options(MESH, others, [*texts, "ball"])
+    if not texts["source"]:
+        raise ValueError(
+            "the option source is missing; it must name a transforms.json, or a folder with COLMAP's text files"
+        )
+    ball = job.options.get("ball")
+    if ball is not None and not (
+        isinstance(ball, list) and len(ball) == 4 and all(type(x) in (int, float) for x in ball)
+    ):
+        raise ValueError(f"ball is {ball!r:.60}; it must be four numbers: x, y, z and the radius")
+    words = _texts(job.settings, ("prompt", "negative"))
+    _refuse_unknown("setting", job.settings, {*words, *RECONSTRUCT})
+    numbers = {name: setting.check(job.settings[name]) for name, setting in RECONSTRUCT.items() if name in job.settings}
+    plan = Plan(**words, **numbers)  # type: ignore[arg-type]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with sampling(out, ".glb") as path:
+        total = len(plan.walk)
+        send(Progress(Stage.LOADING, 0, total))
+        photographs = read_photographs(Path(texts["source"]), plan.size, ball, plan.front)
+        model = load_model((texts["model"] or "toybox") if plan.way == "pullback" else PIXELS, texts["device"] or "cpu")
+        clip = load_clip(device=model.device) if plan.way == "diet" else None
+        run = outputs.reconstruction(photographs, plan, model, path, job.resume, tick, clip)
+        made = run(_Reporter(run, out, send, job.preview))
+        send(Progress(Stage.MESHING, total, total))
+        return outputs.write_sampled(out, made, model, options, tick, photographs.placement)
 
 
 class _Reporter:
@@ -222,7 +261,8 @@ def _costs(run: Run) -> list[float]:
     """The relative cost of each move of a run: a RePaint move costs almost nothing, the final fit the most."""
     solver = run.pull.solver
     costs = [0.01 if to < here else 1.0 for here, to in run.settings.walk]
-    costs[-1] = solver.last_steps / solver.steps if isinstance(solver, Adam) else 1.0
+    if isinstance(run.pull, Pull):
+        costs[-1] = solver.last_steps / solver.steps if isinstance(solver, Adam) else 1.0
     return costs
 
 

@@ -2,24 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from .adapters import diffusers
 from .generative.infd.model import InfdModel
 from .generative.toybox.model import ToyboxModel
-from .types import Model
+from .types import Denoiser, Model
 
 AUTO = ("cuda", "mps")
 """The devices that "auto" tries before it takes the CPU."""
+
+
+PIXELS = "pixels"
+"""The name of the model of fields that no model has sampled."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A `Model` that decodes pictures and draws none, for fields that were fitted to photographs."""
+
+    device: str = "cpu"
+    name: str = PIXELS
+    channels: int = 4
+    size: int = 64
+    scale: int = 1
+    sigma_min: float = 0.02
+    sigma_max: float = 80.0
+    elevations: tuple[float, float] = (-90.0, 90.0)
+
+    def denoiser(self, prompt: str, negative: str, guidance: float) -> Denoiser:
+        """Raise ValueError: it has learnt nothing."""
+        raise ValueError(
+            f"the model {PIXELS} only shows fields that were made of photographs: choose another, as toybox"
+        )
+
+    def decode(self, signal: Tensor) -> Tensor:
+        """Convert signals (B, 3 or 4, h, w) to display RGB or premultiplied RGBA in [0, 1]."""
+        shown = (signal.float() / 2 + 0.5).clamp(0, 1)
+        return torch.cat([torch.minimum(shown[:, :3], shown[:, 3:]), shown[:, 3:]], 1) if shown.shape[1] == 4 else shown
 
 
 def load_model(name: str = "toybox", device: str = "cpu") -> Model:
     """Load a pretrained model.
 
     Args:
-        name: "toybox", "infd", or the path of a diffusers folder or a .safetensors checkpoint.
+        name: "toybox", "infd", "pixels" (`Pixels`), or the path of a diffusers folder or a .safetensors checkpoint.
         device: Where the model runs, and with it everything that is sampled from it. "auto" takes CUDA, then MPS, then
             the CPU.
 
@@ -32,6 +63,8 @@ def load_model(name: str = "toybox", device: str = "cpu") -> Model:
     device = device_of(device)
     if name == "toybox":
         return ToyboxModel(device=device)
+    if name == PIXELS:
+        return Pixels(device)
     if name == "infd":
         return InfdModel(device=device)
     return diffusers.load(

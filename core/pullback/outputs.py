@@ -19,17 +19,19 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from trimesh import Trimesh
 
-from . import storage, tasks
+from . import reconstruct, storage, tasks
 from .decoding import flat, on_white
 from .files import atomic, clear_remains, is_utf8
 from .mesh.glb import write_glb
+from .photographs import Photographs, Placement
 from .pictures import write_png
 from .pull import Pull, State
+from .reconstruct import Plan, Stages
 from .representation import OwnFile, Recipe, Representation, Setting, Solid
 from .representations import is_solid
 from .settings import MAX_PIXELS, MESH, PICTURE, Settings
 from .storage import Field
-from .types import Model, Progress
+from .types import CLIP, Model, Progress
 
 # What companions append to the whole name of their output, so that x.glb and x.png have separate fields.
 FIELD = ".field.safetensors"
@@ -137,8 +139,8 @@ class Run:
 
     model: Model
     recipe: Recipe
-    settings: Settings
-    pull: Pull
+    settings: Settings | Plan
+    pull: Pull | Stages
     path: Path
     agreed: dict[str, Any]
     state: State | None
@@ -191,13 +193,40 @@ def run(
     return Run(model, recipe, settings, pull, path, agreed, state)
 
 
+def reconstruction(
+    photographs: Photographs,
+    plan: Plan,
+    model: Model,
+    path: Path,
+    resume: bool = False,
+    tick: Callable[[], None] = lambda: None,
+    clip: CLIP | None = None,
+) -> Run:
+    """Prepare a reconstruction. Arguments are those of `reconstruct.prepare`, and of `run`.
+
+    Raises:
+        ValueError: If the model does not suit the photographs, or the run file is damaged or of another reconstruction.
+    """
+    recipe, sampler = reconstruct.prepare(photographs, plan, model, clip, tick)
+    agreed = plan.agreed(photographs, model)
+    state = None
+    if resume and path.exists():
+        state = storage.load_run(path, agreed, tasks.beginning(sampler, "meta"), len(plan.walk))
+    return Run(model, recipe, plan, sampler, path, agreed, state)
+
+
 def _defaults(settings: tuple[Setting, ...]) -> dict[str, Any]:
     """The settings for which leaving them out means the same as their default, whatever the model."""
     return {each.name: each.default for each in settings if not each.unset or each.default == 0}
 
 
 def write_mesh(
-    out: Path, field: Field, model: Model, tick: Callable[[], None] = lambda: None, **options: int
+    out: Path,
+    field: Field,
+    model: Model,
+    tick: Callable[[], None] = lambda: None,
+    placement: Placement | None = None,
+    **options: int,
 ) -> Trimesh:
     """Write the textured mesh of a field and return it.
 
@@ -206,9 +235,12 @@ def write_mesh(
         field: A field that has a surface.
         model: Decodes its colours.
         tick: Called often; it may raise `Cancelled`.
+        placement: Where the object lies in the scene that it was photographed in.
         **options: Those of `meshing.textured_mesh`.
     """
     mesh, texture = tasks.textured_mesh(field, model, tick=tick, **options)
+    if placement is not None:
+        mesh.apply_transform(placement.matrix.numpy())
     write_glb(out, mesh, texture, name=field.prompt or "object")
     return mesh
 
@@ -253,7 +285,12 @@ def composited(field: Field, bands: Iterator[Tensor]) -> Iterator[Tensor]:
 
 
 def write_sampled(
-    out: Path, field: Field, model: Model, options: Mapping[str, Any], tick: Callable[[], None] = lambda: None
+    out: Path,
+    field: Field,
+    model: Model,
+    options: Mapping[str, Any],
+    tick: Callable[[], None] = lambda: None,
+    placement: Placement | None = None,
 ) -> dict[str, str]:
     """Write all files that a sampling command leaves: the field, and a picture, or a turntable and a mesh or own file.
 
@@ -263,11 +300,12 @@ def write_sampled(
         model: Decodes its signals.
         options: The values of the settings in `file_settings`.
         tick: Called often; it may raise `Cancelled`.
+        placement: Where the mesh lies in its scene. The field file, whose field lies in the unit ball, records it.
 
     Returns:
         The paths of the files: "field", and "picture", "mesh" or "file".
     """
-    storage.save_field(beside(out, FIELD), field)
+    storage.save_field(beside(out, FIELD), field, {"placement": placement.describe()} if placement else None)
     files = {"field": str(beside(out, FIELD))}
     if isinstance(field.diffrep, Solid):
         write_picture(beside(out, TURNTABLE), tasks.turntable_picture(field, model))
@@ -279,7 +317,7 @@ def write_sampled(
     if not isinstance(field.diffrep, Solid):
         write_whole(out, field, model, options[field.diffrep.side], tick)
         return {"picture": str(out), **files}
-    write_mesh(out, field, model, tick, **mesh_arguments(options))
+    write_mesh(out, field, model, tick, placement, **mesh_arguments(options))
     return {"mesh": str(out), **files}
 
 

@@ -19,6 +19,7 @@ from dataclasses import fields
 from importlib.metadata import EntryPoint, entry_points
 
 from .diffreps.image import SirenImage
+from .diffreps.nerf import NerfRadiance
 from .diffreps.panorama import SirenCylinder, SirenSphere
 from .diffreps.radiance import VoxelRadiance
 from .diffreps.splats import GaussianSplats
@@ -30,7 +31,7 @@ GROUP = "pullback.representations"
 """The group of the entry points."""
 DECLARED = ("name", "title", "sentence", "command", "settings", "suited", "recipe", "init", "__call__")
 """What every representation must have."""
-TAKEN = frozenset({"render", "mesh", "words", "picture"})
+TAKEN = frozenset({"render", "mesh", "words", "picture", "reconstruct"})
 """Commands and jobs that sample no representation."""
 BUILT_IN: tuple[type[Representation], ...] = (
     VoxelRadiance,
@@ -40,6 +41,8 @@ BUILT_IN: tuple[type[Representation], ...] = (
     SirenTile,
     GaussianSplats,
 )
+FITTED: tuple[type[Representation], ...] = (NerfRadiance,)
+"""Ours that are fitted to photographs (`reconstruct.py`), and that no command samples."""
 RESERVED = frozenset(
     (
         *(each.name for each in fields(Settings)),
@@ -63,6 +66,11 @@ def representations() -> dict[str, type[Representation]]:
             said = " ".join(str(error).split()) or type(error).__name__
             warnings.warn(f"the representation {entry.name} of {entry.value} is left out: {said:.300}", stacklevel=2)
     return found
+
+
+def readable() -> dict[str, type[Representation]]:
+    """Return the representations that a field file may hold, by name."""
+    return representations() | {each.name: each for each in FITTED}
 
 
 def _loaded(entry: EntryPoint) -> type[Representation]:
@@ -107,7 +115,7 @@ def _check_declarations(kind: type[Representation]) -> None:
 
 def package_of(kind: type[Representation]) -> str:
     """Return the name of the package that a representation comes from, so that it can be named if it is missing."""
-    if kind in BUILT_IN:  # under whatever name a host has imported us
+    if kind in BUILT_IN + FITTED:  # under whatever name a host has imported us
         return "pullback"
     return kind.__module__.partition(".")[0]
 

@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 
 from .files import atomic
 from .pull import State
-from .representations import package_of, representations
+from .representations import package_of, readable
 from .schema import decoded, parsed
 from .types import Params
 from .version import VERSION
@@ -71,7 +71,7 @@ def _config(diffrep: Any) -> str:
 
 
 def _diffrep(texts: Mapping[str, str], path: Path) -> Any:
-    kind, package, known = texts.get("kind", ""), texts.get("package", OURS), representations()
+    kind, package, known = texts.get("kind", ""), texts.get("package", OURS), readable()
     if kind not in known:
         where = f"install the package {package!r:.60}, which has it" if package != OURS else "update pullback"
         raise ValueError(

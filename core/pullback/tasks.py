@@ -138,7 +138,7 @@ def _conditioned(model: Model, settings: Settings, regions: tuple[Region, ...], 
 
 
 def sample(
-    pull: Pull,
+    pull: Any,
     seed: int,
     state: State | None = None,
     progress: Progress | None = None,
@@ -148,7 +148,7 @@ def sample(
     """Run a prepared sampler to the end; `field_of` makes a field of the result.
 
     Args:
-        pull: The sampler, from `prepare`.
+        pull: The sampler, from `prepare` or `reconstruct.prepare`.
         seed: The seed of the run.
         state: Where to continue from, or None to start from the beginning.
         progress: Called after every move; it may raise `Cancelled`.
@@ -158,7 +158,7 @@ def sample(
     return pull((state or beginning(pull, seed=seed)).to(device), generator(seed), progress, save)
 
 
-def beginning(pull: Pull, device: str = "cpu", seed: int = 0) -> State:
+def beginning(pull: Any, device: str = "cpu", seed: int = 0) -> State:
     """Return the state before the first move. On the device "meta" it has shapes but no values."""
     random, diffrep = generator(seed), cast(Any, pull.render)
     with torch.device(device):
@@ -166,7 +166,7 @@ def beginning(pull: Pull, device: str = "cpu", seed: int = 0) -> State:
     return state
 
 
-def field_of(recipe: Recipe, settings: Settings, model: Model, state: State) -> Field:
+def field_of(recipe: Recipe, settings: Any, model: Model, state: State) -> Field:
     """Return the field in the state of a run, finished or not."""
     return Field(recipe.diffrep, state.params, settings.prompt, model.name, settings.seed)
 

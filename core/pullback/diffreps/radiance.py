@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +44,24 @@ UNSEEN = 1e-3
 
 Elevation = Annotated[float, Meta(ge=-90, le=90)]
 """Degrees above the horizon."""
+
+
+class March(Protocol):
+    """How rays are rendered.
+
+    Args:
+        theta: The parameters, in which the result is differentiable.
+        origins: Origins (R, 3) of the rays.
+        directions: Unit directions (R, 3).
+        random: Jitters the samples, if it is given.
+
+    Returns:
+        Estimates of signals and opacity, (R, C + 1) each. The last is the best; a fit compares all of them with its targets.
+    """
+
+    def __call__(
+        self, theta: Params, origins: Tensor, directions: Tensor, random: Generator | None = None, /
+    ) -> list[Tensor]: ...
 
 
 class Object(Representation):
@@ -121,8 +139,68 @@ class Object(Representation):
         return torch.sigmoid(2 * features) if self.kind == "rgba" else features
 
 
+class Marched(Object):
+    """Base of the radiance fields that are rendered along rays, one by one."""
+
+    def marching(self, params: Params) -> March:
+        """Return how rays are rendered. What is empty is looked up once, in `params`."""
+        raise NotImplementedError
+
+    def fit(
+        self, params: Params, cameras: Cameras, target: Tensor, generator: Generator, weights: Tensor | None = None
+    ) -> Residual:
+        """Compare with targets (B, C, H, W) along new random rays at every pass. See `Fit`."""
+        raise NotImplementedError
+
+    def __call__(self, params: Params, cameras: Cameras) -> Tensor:
+        """Return views (B, C, size, size) through B cameras. Differentiable in params."""
+        return self.through(params, cameras, self.size, self.size)
+
+    def canonical(self, params: Params) -> Tensor:
+        sides = turntable(4)
+        return torch.cat([self(params, sides[i : i + 1]) for i in range(len(sides))])
+
+    def through(
+        self,
+        params: Params,
+        cameras: Cameras,
+        height: int,
+        width: int,
+        crop: Crop | None = None,
+        tick: Callable[[], None] = lambda: None,
+    ) -> Tensor:
+        """Render signals through cameras, at any size.
+
+        Args:
+            params: The parameters.
+            cameras: B cameras.
+            height: Height of the whole picture in pixels.
+            width: Width of the whole picture.
+            crop: The part (top, left, h, w) that is wanted, or None for all of it.
+            tick: Called for every chunk of rays; it may raise to stop.
+
+        Returns:
+            Signals (B, C, h, w). Without gradients the memory is that of a chunk of rays.
+        """
+        return self._seen(params, cameras, height, width, crop, tick)[:, : self.channels]
+
+    def opacity(
+        self, params: Params, cameras: Cameras, height: int, width: int, tick: Callable[[], None] = lambda: None
+    ) -> Tensor:
+        """Return the opacity of each pixel, (B, 1, height, width) in [0, 1], for every kind of signal."""
+        return self._seen(params, cameras, height, width, None, tick)[:, self.channels :]
+
+    def _seen(
+        self, params: Params, cameras: Cameras, height: int, width: int, crop: Crop | None, tick: Callable[[], None]
+    ) -> Tensor:
+        """Signals and opacity, (B, C + 1, h, w)."""
+        march = self.marching(params)
+        cameras = cameras.to(next(iter(params.values())).device)
+        return by_chunks(lambda o, d: march(params, o, d)[-1], *rays(cameras, height, width, crop), tick)
+
+
 @dataclass(frozen=True)
-class VoxelRadiance(Object):
+class VoxelRadiance(Marched):
     """A voxel radiance field and how it is rendered.
 
     Its parameters are those of `Voxels` (raw grids "density" and "features") and, unless the kind is "rgba", a
@@ -195,44 +273,6 @@ class VoxelRadiance(Object):
         """Return the start of the voxels, and a background of zeros if the kind has one."""
         return self.voxels.init(generator) | self.beyond()
 
-    def __call__(self, params: Params, cameras: Cameras) -> Tensor:
-        """Return views (B, C, size, size) through B cameras. Differentiable in params."""
-        return self.through(params, cameras, self.size, self.size)
-
-    def canonical(self, params: Params) -> Tensor:
-        sides = turntable(4)
-        return torch.cat([self(params, sides[i : i + 1]) for i in range(len(sides))])
-
-    def through(
-        self,
-        params: Params,
-        cameras: Cameras,
-        height: int,
-        width: int,
-        crop: Crop | None = None,
-        tick: Callable[[], None] = lambda: None,
-    ) -> Tensor:
-        """Render signals through cameras, at any size.
-
-        Args:
-            params: The parameters.
-            cameras: B cameras.
-            height: Height of the whole picture in pixels.
-            width: Width of the whole picture.
-            crop: The part (top, left, h, w) that is wanted, or None for all of it.
-            tick: Called for every chunk of rays; it may raise to stop.
-
-        Returns:
-            Signals (B, C, h, w). Without gradients the memory is that of a chunk of rays.
-        """
-        return self._marched(params, cameras, height, width, crop, tick)[:, : self.channels]
-
-    def opacity(
-        self, params: Params, cameras: Cameras, height: int, width: int, tick: Callable[[], None] = lambda: None
-    ) -> Tensor:
-        """Return the opacity of each pixel, (B, 1, height, width) in [0, 1], for every kind of signal."""
-        return self._marched(params, cameras, height, width, None, tick)[:, self.channels :]
-
     @torch.no_grad()
     def depth(
         self, params: Params, cameras: Cameras, height: int, width: int, tick: Callable[[], None] = lambda: None
@@ -247,7 +287,7 @@ class VoxelRadiance(Object):
         def distance(origins: Tensor, directions: Tensor) -> Tensor:
             return self._distance(params, origins, *self._samples(mask, origins, directions))
 
-        return _by_chunks(distance, *rays(cameras, height, width), tick)
+        return by_chunks(distance, *rays(cameras, height, width), tick)
 
     def _distance(self, params: Params, o: Tensor, points: Tensor, length: Tensor, full: Tensor) -> Tensor:
         """The distance along R rays, (R,), from their samples as in `_shade`."""
@@ -258,24 +298,14 @@ class VoxelRadiance(Object):
         opacity = w.sum(-1)
         return torch.where(opacity > 0.5, (w * far).sum(-1) / opacity.clamp(min=0.5), torch.inf)
 
-    def _marched(
-        self,
-        params: Params,
-        cameras: Cameras,
-        height: int,
-        width: int,
-        crop: tuple[int, int, int, int] | None,
-        tick: Callable[[], None],
-    ) -> Tensor:
-        """Signals and opacity, (B, C + 1, h, w)."""
+    def marching(self, params: Params) -> March:
         mask = self.occupancy(params)
-        cameras = cameras.to(mask.device)
 
-        def shade(origins: Tensor, directions: Tensor) -> Tensor:
-            shaded = self._shade(params, origins, directions, *self._samples(mask, origins, directions))
-            return torch.cat(shaded, -1)
+        def march(theta: Params, o: Tensor, d: Tensor, random: Generator | None = None) -> list[Tensor]:
+            jitter = None if random is None else torch.rand(len(o), generator=random).to(o)
+            return [torch.cat(self._shade(theta, o, d, *self._samples(mask, o, d, jitter)), -1)]
 
-        return _by_chunks(shade, *rays(cameras, height, width, crop), tick)
+        return march
 
     def fit(
         self, params: Params, cameras: Cameras, target: Tensor, generator: Generator, weights: Tensor | None = None
@@ -374,7 +404,7 @@ def _chances(view: Tensor, weights: Tensor) -> Tensor:
     return (weights / count.clamp(min=1))[view]
 
 
-def _by_chunks(
+def by_chunks(
     draw: Callable[[Tensor, Tensor], Tensor], origins: Tensor, directions: Tensor, tick: Callable[[], None]
 ) -> Tensor:
     """Render rays (B, H, W, 3) to (B, C, H, W), where `draw` maps some of them, (R, 3), to (R, C) or (R,)."""

@@ -55,3 +55,28 @@ def weights(tau: Tensor) -> Tensor:
     """
     before = torch.cumsum(tau, -1) - tau
     return torch.exp(-before) * -torch.expm1(-tau)
+
+
+def resampled(edges: Tensor, weights: Tensor, places: Tensor) -> Tensor:
+    """Draw distances along rays where their weights are large (NeRF's hierarchical sampling).
+
+    Args:
+        edges: The ends of N pieces of each ray, (R, N + 1), rising.
+        weights: The weights of the pieces, (R, N).
+        places: Where to draw from the cumulative distribution, (R, M) in [0, 1).
+
+    Returns:
+        Distances (R, M): uniform within a piece, and in each as many as its weight says.
+
+    Example:
+        >>> edges, middle = torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[0.25, 0.75]])
+        >>> resampled(edges, torch.tensor([[0.0, 1.0]]), middle).round(decimals=2)
+        tensor([[1.2500, 1.7500]])
+    """
+    share = weights + 1e-5  # a ray that hits nothing is sampled evenly
+    below = torch.cumsum(share / share.sum(-1, keepdim=True), -1)
+    piece = torch.searchsorted(below, places.contiguous(), right=True).clamp(max=weights.shape[1] - 1)
+    end = below.gather(1, piece)
+    begin = torch.where(piece > 0, below.gather(1, (piece - 1).clamp(min=0)), torch.zeros_like(end))
+    part = ((places - begin) / (end - begin).clamp(min=1e-9)).clamp(0, 1)
+    return torch.lerp(edges.gather(1, piece), edges.gather(1, piece + 1), part)

@@ -1,0 +1,127 @@
+"""How well do the methods of `reconstruct` show an object from few photographs? Views that no method saw are compared.
+
+`python benchmarks/reconstruct.py run` reconstructs every object with every method from 8, 4 and 2 photographs, and adds one line
+of JSON for each to results.jsonl; what is there already is skipped, so that it may be stopped and called again, also for parts:
+`... run --nouns chair,mug --known 8 --methods nerf,diet`. `... table` prints the tables.
+
+The objects are procedural and unlit, since the built-in model draws unlit objects. Methods: "nerf", "diet" and "pullback" with
+their last steps on the photographs alone, and "diet-" and "pullback-" without them (the former with as many steps).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import typer
+from pullback import tasks
+from pullback.generative.clip.model import SmallCLIP
+from pullback.generative.toybox.objects import build
+from pullback.generative.toybox.pictures import photograph
+from pullback.geometry.cameras import Cameras, orbit
+from pullback.metrics import psnr, ssim
+from pullback.models import Pixels
+from pullback.photographs import Photographs, gathered
+from pullback.reconstruct import Plan, prepare, shown
+from torch import Tensor
+
+app = typer.Typer()
+OBJECTS = {"chair": "blue", "mushroom": "red", "car": "green", "robot": "orange", "boat": "yellow", "mug": "purple",
+           "duck": "yellow", "house": "red"}  # fmt: skip
+METHODS = ("nerf", "diet-", "diet", "pullback-", "pullback")
+PHOTOGRAPHS = orbit(
+    torch.arange(8) * 2 * math.pi / 8 * 3 + 0.3, torch.deg2rad(torch.tensor([15.0, 40, 0, 55, 25, 5, 45, 30]))
+)
+"""The first 2 are 135 degrees apart, the first 4 leave a gap of 90 degrees."""
+HELD_OUT = orbit(torch.arange(16) * math.pi / 8 + 0.1, torch.deg2rad(torch.tensor([5.0, 30, 15, 45]).repeat(4)))
+RESULTS = Path("results.jsonl")
+
+
+def pictures(noun: str, cameras: Cameras, size: int) -> Tensor:
+    """Unlit pictures of an object, premultiplied RGBA (B, 4, size, size) in [0, 1]."""
+    made = build(noun, OBJECTS[noun], None, None, np.random.default_rng(0))
+    return torch.from_numpy(photograph(*made, cameras, size)[:, 3:]).float() / 255
+
+
+def known(noun: str, count: int, size: int) -> Photographs:
+    """The first photographs of an object, in a ball that is given: what masks of two photographs say of it is little."""
+    cameras = PHOTOGRAPHS[:count]
+    return gathered(cameras, pictures(noun, cameras, size), ball=(0.0, 0.0, 0.0, 1.0))
+
+
+def plan_of(method: str, noun: str, field: str, size: int, steps: int) -> Plan:
+    """The settings of a method."""
+    alone = {"finetune": 0} if method.endswith("-") else {}
+    way = method.rstrip("-")
+    words = {"prompt": f"a {OBJECTS[noun]} {noun}"} if way == "pullback" else {}
+    return Plan(way, field=field, size=size, steps=steps if way != "pullback" else 0, **words, **alone)  # type: ignore[arg-type]
+
+
+def measured(seen: Tensor, truth: Tensor) -> dict[str, float]:
+    """PSNR and SSIM on white, and one minus the cosine of picture-text features, as means over views."""
+    a, b = shown(2 * seen - 1), shown(2 * truth - 1)
+    features = [SmallCLIP().encode_image(each) for each in (a, b)]
+    return {
+        "psnr": float(psnr(a, b).mean()),
+        "ssim": float(ssim(a, b).mean()),
+        "distance": float(1 - (features[0] * features[1]).sum(-1).mean()),
+    }
+
+
+@app.command()
+def run(
+    nouns: str = ",".join(OBJECTS),
+    known_views: str = typer.Option("8,4,2", "--known"),
+    methods: str = ",".join(METHODS),
+    field: str = "voxels",
+    size: int = 128,
+    steps: int = 0,
+    results: Path = RESULTS,
+) -> None:
+    """Reconstruct what is not in the results yet."""
+    done = {tuple(line[k] for k in ("noun", "known", "method", "field", "size", "steps")) for line in _lines(results)}
+    for noun in nouns.split(","):
+        for count in map(int, known_views.split(",")):
+            for method in methods.split(","):
+                if (noun, count, method, field, size, steps) in done:
+                    continue
+                plan = plan_of(method, noun, field, size, steps)
+                model = tasks.load_model() if plan.way == "pullback" else Pixels()
+                began, worked = time.monotonic(), time.process_time()
+                recipe, sampler = prepare(known(noun, count, size), plan, model, SmallCLIP())
+                state = sampler(tasks.beginning(sampler, seed=plan.seed))
+                spent = {"seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - worked}
+                with torch.no_grad():
+                    seen = Pixels().decode(recipe.diffrep.through(state.params, HELD_OUT, size, size))
+                line = {"noun": noun, "known": count, "method": method, "field": field, "size": size, "steps": steps}
+                line |= {k: round(v, 4) for k, v in (measured(seen, pictures(noun, HELD_OUT, size)) | spent).items()}
+                with results.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+                print(line, flush=True)
+
+
+@app.command()
+def table(results: Path = RESULTS) -> None:
+    """Print the means over objects."""
+    lines = _lines(results)
+    print("| photographs | field | method | objects | PSNR | SSIM | feature distance | CPU time |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    groups = sorted({(-line["known"], line["field"], METHODS.index(line["method"])) for line in lines})
+    for count, field, method in groups:
+        some = [x for x in lines if (x["known"], x["field"], x["method"]) == (-count, field, METHODS[method])]
+        means = [np.mean([line[k] for line in some]) for k in ("psnr", "ssim", "distance", "cpu_seconds")]
+        row = "| {} | {} | {} | {} | {:.2f} dB | {:.3f} | {:.4f} | {:.0f} s |"
+        print(row.format(-count, field, METHODS[method], len(some), *means))
+
+
+def _lines(results: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+
+
+if __name__ == "__main__":
+    app()

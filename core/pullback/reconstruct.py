@@ -1,0 +1,464 @@
+"""Reconstruction: an object's radiance field from a few photographs with poses.
+
+There are three methods, and each minimises the squared error of the photographs along random rays:
+
+- "nerf" does nothing else (Mildenhall et al. 2020);
+- "diet" also compares what the field shows from random poses with the photographs, in the features of a picture-text model
+  (semantic consistency, DietNeRF, Jain et al. 2021), and does without that in its last steps;
+- "pullback" samples all other views from a diffusion model (`pull.py`), while the photographs are targets that stay: what they
+  do not show becomes a sample of the model, given the words. Its last steps, too, see the photographs alone.
+
+All of them walk from `State` to `State`, so that a run can be stopped after any step and continues to the same bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from . import tasks
+from .diffreps.nerf import NerfRadiance
+from .diffreps.radiance import RATES, Marched, VoxelRadiance
+from .fields.nerf import Network
+from .fields.voxels import Voxels
+from .files import is_utf8
+from .geometry.cameras import Cameras, orbit, rays
+from .noise import FreshViews
+from .photographs import Photographs
+from .pull import Fit, State
+from .render.march import chords
+from .representation import Recipe, Setting, noise_range
+from .schedules import MAX_STEPS
+from .settings import LONGEST_PROMPT, Settings
+from .solvers import Adam, Residual
+from .types import CLIP, Model, Params, Progress
+from .viewpoints import orbiting
+
+METHODS = ("nerf", "diet", "pullback")
+FIELDS = ("voxels", "nerf", "simplified", "paper")
+PASSES = 10
+"""Solver passes of a step on photographs."""
+SHARE = 0.5
+"""Share of the photographs in the fit, beside the views that a model samples."""
+RAYS = 1024
+"""Rays of the photographs in a pass."""
+LAST_VIEWS = 24
+"""Views that the last fit of a sampled object sees beside the photographs."""
+RECONSTRUCT = {
+    each.name: each
+    for each in (
+        Setting("method", "", "How: nerf (the photographs alone), diet (and what they mean), or pullback (the rest is "
+                "sampled).", choices=("", *METHODS), unset="pullback if there is a prompt, else nerf"),
+        Setting("field", "voxels", "What the object is made of: voxels, nerf (a small network), simplified or paper (the "
+                "networks of the papers, for GPUs).", choices=FIELDS),
+        Setting("seed", 0, "The same seed gives the same result.", 0, (1 << 63) - 1),
+        Setting("steps", 0, "Steps of ten passes; of the method pullback, noise levels.", 0, 1 << 17, unset="150, pullback 30"),
+        Setting("finetune", -1, "Last steps that see the photographs alone; beside --steps in pullback, and among them in diet.",
+                -1, 1 << 17, unset="40"),
+        Setting("size", 128, "Side of the photographs in pixels; larger ones are reduced.", 16, 2048, unit="pixels"),
+        Setting("grid", 64, "Grid points along each side of a voxel field.", 16, 160, 8),
+        Setting("front", 0.0, "Azimuth of the object's front; 0 is -Y. Only models that know sides need it.", -360.0, 360.0,
+                unit="degrees"),
+        Setting("guidance", 1.0, "How strictly to follow the prompt: 0 not at all, 1 as trained.", 0.0, 100.0, 0.5),
+        Setting("views", 8, "Views that the model samples in each step.", 1, 64),
+    )
+}  # fmt: skip
+"""The settings of a reconstruction that are numbers or choices, by name."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings of a reconstruction; those that are numbers or choices are explained in `RECONSTRUCT`.
+
+    Args:
+        prompt: What the photographs show, for the method pullback.
+        negative: What to avoid.
+
+    Raises:
+        ValueError: If a setting is out of range, or they do not fit together.
+    """
+
+    method: str = ""
+    prompt: str = ""
+    negative: str = ""
+    field: str = "voxels"
+    seed: int = 0
+    steps: int = 0
+    finetune: int = -1
+    size: int = 128
+    grid: int = 64
+    front: float = 0.0
+    guidance: float = 1.0
+    views: int = 8
+
+    def __post_init__(self) -> None:
+        for name, setting in RECONSTRUCT.items():
+            setting.check(getattr(self, name))
+        for text in (self.prompt, self.negative):
+            if len(text) > LONGEST_PROMPT or not is_utf8(text):
+                raise ValueError(
+                    f"the prompt must be text of at most {LONGEST_PROMPT} characters in UTF-8: type it again"
+                )
+        if self.way == "pullback" and not self.prompt.strip():
+            raise ValueError(
+                "the method pullback needs a prompt: say what the photographs show, or choose nerf or diet"
+            )
+        if self.way == "pullback" and self.steps > MAX_STEPS:
+            raise ValueError(f"steps is {self.steps}; of the method pullback it must be at most {MAX_STEPS}")
+        if self.way != "pullback" and self.alone > self.moves:
+            raise ValueError(f"finetune is {self.finetune}; it must be at most the steps, {self.moves}")
+
+    @property
+    def way(self) -> str:
+        """The method, chosen if it was left out."""
+        return self.method or ("pullback" if self.prompt.strip() else "nerf")
+
+    @property
+    def alone(self) -> int:
+        """The last steps, which see the photographs alone."""
+        return self.finetune if self.finetune >= 0 else min(40, self.moves) if self.way != "pullback" else 40
+
+    @property
+    def moves(self) -> int:
+        """The steps before these or, if they are among the steps, all."""
+        return self.steps or (30 if self.way == "pullback" else 150)
+
+    @property
+    def walk(self) -> list[tuple[int, int]]:
+        """One pair for each step, as in `Settings.walk`."""
+        total = self.moves + (self.alone if self.way == "pullback" else 0)
+        return [(n, n + 1) for n in range(total)]
+
+    def agreed(self, photographs: Photographs, model: Model) -> dict[str, Any]:
+        """Return what a run file records, and what must be the same for the run to continue."""
+        return {"task": "reconstruct", "model": model.name, "photographs": photographs.fingerprint, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Semantic consistency: what the field shows from a random pose should mean what a random photograph means.
+
+    The features are unit vectors, so half of their squared distance is one minus their cosine (eqs. 4.4 and 4.5): the loss is a
+    sum of squares, like the error of the photographs.
+
+    Args:
+        clip: The picture-text model.
+        known: The features of the photographs, (B, D).
+        cameras: Draws a camera.
+        size: Side of a render in pixels.
+        weight: The weight lambda of the loss, for pictures in [0, 1]; 0.1 in the paper.
+        every: Passes from one comparison to the next; 10 in the paper.
+        stride: The rays of a render are every so many pixels of a picture, from a random one on.
+    """
+
+    clip: CLIP
+    known: Tensor
+    cameras: Callable[[Generator], Cameras]
+    size: int = 64
+    weight: float = 0.1
+    every: int = PASSES
+    stride: int = 2
+
+    @classmethod
+    def of(cls, photographs: Photographs, clip: CLIP, **more: Any) -> Consistency:
+        """Return the consistency with photographs. The arguments are theirs, the model's and those of the class."""
+        with torch.no_grad():
+            known = clip.encode_image(shown(photographs.signals))
+        return cls(clip, known, functools.partial(anywhere, photographs.cameras), size=min(clip.size, 112), **more)
+
+    def missed(self, diffrep: Marched, march: Any, params: Params, random: Generator) -> Tensor:
+        """Return the difference (D,) between the features of a random render and of a random photograph."""
+        device = next(iter(params.values())).device
+        side, (top, left) = self.size * self.stride, torch.randint(self.stride, (2,), generator=random).tolist()
+        whole = rays(self.cameras(random), side, side)
+        o, d = (each[0, top :: self.stride, left :: self.stride].reshape(-1, 3).to(device) for each in whole)
+        seen = march(params, o, d, random)[-1][:, : diffrep.channels]
+        picture = shown(seen.T.reshape(1, -1, self.size, self.size))
+        wanted = self.known[torch.randint(len(self.known), (1,), generator=random)]
+        return (self.clip.encode_image(picture) - wanted.to(picture))[0]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The photographs as a fitting problem: random rays among those that can hit the ball.
+
+    Args:
+        photographs: The photographs.
+        count: Rays per pass.
+    """
+
+    photographs: Photographs
+    count: int = RAYS
+
+    @functools.cached_property
+    def _rays(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Origins, directions and signals of all useful rays. ValueError if there are none."""
+        signals = self.photographs.signals
+        o, d = (each.reshape(-1, 3) for each in rays(self.photographs.cameras, *signals.shape[-2:]))
+        near, far = chords(o, d)
+        useful = (self.photographs.seen.flatten() & (far > near)).nonzero()[:, 0]
+        if len(useful) == 0:
+            raise ValueError("no photograph shows the object's ball: the poses are wrong, or give the ball")
+        return o[useful], d[useful], signals.permute(0, 2, 3, 1).reshape(-1, signals.shape[1])[useful]
+
+    def missed(self, march: Any, params: Params, random: Generator) -> Tensor:
+        """Return the difference between a field and random rays of the photographs."""
+        device = next(iter(params.values())).device
+        o, d, wanted = self._rays
+        pick = torch.randint(len(wanted), (self.count,), generator=random)
+        o, d, wanted = (each[pick].to(device) for each in (o, d, wanted))
+        return torch.cat([each[:, : wanted.shape[1]] - wanted for each in march(params, o, d, random)])
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Fits a field to photographs, in steps of some solver passes.
+
+    Args:
+        render: The representation.
+        targets: The photographs.
+        solver: The solver. Its rate is that of the first step.
+        moves: Steps.
+        consistency: None, or the semantic consistency that the first steps add.
+        consistent: How many steps that are.
+        fall: The last part of the steps, over which the rate falls to zero along a half cosine.
+        rate: Factor on the solver's rate.
+        tick: Called before every pass; it may raise `Cancelled`.
+    """
+
+    render: Marched
+    targets: Targets
+    solver: Adam
+    moves: int
+    consistency: Consistency | None = None
+    consistent: int = 0
+    fall: float = 0.3
+    rate: float = 1.0
+    tick: Callable[[], None] = lambda: None
+
+    @property
+    def views(self) -> FreshViews:
+        """The views of a step: none that a model has to know."""
+        return FreshViews(lambda random: None, (0, self.render.channels, 1, 1))
+
+    def __call__(
+        self,
+        state: State,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+        save: Callable[[State], None] | None = None,
+    ) -> State:
+        """Fit from `state` to the end. Arguments are those of `Pull`."""
+        random = Generator()
+        random.set_state(state.random)
+        for move in range(state.move, self.moves):
+            residual = self._residual(state.params, move, random)
+            params, solver, passes = self._slowed(move)(residual, state.params, state.solver, False)
+            with torch.no_grad():
+                left = self.targets.missed(self.render.marching(params), params, Generator().manual_seed(move))
+            state = replace(
+                state, params=params, solver=solver, move=move + 1, random=random.get_state(),
+                passes=state.passes + passes, residual=float(left.square().mean().sqrt()),
+            )  # fmt: skip
+            if save is not None:
+                save(state)
+            if progress is not None:
+                progress(state.move, self.moves, state)
+        return state
+
+    def _residual(self, params: Params, move: int, random: Generator) -> Residual:
+        march, passes = self.render.marching(params), itertools.count()
+
+        def residual(theta: Params) -> Tensor:
+            self.tick()
+            missed = self.targets.missed(march, theta, random)
+            if self.consistency is None or move >= self.consistent or next(passes) % self.consistency.every:
+                return missed
+            meant = self.consistency.missed(self.render, march, theta, random)
+            # Signals are in [-1, 1], twice the range of pictures: so the weight is times 4.
+            return together((missed, 1.0), (meant, 4 * self.consistency.weight / 2 * meant.numel()))
+
+        return residual
+
+    def _slowed(self, move: int) -> Adam:
+        """The solver with the rate of a step."""
+        begin = 1 - self.fall
+        part = max(0.0, (move / self.moves - begin) / self.fall) if self.fall else 0.0
+        factor = self.rate * (0.5 + 0.5 * math.cos(math.pi * part))
+        rate = self.solver.lr
+        slowed = {k: v * factor for k, v in rate.items()} if isinstance(rate, Mapping) else rate * factor
+        return replace(self.solver, lr=slowed)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Samplers one after the other, as one. The state counts the moves of all."""
+
+    samplers: tuple[tuple[Any, int], ...]
+
+    @property
+    def render(self) -> Marched:
+        return self.samplers[0][0].render
+
+    @property
+    def views(self) -> Any:
+        return self.samplers[0][0].views
+
+    @property
+    def solver(self) -> Adam:
+        return self.samplers[0][0].solver
+
+    @property
+    def tick(self) -> Callable[[], None]:
+        return self.samplers[0][0].tick
+
+    def __call__(
+        self,
+        state: State,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+        save: Callable[[State], None] | None = None,
+    ) -> State:
+        """Walk from `state` to the end. Arguments are those of `Pull`."""
+        total, before = sum(moves for _, moves in self.samplers), 0
+        for sampler, moves in self.samplers:
+            if state.move < before + moves:
+                told = None if progress is None else functools.partial(_report, progress, before, total)
+                saved = None if save is None else functools.partial(_save, save, before)
+                state = _later(before, sampler(_later(-before, state), generator, told, saved))
+            before += moves
+        return state
+
+
+def _later(moves: int, state: State) -> State:
+    return replace(state, move=state.move + moves)
+
+
+def _report(progress: Progress, before: int, total: int, move: int, _: int, state: State) -> None:
+    progress(before + move, total, _later(before, state))
+
+
+def _save(save: Callable[[State], None], before: int, state: State) -> None:
+    save(_later(before, state))
+
+
+def together(*parts: tuple[Tensor, float]) -> Tensor:
+    """Return one residual whose mean square is the weighted sum of the mean squares of its parts."""
+    total = sum(each.numel() for each, _ in parts)
+    return torch.cat([each.flatten() * math.sqrt(weight * total / each.numel()) for each, weight in parts])
+
+
+def shown(signals: Tensor) -> Tensor:
+    """Return signals (B, 3 or 4, h, w) in [-1, 1] as pictures (B, 3, h, w) in [0, 1], on white."""
+    pictures = signals / 2 + 0.5
+    return pictures if pictures.shape[1] == 3 else pictures[:, :3] + 1 - pictures[:, 3:]
+
+
+def anywhere(known: Cameras, random: Generator) -> Cameras:
+    """Draw a camera on the upper half of a sphere, uniform in area, as far away as the known ones are (paper, section 4.4.3)."""
+    turn, height, far = torch.rand(3, generator=random).tolist()
+    distance = known.position.norm(dim=-1)
+    low, high = float(distance.min()), float(distance.max())
+    azimuth, elevation = torch.tensor([2 * math.pi * turn]), torch.tensor([math.asin(height)])
+    return orbit(azimuth, elevation, low + far * (high - low), float(known.fov.mean()))
+
+
+def field_for(photographs: Photographs, plan: Plan, model: Model) -> tuple[Marched, Adam]:
+    """Return the representation that a plan names, and the solver that suits it."""
+    kind = photographs.kind
+    channels, side = photographs.signals.shape[1], photographs.signals.shape[-1]
+    size = model.size if plan.way == "pullback" else side
+    if plan.field == "voxels":
+        voxels = Voxels(plan.grid, channels - (kind == "rgba"))
+        solver = Adam(PASSES, 6 * PASSES, RATES, betas=(0.9, 0.95), last_rate=0.25)
+        return VoxelRadiance(kind, channels, size, steps=plan.grid, voxels=voxels), solver
+    features = channels - (kind == "rgba")
+    # DietNeRF's table 7.1: the full NeRF, and the simplified one of most of its scenes; and one for CPUs.
+    network, coarse, fine, rate = {
+        "nerf": (Network(features, 6, 0, 64, 4, 2), 48, 0, 2e-3),
+        "simplified": (Network(features, 6, 0), 128, 0, 5e-5),
+        "paper": (Network(features, 10, 4), 64, 128, 5e-4),
+    }[plan.field]
+    field = NerfRadiance(kind, channels, size, coarse, fine, network=network)
+    return field, Adam(PASSES, 6 * PASSES, rate, betas=(0.9, 0.999))
+
+
+def prepare(
+    photographs: Photographs,
+    plan: Plan,
+    model: Model,
+    clip: CLIP | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> tuple[Recipe, Stages]:
+    """Return how a reconstruction is computed.
+
+    Args:
+        photographs: The photographs.
+        plan: The settings.
+        model: The model that the method pullback samples; for the others, `models.Pixels`.
+        clip: The picture-text model of the method diet.
+        tick: Called before every pass; it may raise `Cancelled`.
+
+    Returns:
+        The recipe, whose `diffrep` is that of the field, and the sampler, which is called like `Pull`.
+
+    Raises:
+        ValueError: If the model does not suit the photographs, or lacks.
+    """
+    diffrep, solver = field_for(photographs, plan, model)
+    targets = Targets(photographs, RAYS)
+    if plan.way != "pullback":
+        if plan.way == "diet" and clip is None:
+            raise ValueError("the method diet needs a picture-text model")
+        meaning = Consistency.of(photographs, clip) if plan.way == "diet" and clip is not None else None
+        descent = Descent(diffrep, targets, solver, plan.moves, meaning, plan.moves - plan.alone, tick=tick)
+        return _recipe(diffrep, descent.views, solver, model, None), Stages(((descent, plan.moves),))
+    _check_suits(photographs, model)
+    low, high = model.elevations
+    law = functools.partial(orbiting, elevations=(low, high))
+    views, last = (
+        FreshViews(functools.partial(law, count), (count, model.channels, model.size, model.size))
+        for count in (plan.views, max(LAST_VIEWS, plan.views))
+    )
+    recipe = _recipe(diffrep, views, solver, model, beside(targets, diffrep), last)
+    settings = Settings(plan.prompt, plan.negative, plan.seed, plan.moves, plan.guidance, views=plan.views)
+    pull = tasks.prepare(model, recipe, settings, tick)
+    last_steps = Descent(diffrep, targets, solver, plan.alone, fall=1.0, rate=0.25, tick=tick)
+    return recipe, Stages(((pull, plan.moves), (last_steps, plan.alone)))
+
+
+def _recipe(diffrep: Any, views: Any, solver: Adam, model: Model, fit: Fit | None, last: Any = None) -> Recipe:
+    return Recipe(diffrep, views, solver, noise_range(model, 0.05), 0.0, fit, last)
+
+
+def _check_suits(photographs: Photographs, model: Model) -> None:
+    if model.scale != 1:
+        raise ValueError(
+            f"{model.name} draws in latent space, where photographs cannot be targets: choose a model of pixels"
+        )
+    kind = "rgba" if model.channels == 4 else "rgb"
+    if kind != photographs.kind:
+        first = photographs.names[0]
+        have, want = ("no mask", "a mask (an alpha channel)") if kind == "rgba" else ("a mask", "no mask")
+        raise ValueError(
+            f"{first} has {have}, and {model.name} needs pictures with {want}: add or remove it, or choose diet"
+        )
+
+
+def beside(targets: Targets, diffrep: Marched) -> Fit:
+    """Return the fit of sampled views beside photographs that stay: each pass sees random rays of both."""
+
+    def fit(
+        params: Params, view: Cameras, target: Tensor, random: Generator, weights: Tensor | None = None
+    ) -> Residual:
+        sampled, march = diffrep.fit(params, view, target, random, weights), diffrep.marching(params)
+        return lambda theta: together((targets.missed(march, theta, random), SHARE), (sampled(theta), 1 - SHARE))
+
+    return fit
