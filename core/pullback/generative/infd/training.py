@@ -115,10 +115,12 @@ class AutoencoderTrainee:
             )
 
     def batch(self, random: np.random.Generator) -> Pairs:
-        """Draw training pairs."""
+        """Draw training pairs. Half of the patches are busy; of these alone, the empty edges of pictures would not be learnt."""
         drawn = [
-            patch(self.folder.draw(random)[0], self.config.base, self.side, self.largest, random, True, self.octaves)
-            for _ in range(self.batch_size)
+            patch(
+                self.folder.draw(random)[0], self.config.base, self.side, self.largest, random, n % 2 == 0, self.octaves
+            )
+            for n in range(self.batch_size)
         ]
         return Pairs(*(torch.stack(each) for each in zip(*drawn, strict=True)))
 
