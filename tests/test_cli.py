@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import subprocess
+import re
 import sys
 import time
 from pathlib import Path
@@ -231,7 +232,7 @@ def test_no_words_at_all_print_the_help(here, monkeypatch, capsys):
         cli.main()
     said = capsys.readouterr()
     assert stop.value.code == 0 and said.err == "" and len(said.out.splitlines()) > 10
-    assert all(words in said.out for words in ("panorama  Sample a picture all around", "any image diffusion\n  model"))
+    assert re.search("panorama +Sample a picture all around", said.out) and "any image diffusion\n  model" in said.out
 
 
 def test_the_version(here, monkeypatch, capsys):
