@@ -244,7 +244,7 @@ def cost(model: str = "infd", repeats: int = 5) -> None:
         marks.append(time.perf_counter())
         if n:  # the first evaluation warms up
             plain, total = plain + middle - start, total + end - middle
-            for name, before, after in zip(spent, marks, marks[1:], strict=True):
+            for name, before, after in zip(spent, marks[:-1], marks[1:], strict=True):
                 spent[name] += after - before
     whole_time = sum(spent.values())
     print(f"| model | guided / unguided | {' | '.join(spent)} |\n{'| --- ' * (2 + len(spent))}|")
