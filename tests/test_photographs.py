@@ -81,6 +81,14 @@ def test_the_ball_around_the_object_is_found_from_its_masks(folder):
     assert 0.5 * SCALE <= placement.radius < 0.8 * SCALE  # the hull of six silhouettes is larger than the ball
 
 
+def test_a_ball_beside_the_middle_is_found_where_it_is(tmp_path):
+    middle = torch.tensor([0.25, -0.1, 0.2])
+    path = write_transforms(tmp_path, scene(), ball(AROUND, radius=0.3, middle=middle.tolist()))
+    placement = read_photographs(path).placement
+    assert (placement.centre - (SHIFT + SCALE * middle)).norm() < 0.08 * SCALE
+    assert 0.3 * SCALE <= placement.radius < 0.5 * SCALE
+
+
 def test_the_pictures_come_back_as_they_were_written(folder):
     photographs = read_photographs(folder / "transforms.json")
     assert photographs.kind == "rgba" and photographs.seen.all() and len(photographs) == 6
