@@ -105,13 +105,13 @@ class LatentTrainee:
         places = [scattered(drawn.x.shape[-1], random) for _ in range(scenes)]
         objects = drawn.x[:scenes, 3].amin((1, 2)) < 0.9
         drawn.x[:scenes] = together(drawn.x[:scenes], objects, places)
-        layouts = together(expected[:scenes], objects, places)
+        layouts = together(expected[:scenes], objects, places)[:told]
         drawn.words[:scenes][objects] = torch.tensor([START] + [PAD] * (LENGTH - 1))
         drawn.cameras[:scenes][objects] = torch.tensor([0.0, 0.0, ANY])
-        expected[:scenes] = expected_picture(
-            self.template, drawn.words[:scenes], drawn.cameras[:scenes], drawn.lit[:scenes]
-        )
-        expected[:told] = layouts[:told]
+        expected[:told] = layouts
+        if told < scenes:
+            rest = slice(told, scenes)
+            expected[rest] = expected_picture(self.template, drawn.words[rest], drawn.cameras[rest], drawn.lit[rest])
         true, means = self.normal.scaled(self.autoencoder.encode(torch.cat([drawn.x, expected]))).chunk(2)
         return Latents(true, means, drawn.words, drawn.cameras, drawn.lit)
 
