@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ... import exact_tiles
 from ...representation import Crop
+from ..weights import read
 from .network import Autoencoder, Config
 from .renderers import CLIF, places
 
@@ -31,21 +31,6 @@ TILE = 256
 def describe(config: Config) -> str:
     """Return a configuration as JSON, for the metadata of a file."""
     return json.dumps(asdict(config))
-
-
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors, in float32, and the metadata of a file.
-
-    Raises:
-        ValueError: If it is missing, truncated, or no safetensors file.
-    """
-    if not path.exists():
-        raise ValueError(f"{path} does not exist: give a field decoder, a .safetensors file")
-    try:
-        with safe_open(path, "pt") as file:
-            return {key: file.get_tensor(key).float() for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is truncated or no safetensors file: get or train it again ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -175,7 +160,7 @@ def read_latents(path: Path) -> Tensor:
     Raises:
         ValueError: If the file is missing, damaged, or holds no latents of one picture.
     """
-    tensors, _ = read(path)
+    tensors, _ = read(path, "latents, a .safetensors file")
     z = tensors.get("latent_tensor") if len(tensors) > 1 else next(iter(tensors.values()), None)
     if z is None or z.ndim not in (3, 4) or (z.ndim == 4 and len(z) != 1) or min(z.shape) < 1:
         raise ValueError(
@@ -221,7 +206,7 @@ def load_decoder(path: Path, device: str = "cpu") -> FieldDecoder:
     Raises:
         ValueError: If it is missing, damaged, or no field decoder.
     """
-    tensors, metadata = read(path)
+    tensors, metadata = read(path, "a field decoder, a .safetensors file")
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is no field decoder: its format is {metadata.get('format')!r}, expected {FORMAT!r}")
     try:

@@ -24,7 +24,8 @@ from ..toybox import words
 from ..toybox.model import LEVEL, STILL, camera_tensor, check, warn_unknown
 from ..toybox.model import network as toybox_network
 from ..toybox.network import ANY
-from .decoder import FieldDecoder, display, load_decoder, read
+from ..weights import read
+from .decoder import FieldDecoder, display, load_decoder
 from .latent import SCALE, LatentConfig, LatentDenoiser, Normal, expected_picture
 from .layout import Layout, Lookup, Thing
 
@@ -49,7 +50,7 @@ def network(path: Path = LATENT, device: str = "cpu") -> tuple[LatentDenoiser, N
     Raises:
         ValueError: If the file is missing, damaged or of another format.
     """
-    tensors, metadata = read(path)
+    tensors, metadata = read(path, "a latent model, a .safetensors file")
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is no latent model: its format is {metadata.get('format')!r}, expected {FORMAT!r}")
     try:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Generator, Tensor
 
 from ...schema import parsed
+from ..weights import read
 from .levels import levels_of, shown
 from .likelihood import bits_per_dim, ensemble
 from .network import LARGEST, Config, PixelCNN
@@ -104,14 +104,7 @@ def load_model(path: Path, device: str = "cpu") -> PixelModel:
     Raises:
         ValueError: If the file is missing, truncated, of another format, or does not fit its own sizes.
     """
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist: give a model that `pullback train lmconv` wrote")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is truncated or no safetensors file: get or train it again ({error})") from error
+    tensors, metadata = read(path, "a model that `pullback train lmconv` wrote")
     if metadata.get("format") != FORMAT:
         raise ValueError(
             f"{path} is no lmconv model: its format is {metadata.get('format')!r}, expected {FORMAT!r}; "
