@@ -330,8 +330,7 @@ def fill(
     seed: Annotated[int, typer.Option(help="Another seed fills it in another way.")] = 0, device: Device = "auto",
 ) -> None:  # fmt: skip
     """Fill the missing part of a small picture pixel by pixel, in the order that begins near what is known."""
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"--seed is {seed}; it must be between 0 and {2**63 - 1}")
+    RUN["seed"].check(seed, _flag("seed"))
     loaded = load_pixel_model(model, device_of(device))
     known, missing = read_picture(picture, 3), read_picture(mask, 3)
     with claimed(out, ".png"), Progress(console=console) as bar:
