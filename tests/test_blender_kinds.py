@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from blender_layout import Layout
 
 bpy = pytest.importorskip("bpy", reason="needs Blender as a module: pip install bpy==5.0.1 (Python 3.11)")
 ROOT = Path(__file__).parents[1]
@@ -152,29 +153,13 @@ def test_another_package_s_is_in_the_panel_once_its_worker_was_heard(home, someo
 
 def drawn():
     """What the panels show: the names of properties and operators."""
-    shown = set()
-
-    class Layout:
-        def __getattr__(self, name):
-            return lambda *_, **__: Layout()
-
-        def panel(self, *_, **__):
-            return Layout(), Layout()
-
-        def prop(self, owner, name, **_):
-            assert hasattr(owner, name), name
-            shown.add(name)
-
-        def operator(self, name, **_):
-            shown.add(name)
-            return SimpleNamespace()
-
+    shown: set[str] = set()
     context = SimpleNamespace(scene=bpy.context.scene, object=None, region=SimpleNamespace(width=300))
     labels = panel.labels.scale
     panel.labels.scale = lambda: 1.0  # it is 0 without a window
     try:
         for kind in (panel.PULLBACK_PT_main, panel.PULLBACK_PT_advanced):
-            kind.draw(SimpleNamespace(layout=Layout()), context)
+            kind.draw(SimpleNamespace(layout=Layout(shown)), context)
     finally:
         panel.labels.scale = labels
     return shown
