@@ -136,10 +136,17 @@ class ByDecoder:
     signal: Signal
     value: DecoderValue
 
-    def part(self, signal: Tensor, box: tuple[float, float, float, float], size: int) -> Tensor:
-        """Return a part (1, 3 or 4, size, size) in [0, 1] of a picture (1, C, h, w)."""
-        with gradients.swapped([self.value.patcher.model]):
-            return self.value.decoder.part(flat(self.signal.latents(signal)), box, size)
+    def parts(self, signal: Tensor) -> Callable[[tuple[float, float, float, float], int], Tensor]:
+        """Return what draws parts (1, 3 or 4, size, size) in [0, 1] of a picture (1, C, h, w)."""
+        weights = [self.value.patcher.model]
+        with gradients.swapped(weights):
+            draw = self.value.decoder.parts(flat(self.signal.latents(signal)))
+
+        def drawn(box: tuple[float, float, float, float], size: int) -> Tensor:
+            with gradients.swapped(weights):
+                return draw(box, size)
+
+        return drawn
 
 
 def shower(signal: Signal, guide: GuideValue) -> Any:

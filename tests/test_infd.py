@@ -87,7 +87,7 @@ def test_parts_of_the_model_are_those_of_its_pictures(infd):
     z = torch.randn(1, 4, 16, 16)
     with torch.no_grad():
         whole = torch.cat(list(infd.any_size(z, 128, 128)), 1)
-        part = infd.part(z, (0.25, 0.5, 0.25, 0.25), 32)[0]
+        part = infd.parts(z)((0.25, 0.5, 0.25, 0.25), 32)[0]
         inner = (slice(None), slice(8, -8), slice(8, -8))  # its own convolutions end at the edges of a part
         torch.testing.assert_close(part[inner], whole[:, 64:96, 32:64][inner], atol=1e-5, rtol=0)
         torch.testing.assert_close(infd.decode(z)[0], torch.cat(list(infd.any_size(z, 64, 64)), 1), atol=1e-5, rtol=0)

@@ -33,8 +33,8 @@ class Brightness:
         return torch.tensor([[1.0, 0.0]] * len(texts))
 
 
-def _show(signal, box, size):
-    return cut(signal[:, :3], box, size)
+def _show(signal):
+    return lambda box, size: cut(signal[:, :3], box, size)
 
 
 def test_the_guided_estimate_of_a_gaussian_is_exact():
@@ -89,7 +89,7 @@ def test_latents_are_decoded_around_a_box_only():
     decode = lambda z: sizes.append(z.shape[2:]) or z[:, :3].repeat_interleave(8, 2).repeat_interleave(8, 3)
     model = SimpleNamespace(scale=8, decode=decode)
     signal = torch.rand(1, 4, 64, 64)
-    part = shown_by(model)(signal, (0.5, 0.25, 0.125, 0.125), 8)
+    part = shown_by(model)(signal)((0.5, 0.25, 0.125, 0.125), 8)
     assert sizes == [(16, 16)]
     assert torch.allclose(part, signal[:, :3, 16:24, 32:40], atol=1e-5)
 

@@ -11,6 +11,7 @@ picture-text model, however small or large it is.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -206,8 +207,10 @@ class Place:
 
 Locate = Callable[[Region, Any, int], list[Place]]
 """(region, views, how many) -> where the region lies in them."""
-Show = Callable[[Tensor, Box, int], Tensor]
-"""(signal (1, C, h, w), box, size) -> RGB (1, 3, size, size) in [0, 1], differentiable in the signal."""
+Parts = Callable[[Box, int], Tensor]
+"""(box, size) -> that part of a picture, as display values (1, 3 or 4, size, size) in [0, 1]."""
+Show = Callable[[Tensor], Parts]
+"""Signal (1, C, h, w) -> its parts in RGB, differentiable in the signal. What all parts share is computed once."""
 
 
 def whole(region: Region, view: Any, count: int) -> list[Place]:
@@ -276,22 +279,32 @@ def cut(pictures: Tensor, box: Box, size: int) -> Tensor:
 def shown_by(model: Model) -> Show:
     """Return how a model shows parts of its signals. Transparent pictures are put on white.
 
-    A model whose decoder draws any part at any size has a method `part(signal, box, size)`. Of other latents, only the
-    surroundings of the box are decoded.
+    A model whose decoder draws any part at any size has a method `parts(signal)`. Of other latents, only the surroundings of
+    a box are decoded.
     """
 
-    def show(signal: Tensor, box: Box, size: int) -> Tensor:
-        part = getattr(model, "part", None)
-        if part is not None:
-            picture = part(signal, box, size)
-        elif model.scale == 1:
-            picture = cut(model.decode(signal), box, size)
-        else:
+    def parts_of(signal: Tensor) -> Parts:
+        parts = getattr(model, "parts", None)
+        if parts is not None:
+            return parts(signal)
+        if model.scale == 1:
+            picture = model.decode(signal)
+            return lambda box, size: cut(picture, box, size)
+
+        def around(box: Box, size: int) -> Tensor:
             near, inner = _surroundings(signal, box)
-            picture = cut(model.decode(near), inner, size)
-        if picture.shape[1] == 4:
-            picture = picture[:, :3] + 1 - picture[:, 3:]
-        return picture
+            return cut(model.decode(near), inner, size)
+
+        return around
+
+    def show(signal: Tensor) -> Parts:
+        parts = parts_of(signal)
+
+        def on_white(box: Box, size: int) -> Tensor:
+            picture = parts(box, size)
+            return picture if picture.shape[1] == 3 else picture[:, :3] + 1 - picture[:, 3:]
+
+        return on_white
 
     return show
 
@@ -354,12 +367,13 @@ class Guide:
             locate: Where the regions lie in the views.
         """
         texts, total = self.texts().to(signal), signal.new_zeros(())
+        shown = functools.cache(lambda view: show(signal[view : view + 1]))
         for region, text in zip(self.regions, texts, strict=True):
             places = locate(region, view, len(signal)) if region.weight > 0 else []
             everything = sum(place.weight for place in places)
             for place in places:
                 for scale in region.scales:
-                    picture = show(signal[place.view : place.view + 1], _grown(place.box, scale), self.clip.size)
+                    picture = shown(place.view)(_grown(place.box, scale), self.clip.size)
                     similarity = (self.clip.encode_image(picture)[0] * text).sum()
                     share = region.weight * place.weight / everything / len(region.scales)
                     total = total + share * (1 - similarity)

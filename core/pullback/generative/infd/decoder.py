@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate
 
 from ... import exact_tiles
 from ...representation import Crop
+from ...types import Box
 from ..weights import read
 from .network import Autoencoder, Config
 from .renderers import CLIF, places
@@ -100,24 +101,27 @@ class FieldDecoder:
         drawn = renderer(phi, at, torch.tensor([[2 / height, 2 / width]], device=phi.device))
         return drawn[:, :, above : above + h, before : before + w]
 
-    def part(self, z: Tensor, box: tuple[float, float, float, float], size: int) -> Tensor:
-        """Draw a part of one picture at any resolution, differentiably.
+    def parts(self, z: Tensor) -> Callable[[Box, int], Tensor]:
+        """Return a function that draws parts of one picture at any resolution, differentiably.
 
         Args:
-            z: Latents (1, channels, h, w).
-            box: Left, top, width and height, as parts of the picture.
-            size: Side of what is drawn, in pixels.
+            z: Latents (1, channels, h, w). Their features are computed once.
 
         Returns:
-            Display values (1, 3 or 4, size, size) in [0, 1], RGBA premultiplied, on the device of the latents.
+            The function (box, size) -> display values (1, 3 or 4, size, size) in [0, 1], RGBA premultiplied, on the device of the
+            latents. The box is left, top, width and height, as parts of the picture, and the size in pixels.
         """
-        left, top, width, height = box
         phi = self.autoencoder.features(z.to(next(self.autoencoder.parameters())))
-        steps = (torch.arange(size) + 0.5) / size
-        rows, columns = 2 * (top + height * steps) - 1, 2 * (left + width * steps) - 1
-        at = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1)[None].to(phi.device)
-        cell = torch.tensor([[2 * height / size, 2 * width / size]], device=phi.device)
-        return display(self.autoencoder.renderer(phi, at, cell)).to(z.device)
+
+        def draw(box: Box, size: int) -> Tensor:
+            left, top, width, height = box
+            steps = (torch.arange(size) + 0.5) / size
+            rows, columns = 2 * (top + height * steps) - 1, 2 * (left + width * steps) - 1
+            at = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1)[None].to(phi.device)
+            cell = torch.tensor([[2 * height / size, 2 * width / size]], device=phi.device)
+            return display(self.autoencoder.renderer(phi, at, cell)).to(z.device)
+
+        return draw
 
     @torch.no_grad()
     def bands(

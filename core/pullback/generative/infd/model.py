@@ -1,7 +1,7 @@
 """Image neural field diffusion as a `Model`: the latent model of the package, and its field decoder.
 
 Its signals are scaled latents (`latent.Normal`), (B, 4, 16, 16) for pictures of 64 pixels. They can be decoded at any size:
-`part` draws any part of the picture at its own resolution, and `any_size` draws pictures of any number of pixels.
+`parts` draws any part of the picture at its own resolution, and `any_size` draws pictures of any number of pixels.
 """
 
 from __future__ import annotations
@@ -171,23 +171,9 @@ class InfdModel:
         phi = self._features(signal)
         return torch.cat([display(field.draw(each[None], rows, columns)) for each in phi])
 
-    def part(self, signal: Tensor, box: tuple[float, float, float, float], size: int) -> Tensor:
-        """Draw a part of one picture at any resolution, differentiably.
-
-        Args:
-            signal: Scaled latents (1, 4, h, w).
-            box: Left, top, width and height, as parts of the picture.
-            size: Side of what is drawn, in pixels.
-
-        Returns:
-            Display RGBA (1, 4, size, size) in [0, 1], premultiplied.
-        """
-        normal = network(device=self.device)[1]
-        return (
-            decoder(device=self.device)
-            .part(normal.latents(signal.float().to(self.device)), box, size)
-            .to(signal.device)
-        )
+    def parts(self, signal: Tensor) -> Callable[[Box, int], Tensor]:
+        """Return what draws parts of a picture of scaled latents (1, 4, h, w); see `FieldDecoder.parts`."""
+        return decoder(device=self.device).parts(network(device=self.device)[1].latents(signal.float()))
 
     def any_size(
         self, signal: Tensor, height: int, width: int, crop: Crop | None = None, tick: Callable[[], None] = lambda: None
