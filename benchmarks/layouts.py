@@ -2,10 +2,10 @@
 
 `python benchmarks/layouts.py judge SHARDS JUDGE.safetensors` trains a classifier of nouns and colours on toybox's rendered
 pictures (`python -m pullback.generative.toybox.train render SHARDS`). It shares nothing with the picture-text model that guides.
-It sees transparent pictures, so it cannot judge panoramas. `measure JUDGE SHARDS` samples random layouts of two objects and
-prints how often the judge finds the right noun and the right colour inside the box, beside how often it does so in pictures of
-the renderer in the same boxes. `cost` prints what a guided evaluation costs beside an unguided one, and which part of it costs
-what.
+It sees transparent pictures; `judge --opaque` trains one that sees objects in front of landscapes, for panoramas.
+`measure JUDGE SHARDS` samples random layouts of two objects and prints how often the judge finds the right noun and the right
+colour inside the box, beside how often it does so in pictures of the renderer in the same boxes. `cost` prints what a guided
+evaluation costs beside an unguided one, and which part of it costs what.
 """
 
 from __future__ import annotations
@@ -58,16 +58,19 @@ def labels(numbers: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @app.command()
-def judge(shards: Path, path: Path, steps: int = 2500, batch: int = 64) -> None:
-    """Train the judge."""
+def judge(shards: Path, path: Path, steps: int = 2500, batch: int = 64, opaque: bool = False) -> None:
+    """Train the judge on transparent pictures, or on `opaque` ones of objects in front of landscapes."""
     torch.manual_seed(0)
     data, random, numbers = Pictures(shards), torch.Generator().manual_seed(5), np.random.default_rng(5)
-    net = Judge()
+    net = Judge(3 if opaque else 4)
     optim = torch.optim.AdamW(net.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optim, 2e-3, total_steps=steps)
     for step in range(1, steps + 1):
         drawn = data.batch(batch, numbers, dropped=0.0)
-        pairs = list(zip(net(worn(drawn.x / 2 + 0.5, random)), labels(drawn.words), strict=True))
+        seen, numbers_of = worn(drawn.x / 2 + 0.5, random), labels(drawn.words)
+        if opaque:
+            seen, numbers_of = before_landscapes(seen, numbers_of)
+        pairs = list(zip(net(seen), numbers_of, strict=True))
         loss = torch.stack([F.cross_entropy(said, true) for said, true in pairs]).sum()
         optim.zero_grad()
         loss.backward()
@@ -77,6 +80,17 @@ def judge(shards: Path, path: Path, steps: int = 2500, batch: int = 64) -> None:
             noun, colour = (float((said.argmax(1) == true)[true >= 0].float().mean()) for said, true in pairs)
             print(f"step {step}: noun {noun:.2f}, colour {colour:.2f}", flush=True)
     save_file(net.state_dict(), path)
+
+
+def before_landscapes(pictures: Tensor, known: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """The objects among RGBA pictures (B, 4, H, W) as RGB (b, 3, H, W), before landscapes of the batch, and labels."""
+    objects = known[0] >= 0
+    behind = pictures[pictures[:, 3].amin((1, 2)) > 0.9]
+    if not len(behind):
+        behind = torch.ones_like(pictures[:1])
+    front = pictures[objects]
+    chosen = behind[torch.arange(len(front)) % len(behind)]
+    return front[:, :3] + (1 - front[:, 3:]) * chosen[:, :3], (known[0][objects], known[1][objects])
 
 
 @dataclass(frozen=True)
@@ -154,13 +168,16 @@ def sampled(
 
 
 def boxed(picture: Tensor, boxes: list[Box]) -> Tensor:
-    """The boxes (B, 4, 64, 64) of a picture (4, H, W)."""
+    """The boxes (B, C, 64, 64) of a picture (C, H, W)."""
     return torch.cat([cut(picture[None], box, 64) for box in boxes])
 
 
-def rendered(placed: tuple[Placed, Placed], data: Pictures, random: np.random.Generator) -> Tensor:
-    """A picture (4, 256, 256) of two of the renderer's objects, in their boxes."""
+def rendered(placed: tuple[Placed, Placed], data: Pictures, random: np.random.Generator, opaque: bool) -> Tensor:
+    """A picture (4, 256, 256) of two of the renderer's objects, in their boxes; if `opaque`, before one of its landscapes."""
     scene = torch.zeros(4, 256, 256)
+    while opaque and float(scene[3].min()) < 0.9:
+        drawn = data.batch(64, random, dropped=0.0).x / 2 + 0.5
+        scene = F.interpolate(drawn[drawn[:, 3].amin((1, 2)).argmax()][None], (256, 256), mode="bilinear")[0]
     for each in placed:
         while True:
             drawn = data.batch(64, random, dropped=0.0)
@@ -180,6 +197,7 @@ def measure(
 ) -> None:  # fmt: skip
     """Sample layouts and judge them; `sheet` shows the last twelve of each row of the table."""
     net, data, rows = trained(judge_path), Pictures(shards), []
+    opaque = net.body[0].in_channels == 3
     print(f"| what | layouts | noun | colour | {' | '.join(f'both, boxes of {name}' for name in SIDES)} | both |")
     print("| --- " * (5 + len(SIDES)) + "|")
     for kind in ("rendered", *kinds.split(",")):
@@ -188,12 +206,16 @@ def measure(
             for n in range(count):
                 placed = layout(list(SIDES.values())[n % len(SIDES)], random)
                 if kind == "rendered":
-                    picture, boxes = rendered(placed, data, np.random.default_rng(n)), [each.box for each in placed]
+                    picture, boxes = (
+                        rendered(placed, data, np.random.default_rng(n), opaque),
+                        [each.box for each in placed],
+                    )
                 else:
                     picture, boxes = sampled(kind, model, way, placed, steps, n)
-                if len(picture) == 4:
+                if opaque or len(picture) == 4:
+                    seen = tasks.on_white(picture[None])[0] if opaque else picture
                     with torch.no_grad():
-                        said = torch.stack([logits.argmax(1) for logits in net(boxed(picture, boxes))], 1)
+                        said = torch.stack([logits.argmax(1) for logits in net(boxed(seen, boxes))], 1)
                     right.append(said == torch.tensor([[each.noun, each.colour] for each in placed]))
                 middle = (picture.shape[2] - picture.shape[1]) // 2
                 square = tasks.on_white(picture[None])[..., middle : middle + picture.shape[1]]
