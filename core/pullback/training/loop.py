@@ -155,8 +155,9 @@ def train(
                     each.zero_grad()
                 accelerator.backward(loss)
                 accelerator.clip_grad_norm_([p for group in groups for p in group["params"]], plan.clip)
-                for each in together:
-                    each.step()
+                with accelerator.autocast():  # Muon multiplies matrices
+                    for each in together:
+                        each.step()
                 values.append(value)
             step += 1
             follow(average, accelerator.unwrap_model(trainee.networks["model"]), plan.average, step)
