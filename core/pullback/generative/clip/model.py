@@ -21,9 +21,6 @@ from .network import Config, PictureText
 
 WEIGHTS = Path(__file__).with_name("clip.safetensors")
 FORMAT = "pullback-picture-text-1"
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-DEVIATION = (0.26862954, 0.26130258, 0.27577711)
-"""The mean and the standard deviation of RGB that CLIP models expect (Radford et al. 2021)."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -78,11 +75,22 @@ class SmallCLIP:
 
 @dataclass(frozen=True)
 class OpenCLIP:
-    """A model of `open_clip`; see `types.CLIP`. Make it with `load_clip`."""
+    """A model of `open_clip`; see `types.CLIP`. Make it with `load_clip`.
+
+    Args:
+        model: The model.
+        tokenizer: From sentences to the tokens that it reads.
+        size: Side of the pictures that it sees, in pixels.
+        mean: The mean of RGB in [0, 1] that it expects to be subtracted, three numbers.
+        std: The standard deviation of RGB by which it expects to be divided.
+        device: Where it runs.
+    """
 
     model: Any
     tokenizer: Any
     size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     device: str
 
     @property
@@ -90,8 +98,8 @@ class OpenCLIP:
         return float(self.model.logit_scale.exp())
 
     def encode_image(self, pictures: Tensor) -> Tensor:
-        mean, deviation = (torch.tensor(each).to(pictures)[:, None, None] for each in (MEAN, DEVIATION))
-        seen = (scaled(pictures, self.size) - mean) / deviation
+        mean, std = (torch.tensor(each).to(pictures)[:, None, None] for each in (self.mean, self.std))
+        seen = (scaled(pictures, self.size) - mean) / std
         return F.normalize(self.model.encode_image(seen.to(self.device)), dim=-1).to(pictures)
 
     def encode_text(self, texts: list[str]) -> Tensor:
@@ -136,10 +144,11 @@ def load_clip(name: str = "", file: Path | None = None, device: str = "cpu") -> 
         model.load_state_dict(load_file(file))
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ValueError(f"{file} does not hold the weights of {name}: it is damaged or of another model") from error
-    size = model.visual.image_size
-    return OpenCLIP(
-        model.eval().requires_grad_(False).to(device),
-        open_clip.get_tokenizer(name),
-        size if isinstance(size, int) else size[0],
-        device,
-    )
+    try:
+        tokenizer = open_clip.get_tokenizer(name)
+    except OSError as error:  # that of some architectures lies on Hugging Face's hub
+        raise ValueError(f"the tokenizer of {name} is not on this machine: open it once with open_clip") from error
+    sees = open_clip.get_model_preprocess_cfg(model)
+    size = sees["size"] if isinstance(sees["size"], int) else sees["size"][0]
+    model = model.eval().requires_grad_(False).to(device)
+    return OpenCLIP(model, tokenizer, size, tuple(sees["mean"]), tuple(sees["std"]), device)
