@@ -66,7 +66,7 @@ GuideTexts = Annotated[
                       '"*2" before the colon doubles its weight. Repeatable.'),
 ]  # fmt: skip
 ModelName = Annotated[
-    str, typer.Option("--model", help="toybox, infd, a diffusers folder, or a .safetensors checkpoint.")
+    str, typer.Option("--model", help="toybox, infd, ddpm, a diffusers folder, or a .safetensors checkpoint.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
 PixelModelFile = Annotated[Path, typer.Option("--model", help="A model that `pullback train lmconv` wrote.")]
@@ -390,15 +390,18 @@ def _bits(pictures: PictureFolder, model: PixelModel, orders: int, batch: int) -
 def train_model(
     model: Annotated[
         str,
-        typer.Argument(help="decoder (a field decoder), lmconv (pixel by pixel), latent, clip, toybox or template."),
+        typer.Argument(
+            help="decoder (a field decoder), lmconv (pixel by pixel), ddpm, latent, clip, toybox or template."
+        ),
     ],
     data: Annotated[
-        Path, typer.Argument(help="A folder of pictures; for all but decoder and lmconv, of toybox's rendered ones.")
+        Path,
+        typer.Argument(help="A folder of pictures; for all but decoder, lmconv and ddpm, of toybox's rendered ones."),
     ],
     out: Out = Path("model.safetensors"),
     steps: Annotated[int, typer.Option(help="Steps in total, those of an earlier run included.")] = 2000,
     preset: Annotated[
-        str, typer.Option(help="Sizes of a field decoder or of lmconv: small, paper-... (docs).")
+        str, typer.Option(help="Sizes of a field decoder, of lmconv or of ddpm: small, paper-... (docs).")
     ] = "small",
     batch: Annotated[int, typer.Option(help="Pictures per step; 0: the model's default.")] = 0,
     lr: Annotated[float, typer.Option(help="Learning rate; 0: the model's default.")] = 0.0,
@@ -424,6 +427,9 @@ def train_model(
         typer.Option(help="Exported weights to start from (all but clip and template); a decoder keeps its latents."),
     ] = None,
     template: Annotated[Path | None, typer.Option(help="The trained template that toybox learns around.")] = None,
+    objective: Annotated[
+        str, typer.Option(help="What ddpm predicts, eps, mean or x0; with -bound or -learned by the variational bound.")
+    ] = "eps",
     decay: Annotated[float, typer.Option(help="Last part of the steps, over which the rate falls to zero.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     precision: Annotated[str, typer.Option(help="no (float32), bf16, fp16, or auto for the faster one.")] = "auto",
@@ -446,7 +452,19 @@ def train_model(
         raise ImportError(f'training needs {error.name}: pip install "pullback[train]"') from error
     with claimed(out, ".safetensors"):
         given = trainable.Options(
-            preset, batch, lr, largest, adversarial, decoder, start_from, template, perceptual, lpips, vae, base
+            preset,
+            batch,
+            lr,
+            largest,
+            adversarial,
+            decoder,
+            start_from,
+            template,
+            perceptual,
+            lpips,
+            vae,
+            base,
+            objective,
         )
         trainee = trainable.trainee_of(model, data, given)
         state = out.with_suffix(".training.safetensors")

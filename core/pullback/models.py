@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from .adapters import diffusers
+from .generative.ddpm import convert as ddpm_folders
+from .generative.ddpm import model as ddpm
 from .generative.infd.model import InfdModel
 from .generative.toybox.model import ToyboxModel
+from .generative.weights import format_of
 from .types import Denoiser, Model
 
 AUTO = ("cuda", "mps")
@@ -50,7 +53,8 @@ def load_model(name: str = "toybox", device: str = "cpu") -> Model:
     """Load a pretrained model.
 
     Args:
-        name: "toybox", "infd", "pixels" (`Pixels`), or the path of a diffusers folder or a .safetensors checkpoint.
+        name: "toybox", "infd", "ddpm", "pixels" (`Pixels`), or the path of a diffusers folder, of a .safetensors checkpoint, or
+            of a model that `pullback train ddpm` wrote.
         device: Where the model runs, and with it everything that is sampled from it. "auto" takes CUDA, then MPS, then
             the CPU.
 
@@ -67,9 +71,14 @@ def load_model(name: str = "toybox", device: str = "cpu") -> Model:
         return Pixels(device)
     if name == "infd":
         return InfdModel(device=device)
-    return diffusers.load(
-        Path(name), device=device, dtype=torch.float16 if device.startswith("cuda") else torch.float32
-    )
+    if name == "ddpm":
+        return ddpm.load_model(ddpm.WEIGHTS, device, name)
+    path = Path(name).expanduser()
+    if format_of(path) == ddpm.FORMAT:
+        return ddpm.load_model(path, device)
+    if ddpm_folders.pipeline_of(path) in ddpm_folders.PIPELINES:
+        return ddpm_folders.load_folder(path, device)
+    return diffusers.load(path, device=device, dtype=torch.float16 if device.startswith("cuda") else torch.float32)
 
 
 def device_of(name: str) -> str:

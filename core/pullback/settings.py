@@ -48,7 +48,7 @@ class Settings:
     """The settings of a run, whatever the representation.
 
     Args:
-        prompt: What to draw. It may be empty if there is a guide and the model takes that.
+        prompt: What to draw. It may be empty if the model takes that.
         negative: What to avoid.
         seed: The seed of all random numbers, 0 to 2^63 - 1.
         steps: The number of noise levels, 1 to `MAX_STEPS`.
@@ -79,8 +79,6 @@ class Settings:
     guide: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.prompt.strip() and not self.guide:
-            raise ValueError('the prompt is empty: say what to draw, for example "a red mushroom"')
         for what, text in (("prompt", self.prompt), ("negative prompt", self.negative)):
             if len(text) > LONGEST_PROMPT:
                 raise ValueError(f"the {what} has {len(text)} characters; it may have {LONGEST_PROMPT}: shorten it")

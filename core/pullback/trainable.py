@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from .generative.clip.perceptual import lpips, perceptual_distance
 from .generative.clip.training import PictureTextTrainee
+from .generative.ddpm.design import PRESETS as DDPM_PRESETS
+from .generative.ddpm.model import load_model as load_ddpm
+from .generative.ddpm.training import DDPMTrainee
 from .generative.infd import convert
 from .generative.infd.decoder import load_decoder
 from .generative.infd.latent_training import LatentTrainee
@@ -33,7 +36,8 @@ class Options:
     """What a model's training may be told; every model uses what it needs.
 
     Args:
-        preset: The sizes of a field decoder (`generative/infd/network.py`) or of lmconv (`generative/lmconv/network.py`).
+        preset: The sizes of a field decoder (`generative/infd/network.py`), of lmconv (`generative/lmconv/network.py`) or of ddpm
+            (`generative/ddpm/design.py`).
         batch: Pictures per step, 0 for the model's default.
         lr: The learning rate, 0 for the model's default.
         largest: The largest side in pixels that pictures are scaled to.
@@ -45,6 +49,7 @@ class Options:
         lpips: Whether that distance is LPIPS, with a weight of 1 if none is given, and not our own.
         vae: The VAE of another model, a folder or a file, that becomes a field decoder with the same latents.
         base: Side in pixels of the pictures that this VAE's encoder sees in training.
+        objective: What ddpm is trained on (`generative/ddpm/design.py`).
     """
 
     preset: str = "small"
@@ -59,6 +64,7 @@ class Options:
     lpips: bool = False
     vae: Path | None = None
     base: int = convert.BASE
+    objective: str = "eps"
 
     def given(self) -> dict[str, int | float]:
         """Return batch size and learning rate where they are given, as the trainees call them."""
@@ -117,6 +123,16 @@ def _lmconv(data: Path, options: Options) -> Trainee:
     return PixelCNNTrainee(PictureFolder(data), config, start_from=start, **options.given())  # type: ignore[arg-type]
 
 
+def _ddpm(data: Path, options: Options) -> Trainee:
+    preset = _preset(DDPM_PRESETS, options)
+    preset = replace(preset, design=preset.design.with_objective(options.objective))
+    start = None
+    if options.start_from:
+        loaded = load_ddpm(options.start_from)
+        start, preset = loaded.network, replace(preset, design=loaded.design)
+    return DDPMTrainee(PictureFolder(data), preset, start_from=start, **options.given())  # type: ignore[arg-type]
+
+
 def _clip(data: Path, options: Options) -> Trainee:
     return PictureTextTrainee(data, **options.given())  # type: ignore[arg-type]
 
@@ -134,7 +150,8 @@ def _template(data: Path, options: Options) -> Trainee:
 
 
 TRAINABLE: dict[str, Callable[[Path, Options], Trainee]] = {
-    "decoder": _decoder, "latent": _latent, "lmconv": _lmconv, "clip": _clip, "toybox": _toybox, "template": _template,
+    "decoder": _decoder, "latent": _latent, "lmconv": _lmconv, "ddpm": _ddpm, "clip": _clip, "toybox": _toybox,
+    "template": _template,
 }  # fmt: skip
 
 
@@ -143,7 +160,7 @@ def trainee_of(model: str, data: Path, options: Options) -> Trainee:
 
     Args:
         model: Its name, a key of `TRAINABLE`.
-        data: A folder: pictures for "decoder" and "lmconv", toybox's rendered pictures for the others.
+        data: A folder: pictures for "decoder", "lmconv" and "ddpm", toybox's rendered pictures for the others.
         options: The options.
 
     Raises:

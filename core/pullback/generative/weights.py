@@ -25,3 +25,12 @@ def read(path: Path, wanted: str) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: file.get_tensor(key).float() for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is truncated or no safetensors file: get or train it again ({error})") from error
+
+
+def format_of(path: Path) -> str:
+    """Return what a .safetensors file says that it holds, "" if it says nothing or is no such file."""
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("format", "")
+    except (SafetensorError, OSError):
+        return ""
