@@ -1,7 +1,7 @@
 """Built-in: toybox as a genuine MODEL, CLIP and VAE, with the core's own network and words.
 
 The CLIP's conditioning is the encoded prompt (B, LENGTH, context), and its pooled output (B, 1) says whether the prompt
-is of a landscape. Cameras come with each call of Field Sampler (signals.CAMERA); without one, `_unseen` is in its place.
+is of a landscape. Cameras come with each call of Field Sampler (signals.CAMERA); without one, `unseen` is in its place.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Net(nn.Module):
         self.dtype = dtype
         self.toybox = copy.deepcopy(network())
         del self.toybox.words, self.toybox.template.words  # they are the CLIP
-        _hosted(self.toybox, operations)
+        hosted(self.toybox, operations)
         self.toybox.to(device)
 
     def forward(
@@ -62,7 +62,7 @@ class Net(nn.Module):
         return self.toybox.predict(x, t.to(x), context.to(x), camera, (~dark).to(x))
 
 
-def _unseen(
+def unseen(
     executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: Any = None
 ) -> Tensor:
     """Around a guider's estimates: without a camera, a landscape is seen level and an object as in a still.
@@ -78,7 +78,7 @@ def _unseen(
     return executor(x, timestep, {**options, "transformer_options": given}, seed)
 
 
-def _hosted(module: nn.Module, operations: Any) -> None:
+def hosted(module: nn.Module, operations: Any) -> None:
     """Replace plain linear layers and convolutions, within modules of our own, by ComfyUI's, with the same weights."""
     for name, child in module.named_children():
         if type(child) is nn.Linear:
@@ -88,7 +88,7 @@ def _hosted(module: nn.Module, operations: Any) -> None:
                 child.in_channels, child.out_channels, child.kernel_size, child.stride, child.padding
             )
         else:
-            _hosted(child, operations)
+            hosted(child, operations)
             continue
         layer.weight, layer.bias = child.weight, child.bias
         setattr(module, name, layer)
@@ -139,8 +139,7 @@ class Encoder(nn.Module):
         strength = torch.tensor([[weight for _, weight in row] for row in rows], device=device)
         context = encoded(self.words, self.template, numbers)
         context[..., :-PALETTE] *= strength[..., None]
-        named = [{words.VOCABULARY[token] for token, _ in row} for row in rows]
-        level = [bool(each & set(words.LANDSCAPES)) and not each & set(words.NOUNS) for each in named]
+        level = [landscape([token for token, _ in row]) for row in rows]
         target = comfy.model_management.intermediate_device()
         return context.float().to(target), torch.tensor(level, device=target).float()[:, None]
 
@@ -182,6 +181,12 @@ class Tokenizer:
         return {}
 
 
+def landscape(numbers: list[int]) -> bool:
+    """Whether a prompt, as word numbers, is of a landscape."""
+    named = {words.VOCABULARY[number] for number in numbers}
+    return bool(named & set(words.LANDSCAPES)) and not named & set(words.NOUNS)
+
+
 def _weights(text: str) -> list[tuple[str, float]]:
     from comfy.sd1_clip import token_weights
 
@@ -213,7 +218,7 @@ def _model() -> Any:
     config = Config({})
     config.set_inference_dtype(torch.float32, None)
     patcher = comfy.model_patcher.ModelPatcher(Base(config, offload), load_device=device, offload_device=offload)
-    patcher.add_wrapper(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, _unseen)
+    patcher.add_wrapper(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, unseen)
     # Pictures lie in [-1, 1]; the core cuts the guided estimate in the same way.
     patcher.set_model_sampler_post_cfg_function(lambda args: args["denoised"].clamp(-1, 1))
     return patcher

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from . import gradients, memory
+from .guides import with_layout
 from .ladder import Ladder
 from .memory import exhausted
 from .signals import CAMERA, flat, framed
@@ -26,13 +27,15 @@ class Denoiser:
         sides: The sides that have a conditioning of their own.
         limit: The largest number of views that are evaluated at once. If memory runs out, it is halved.
         count_views: Called with the number of views after each evaluation.
+        layout: What stands where, which the built-in model infd is told, or None.
     """
 
     def __init__(self, guider: Any, extra: dict[str, Any], ladder: Ladder, knows_view: bool, sides: set[str], limit: int,
-                 count_views: Callable[[int], None] = lambda _: None):  # fmt: skip
+                 count_views: Callable[[int], None] = lambda _: None, layout: Any = None):  # fmt: skip
         self.guider, self.extra, self.ladder, self.limit = guider, extra, ladder, limit
         self.knows_view, self.sides, self.device = knows_view, sides, guider.model_patcher.load_device
         self.format, self.count_views = guider.model_patcher.get_model_object("latent_format"), count_views
+        self.layout = layout
         self.evaluating = False
         """Whether the model is being evaluated, so that an error is one of the model."""
 
@@ -98,6 +101,7 @@ class Denoiser:
         if self.knows_view and view is not None:
             camera = camera_tensor(view, len(x)).float().clone()
             options["transformer_options"] = {**options.get("transformer_options", {}), CAMERA: camera}
+        options = with_layout(options, self.layout, view)
         conds = self.guider.conds
         if side:
             self.guider.conds = {**conds, "positive": conds[side_key(side)]}

@@ -18,7 +18,7 @@ from torch import Tensor
 from . import gradients, notes, weights
 from .ladder import at
 from .layout import RegionValue, regions_of
-from .signals import Signal, flat, framed, signal_of
+from .signals import BUILT_IN, LAYOUT, Signal, core_model, flat, framed, signal_of
 
 KEY = "pullback_guide"
 WRAPPED = comfy.patcher_extension.WrappersMP.PREDICT_NOISE
@@ -155,13 +155,11 @@ def shower(signal: Signal, guide: GuideValue) -> Any:
     Raises:
         ValueError: If nothing that is connected does.
     """
-    from ..core.pullback.generative.toybox.model import ToyboxModel
-
     if guide.decoder is not None:
         fits(guide.decoder, signal)
         return ByDecoder(signal, guide.decoder)
-    if signal.name == "toybox":
-        return ToyboxModel()
+    if signal.name in BUILT_IN:
+        return core_model(signal.name)
     if signal.vae is None:
         raise ValueError("a guide must see what the latents show: connect the model's VAE, or a field decoder, to it")
     return ByVae(signal)
@@ -256,6 +254,32 @@ def guidance(value: GuideValue | None, diffrep: Any, signal: Signal) -> Guidance
     return Guidance(guide, shown_by(shower(signal, value)), locator(diffrep)) if value.active else None
 
 
+def told(value: GuideValue | None, diffrep: Any, signal: Signal, aspect: float) -> Any:
+    """Return the core's layout that the built-in model infd is told, beside the guide; None for other models.
+
+    Args:
+        value: The guide.
+        diffrep: What is sampled.
+        signal: The model's signal.
+        aspect: Width of the picture divided by its height.
+    """
+    if value is None or not value.active or signal.name != "infd":
+        return None
+    from ..core.pullback.generative.infd.model import layout_of
+
+    regions = regions_of(value.regions, diffrep)
+    things = [(region.text, region.box) for region in regions if region.box is not None and region.weight > 0]
+    with torch.inference_mode(False):
+        return layout_of(things, diffrep.lookup, aspect, diffrep.closed) if things else None
+
+
+def with_layout(options: dict[str, Any], layout: Any, view: Any) -> dict[str, Any]:
+    """Return model options with a layout, and the views that it is drawn into."""
+    if layout is None:
+        return options
+    return {**options, "transformer_options": {**options.get("transformer_options", {}), LAYOUT: (layout, view)}}
+
+
 def beside(patcher: Any, value: GuideValue, signal: Signal) -> Any:
     """Return a copy of a model that is loaded together with what a guide needs."""
     patcher = patcher.clone()
@@ -289,13 +313,15 @@ def patched(model: Any, value: GuideValue) -> Any:
     ) -> Tensor:
         if x.ndim not in (4, 5) or (x.ndim == 5 and x.shape[2] > 1):
             raise ValueError("a guide sees pictures, and this latent is a film or something else: disconnect the guide")
+        layout = told(value, _Picture(), signal, x.shape[-1] / x.shape[-2])
+        model_options = with_layout(model_options or {}, layout, None)
         with torch.inference_mode(False):
             x, timestep, sampling = x.clone(), timestep.clone(), executor.class_obj.inner_model.model_sampling
             alpha, sigma = at(sampling, timestep[:1])
 
             def denoise(seen: Tensor, _: Tensor, __: Any) -> Tensor:
                 with gradients.estimating(executor.class_obj, seen) as followed:
-                    options = gradients.options_of(model_options or {}) if followed else model_options or {}
+                    options = gradients.options_of(model_options) if followed else model_options
                     clean = executor(framed(signal.format, seen * alpha), timestep, options, seed)
                 return flat(clean) if followed else flat(clean).clone()
 

@@ -29,7 +29,7 @@ from .memory import Footprint, exhausted
 from .plans import Plan, same_model, shape_of
 from .progress import Progress, Unseen
 from .rescue import rescued
-from .signals import Signal, framed, signal_of
+from .signals import BUILT_IN, Signal, framed, signal_of
 from .sockets import FieldValue, rough_colours, to_image
 
 
@@ -73,6 +73,7 @@ class FieldSampler(comfy.samplers.Sampler):
         known: The core's `Known` of the request's picture, or None.
         takes: The memory that the field needs on the device.
         guidance: Makes a guided denoiser of the denoiser, or None.
+        layout: What stands where, which the built-in model infd is told, or None.
 
     Attributes:
         params: The parameters of the sampled field.
@@ -89,6 +90,7 @@ class FieldSampler(comfy.samplers.Sampler):
     known: Any = None
     takes: Footprint = Footprint()
     guidance: Any = None
+    layout: Any = None
     params: dict[str, Tensor] = field(default_factory=dict, init=False)
     seen: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
 
@@ -105,7 +107,14 @@ class FieldSampler(comfy.samplers.Sampler):
         sides = {side for side, cond in self.request.sides.items() if cond is not None}
         with torch.inference_mode(False), torch.enable_grad():
             denoise = Denoiser(
-                model_wrap, extra_args, rungs, self.request.knows_view, sides, len(noise), self.progress.add
+                model_wrap,
+                extra_args,
+                rungs,
+                self.request.knows_view,
+                sides,
+                len(noise),
+                self.progress.add,
+                self.layout,
             )
             value = self.request.value
             random = generator((self.seed + value.plan.start) % (1 << 63))
@@ -208,7 +217,10 @@ def run(
             return _preview(signal, glance(recipe.diffrep, params, render).cpu())
 
     store = _store(noise, recipe.views)
-    sampler = FieldSampler(job, recipe, request, store, noise.seed, Progress(picture), render, given, takes, guidance)
+    layout = guides.told(request.guide, recipe.diffrep, signal, getattr(recipe.diffrep, "aspect", 1.0))
+    sampler = FieldSampler(
+        job, recipe, request, store, noise.seed, Progress(picture), render, given, takes, guidance, layout
+    )
     batch = framed(signal.format, torch.zeros(shape_of(recipe.views)))
     batch = batch[: memory.planned(patcher, guider.original_conds, batch.shape, takes)]
     seen = guider.sample(batch, torch.zeros_like(batch), sampler, sigmas, disable_pbar=True, seed=noise.seed)
@@ -320,7 +332,7 @@ def _rough(signal: Signal, seen: Tensor) -> Tensor:
 
 def _preview(signal: Signal, seen: Tensor) -> Image.Image:
     """Return a picture for the progress bar. Latents are shown in approximate colours, because decoding takes too long."""
-    pictures = signal.decode(seen) if signal.name == "toybox" else _rough(signal, seen)
+    pictures = signal.decode(seen) if signal.name in BUILT_IN else _rough(signal, seen)
     pixels = (to_image(pictures)[0] * 255).round().to(torch.uint8).numpy()
     image = Image.fromarray(pixels)
     enlarge = max(1, 256 // image.height)

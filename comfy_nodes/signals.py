@@ -1,12 +1,14 @@
 """Signals: what a ComfyUI MODEL denoises and how it becomes a picture, as far as the core's tasks ask (its `Model`).
 
-The signal is the latent as the network sees it, after `process_in`; toybox's are pixels. A field remembers its signal by
-name: "toybox", or "comfyui:" and the name of a latent format. Some image models count frames (Qwen-Image has a video
-model's latents): what they are given, and what is decoded, is then a film of one frame. The core never sees that axis.
+The signal is the latent as the network sees it, after `process_in`; toybox's are pixels. A field remembers its signal by name:
+that of a built-in model ("toybox", "infd"), or "comfyui:" and the name of a latent format. Some image models count frames
+(Qwen-Image has a video model's latents): what they are given, and what is decoded, is then a film of one frame. The core never
+sees that axis.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,8 @@ PREFIX = "comfyui:"
 CAMERA = "pullback_camera"
 """Where toybox finds its cameras (B, 3), as the core's `camera_tensor` makes them, among the transformer options of a call.
 Other models do not look there."""
+LAYOUT = "pullback_layout"
+"""Where infd finds the core's `Layout` and the views that it is drawn into."""
 UNSEEN = "pullback_unseen"
 """Beside it: that the camera was not asked for, so that a picture keeps its light and shadow."""
 PIXELS = {
@@ -50,6 +54,30 @@ class ToyboxFormat(comfy.latent_formats.LatentFormat):
     latent_rgb_factors_bias = (1.0, 1.0, 1.0)  # over white: rgb + (1 - alpha), in [-1, 1]
 
 
+class InfdFormat(comfy.latent_formats.LatentFormat):
+    """Infd's signal: its latents, scaled. LATENTs are those that its field decoder takes."""
+
+    latent_channels = 4
+    spacial_downscale_ratio = 4
+
+    def process_in(self, latent: Tensor) -> Tensor:
+        return _infd()[1].scaled(latent)
+
+    def process_out(self, latent: Tensor) -> Tensor:
+        return _infd()[1].latents(latent)
+
+
+def _infd() -> Any:
+    from ..core.pullback.generative.infd.model import network
+
+    with torch.inference_mode(False):
+        return network()
+
+
+BUILT_IN = {"toybox": (ToyboxFormat, 64), "infd": (InfdFormat, 16)}
+"""The formats and the sides of the signals of the models that come with the pack. The core decodes them."""
+
+
 @dataclass(frozen=True)
 class Signal:
     """A signal; see `Model` in the core's types.py for channels, size, scale and the range of sigma."""
@@ -75,22 +103,20 @@ class Signal:
 
     @property
     def scale(self) -> int:
-        if self.vae is not None and self.name != "toybox":
+        if self.vae is not None:
             return int(self.vae.spacial_compression_decode())
         return _pixels(self.format)
 
     @property
     def decodes(self) -> bool:
         """Whether pictures can be made of it."""
-        return self.name == "toybox" or self.vae is not None
+        return self.name in BUILT_IN or self.vae is not None
 
     @torch.no_grad()
     def decode(self, signal: Tensor) -> Tensor:
         """Signals (B, channels, h, w) to display pictures (B, 3 or 4, H, W) in [0, 1] on the processor."""
-        if self.name == "toybox":
-            from ..core.pullback.generative.toybox.model import ToyboxModel
-
-            return ToyboxModel().decode(signal)
+        if self.name in BUILT_IN:
+            return core_model(self.name).decode(signal)
         if self.vae is None:
             raise ValueError("this field is made of latents: connect the VAE of the model that sampled it")
         pictures = []
@@ -102,7 +128,7 @@ class Signal:
 
     def check(self) -> None:
         """ValueError where its VAE fails to make pictures of it: of nothing and before anything is sampled."""
-        if self.vae is None or self.name == "toybox":
+        if self.vae is None:
             return
         try:
             picture = self.decode(torch.zeros(1, self.channels, 8, 8))
@@ -116,6 +142,27 @@ class Signal:
     def latents(self, signal: Tensor) -> Tensor:
         """Signals (B, channels, h, w) as the latents of ComfyUI's other nodes."""
         return self.format.process_out(framed(self.format, signal))
+
+
+@dataclass(frozen=True)
+class InfdSignal(Signal):
+    """Infd's signal, which is drawn at any size."""
+
+    def any_size(self, *how: Any, **more: Any) -> Iterator[Tensor]:
+        """Draw a picture, as `InfdModel.any_size` does."""
+        return core_model(self.name).any_size(*how, **more)
+
+
+def core_model(name: str) -> Any:
+    """Return the core's model of one of the names in `BUILT_IN`."""
+    from ..core.pullback.generative.infd.model import InfdModel, network
+    from ..core.pullback.generative.infd.model import decoder as decoder_of_infd
+    from ..core.pullback.generative.toybox.model import ToyboxModel
+
+    if name == "infd":
+        with torch.inference_mode(False):  # or autograd could not take the weights that the core keeps
+            network(), decoder_of_infd()
+    return {"toybox": ToyboxModel, "infd": InfdModel}[name]()
 
 
 def _decoded(vae: Any, latent: Tensor) -> Tensor:
@@ -148,20 +195,26 @@ def signal_of(patcher: Any, vae: Any) -> Signal:
         raise ValueError(
             f"this model's latents ({name}) are no flat pictures: fields are sampled from image models only"
         )
-    toybox = isinstance(fmt, ToyboxFormat)
     sampling = patcher.get_model_object("model_sampling")
     low, high = _range(sampling)
-    signal = Signal("toybox" if toybox else PREFIX + name, fmt, 64, low, high, None if toybox else _fitting(vae, fmt))
-    size = 64 if toybox else (512 if name in ("SD15", "SD_X4") else 1024) // signal.scale
+    for known, (kind, side) in BUILT_IN.items():
+        if isinstance(fmt, kind):
+            return _built_in(known, side, low, high)
+    signal = Signal(PREFIX + name, fmt, 64, low, high, _fitting(vae, fmt))
+    size = (512 if name in ("SD15", "SD_X4") else 1024) // signal.scale
     return Signal(signal.name, fmt, size, low, high, signal.vae)
+
+
+def _built_in(name: str, size: int, *sigmas: float) -> Signal:
+    return (InfdSignal if name == "infd" else Signal)(name, BUILT_IN[name][0](), size, *sigmas)
 
 
 def decoder(field: Any, vae: Any) -> Signal:
     """The signal that a sampled field is made of, ready to decode. ValueError says what is missing."""
     size = getattr(field.diffrep, "size", None) or getattr(field.diffrep, "height", 64)
     size = size if isinstance(size, int) else max(size)
-    if field.model == "toybox":
-        return Signal("toybox", ToyboxFormat(), size)
+    if field.model in BUILT_IN:
+        return _built_in(field.model, size)
     kind = getattr(comfy.latent_formats, field.model.removeprefix(PREFIX), None)
     known = isinstance(kind, type) and issubclass(kind, comfy.latent_formats.LatentFormat)
     if not (field.model.startswith(PREFIX) and known):

@@ -55,7 +55,9 @@ def infd(monkeypatch):
     field = FieldDecoder(autoencoder, "tiny", {})
     monkeypatch.setattr(infd_model, "decoder", lambda path=None, device="cpu": field)
     monkeypatch.setattr(infd_model, "network", lambda path=None, device="cpu": (latent, normal))
-    return infd_model.InfdModel()
+    infd_model._latent.cache_clear()
+    yield infd_model.InfdModel()
+    infd_model._latent.cache_clear()
 
 
 def test_scaling_of_latents_is_undone():

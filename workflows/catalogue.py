@@ -347,31 +347,32 @@ def layout_to_image() -> Graph:
     g.note(
         """
 ### What stands where
-Press **Run**: *CLIP Guide Region* says what stands where, one node for each box; *Layout* shows them all. *Multi-Scale CLIP Guide* holds the sample to it. The built-in model has seen pictures of one object only; the guide alone makes two of it.
+Press **Run**: *CLIP Guide Region* says what stands where, one node for each box; *Layout* shows them all. *Multi-Scale CLIP Guide* holds the sample to it, and the built-in model *Infd* is told the boxes as well. *Resolution-Free Decode* draws the latent at any size.
 
 - Its **model** goes to *KSampler* here; its **guide** would go to *Field Sampler*.
 - **Stronger or weaker**: *strength*, or the *weight* of a region.
-- **Your own model**: *Load Checkpoint* in the place of *Toybox Loader*, its VAE to *vae*, and in *Load CLIP Guide Model* an open_clip model that knows all words.
+- **Behind the objects**: a landscape as the text, such as *sea at noon*.
+- **Your own model**: *Load Checkpoint* in the place of *Infd Loader*, its VAE to *vae* and to the decoder, and in *Load CLIP Guide Model* an open_clip model that knows all words.
 """,
-        290,
+        310,
     )
-    toybox = g.add("PullbackToyboxLoader")
-    words = _prompts(g, toybox, "a mushroom")
+    infd = g.add("PullbackInfdLoader")
+    words = _prompts(g, infd, "")
     g.column()
-    first = g.add("PullbackCLIPGuideRegion", text="a red mushroom", x=0, y=0, width=1024, height=614, box=(250, 0))
+    first = g.add("PullbackCLIPGuideRegion", text="a red mushroom", x=0, y=256, width=512, height=512, box=(250, 0))
     clip = g.add("PullbackLoadCLIPGuideModel")
-    latent = g.add("PullbackEmptyToyboxLatent")
+    latent = g.add("PullbackEmptyInfdLatent")
     g.column()
     both = g.add(
-        "PullbackCLIPGuideRegion", text="a yellow mushroom", x=256, y=614, width=512, height=410, regions=first, box=(250, 0),
+        "PullbackCLIPGuideRegion", text="a blue chair", x=512, y=256, width=512, height=512, regions=first, box=(250, 0),
     )  # fmt: skip
-    guide = g.add("PullbackMultiScaleCLIPGuide", clip=clip, regions=both, strength=25.0, model=toybox, vae=(toybox, 2))
+    guide = g.add("PullbackMultiScaleCLIPGuide", clip=clip, regions=both, strength=1.0, model=infd, vae=(infd, 2))
     g.column()
     sampled = g.add(
-        "KSampler", model=(guide, 1), **words, latent_image=latent, seed=0, steps=30, cfg=2.0,
+        "KSampler", model=(guide, 1), **words, latent_image=latent, seed=0, steps=20, cfg=2.0,
         sampler_name="euler", scheduler="karras", denoise=1.0, box=(250, 0),
     )  # fmt: skip
-    decoded = g.add("VAEDecode", samples=sampled, vae=(toybox, 2))
+    decoded = g.add("PullbackResolutionFreeDecode", field=sampled, width=1024, decoder=(infd, 3))
     g.add("PreviewImage", images=(both, 1), title="Layout", box=(250, 270))
     g.column()
     g.thumbnail = [g.add("SaveImage", images=decoded, filename_prefix="pullback/layout", box=(300, 340))]

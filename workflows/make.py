@@ -3,7 +3,7 @@
     PYTHONPATH=tests python workflows/make.py         all of them: NAME.json and api/NAME.json
     PYTHONPATH=tests python workflows/make.py --run   runs them in the page (minutes each), and keeps what is seen:
                                                       thumbnails NAME.jpg, screenshots in docs/, pictures of the help pages;
-                                                      toybox stands in where one needs the user's checkpoint
+                                                      a built-in model stands in where one needs the user's checkpoint
 
 Pictures of help pages that are there already are kept: delete one to renew it.
 """

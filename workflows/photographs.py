@@ -90,13 +90,17 @@ def photographed(server: Server, page: Page, graph: Graph) -> None:
 
 
 def _runnable(graph: Graph) -> dict[str, Any]:
-    """The API form, made lighter, and with toybox where it needs the user's checkpoint: there is none here."""
+    """The API form, made lighter, and with a built-in model where it needs the user's checkpoint: there is none here."""
     nodes: dict[str, Any] = json.loads((HERE / "api" / f"{graph.name}.json").read_text(encoding="utf-8"))
+    decoders = [node for node in nodes.values() if node["class_type"] == "PullbackLoadFieldDecoder"]
+    name, sides = ("Infd", {"width": 64, "height": 64}) if decoders else ("Toybox", {"size": 64})
+    for decoder in decoders:
+        decoder["inputs"]["file"] = "built-in"
     for node in nodes.values():
         if node["class_type"] == "CheckpointLoaderSimple":
-            node |= {"class_type": "PullbackToyboxLoader", "inputs": {}}
+            node |= {"class_type": f"Pullback{name}Loader", "inputs": {}}
         elif graph.needs and node["class_type"] == "EmptyLatentImage":
-            node |= {"class_type": "PullbackEmptyToyboxLatent", "inputs": {"size": 64, "batch_size": 1}}
+            node |= {"class_type": f"PullbackEmpty{name}Latent", "inputs": {**sides, "batch_size": 1}}
         elif graph.needs:
             node["inputs"] |= STAND_IN.get(node["class_type"], {})
         node["inputs"] |= LIGHTER.get(graph.name, {}).get(node["class_type"], {})
@@ -105,19 +109,7 @@ def _runnable(graph: Graph) -> dict[str, Any]:
         for key, node in nodes.items():
             if node["class_type"] == "CLIPTextEncode" and isinstance(node["inputs"]["text"], str):
                 node["inputs"]["text"] = WORDS if key in wanted else ""
-        _without_field_decoder(nodes)
     return nodes
-
-
-def _without_field_decoder(nodes: dict[str, Any]) -> None:
-    """Toybox's own pictures, whole and at their own size, in the place of a field decoder's."""
-    gone = [key for key, node in nodes.items() if node["class_type"] == "PullbackLoadFieldDecoder"]
-    toybox = next(key for key, node in nodes.items() if node["class_type"] == "PullbackToyboxLoader")
-    for key in gone:
-        del nodes[key]
-    for node in nodes.values():
-        if gone and node["inputs"].pop("decoder", None):
-            node["inputs"] |= {"vae": [toybox, 2], "left": 0, "top": 0, "crop_width": 0, "crop_height": 0}
 
 
 def _shown(server: Server, page: Page, run: Run, number: int) -> list[Image.Image]:

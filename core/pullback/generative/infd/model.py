@@ -62,6 +62,68 @@ def network(path: Path = LATENT, device: str = "cpu") -> tuple[LatentDenoiser, N
     return net.eval().requires_grad_(False).to(device), normal
 
 
+@functools.lru_cache(maxsize=64)
+def _picture(numbers: tuple[int, ...], camera: tuple[float, ...], shape: tuple[int, int], device: str) -> Tensor:
+    """The picture (1, 4, SCALE h, SCALE w) in [-1, 1] that toybox's template expects, for latents of the shape (h, w)."""
+    template, one = toybox_network(device=device).template, torch.ones(1, device=device)
+    with torch.no_grad():
+        at = torch.tensor([camera], device=device)
+        picture = expected_picture(template, torch.tensor([numbers], device=device), at, one)
+    size = SCALE * shape[0], SCALE * shape[1]
+    return picture if size == picture.shape[2:] else interpolate(picture, size, mode="bilinear")
+
+
+@functools.lru_cache(maxsize=64)
+def _latent(numbers: tuple[int, ...], camera: tuple[float, ...], shape: tuple[int, int], device: str) -> Tensor:
+    """The scaled latents of `_picture`, (1, 4, h, w)."""
+    return _encoded(_picture(numbers, camera, shape, device))
+
+
+@torch.no_grad()
+def _encoded(pictures: Tensor) -> Tensor:
+    device = str(pictures.device)
+    return network(device=device)[1].scaled(decoder(device=device).autoencoder.encode(pictures))
+
+
+def expected_latents(
+    numbers: Tensor, cameras: Tensor, shape: tuple[int, int], layout: Layout | None = None, view: Any = None
+) -> Tensor:
+    """Return the scaled latents that are expected of prompts, which the latent model sees beside the noisy ones.
+
+    Args:
+        numbers: Word numbers (B, LENGTH).
+        cameras: Cameras (B, 3), as toybox has them.
+        shape: Height and width of the latents.
+        layout: What is expected to stand where, or None.
+        view: The B views, where there is a layout.
+
+    Returns:
+        Latents (B, 4, *shape), on the device of the cameras.
+    """
+    device = str(cameras.device)
+    prompts = [tuple(row) for row in numbers.tolist()]
+    conditions = [(row, tuple(camera), shape, device) for row, camera in zip(prompts, cameras.tolist(), strict=True)]
+    if layout is None:
+        return torch.cat([_latent(*each) for each in conditions])
+    return _encoded(layout.over(torch.cat([_picture(*each) for each in conditions]), view))
+
+
+def layout_of(
+    things: Sequence[tuple[str, Box]], lookup: Lookup, aspect: float, closed: tuple[bool, bool], device: str = "cpu"
+) -> Layout:
+    """Return a layout of things, each as toybox's template expects it; those without a known word are left out.
+
+    Args:
+        things, lookup, aspect, closed: As in `types.LaysOut`.
+        device: Where it is drawn.
+    """
+    side = decoder(device=device).autoencoder.config.base // SCALE
+    known = [(words.encode(text), box) for text, box in things if words.split(text)[0]]
+    pictures = [_picture(tuple(numbers), STILL, (side, side), device) / 2 + 0.5 for numbers, _ in known]
+    standing = tuple(Thing(picture, box) for picture, (_, box) in zip(pictures, known, strict=True))
+    return Layout(standing, lookup, aspect, closed)
+
+
 @dataclass(frozen=True)
 class InfdModel:
     """The latent model and its decoder as a `Model`; see types.py for what its attributes mean."""
@@ -112,53 +174,24 @@ class InfdModel:
             check(prompt)
         behind = prompt if words.is_landscape(prompt) else ""
         unseen = LEVEL if behind else UNSEEN
-        template = toybox_network(device=self.device).template
-        known = [(text, box) for text, box in things if words.split(text)[0]]
-        standing = tuple(Thing(self._expected(template, text, STILL) / 2 + 0.5, box) for text, box in known)
-        layout = Layout(standing, lookup, aspect, closed)
+        layout = layout_of(things, lookup, aspect, closed, self.device)
         return guided(
             self._branch(behind, unseen, layout=layout), self._branch(negative, unseen, "negative prompt"), guidance
         )
 
-    def _expected(self, template: Any, prompt: str, camera: tuple[float, float, float]) -> Tensor:
-        """The picture (1, 4, 64, 64) in [-1, 1] that toybox's template expects of a prompt."""
-        numbers = torch.tensor([words.encode(prompt)], device=self.device)
-        with torch.no_grad():
-            return expected_picture(
-                template, numbers, torch.tensor([camera], device=self.device), torch.ones(1, device=self.device)
-            )
-
     def _branch(
         self, prompt: str, otherwise: tuple[float, float, float], name: str = "prompt", layout: Layout | None = None
     ) -> Denoiser:
-        net, normal = network(device=self.device)
-        template = toybox_network(device=self.device).template
+        net, _ = network(device=self.device)
         numbers = torch.tensor([words.encode(prompt, name)], device=self.device)
         with torch.no_grad():
             context = net.words(numbers)
-        encode = decoder(device=self.device).autoencoder.encode
-
-        @functools.lru_cache(maxsize=64)
-        def expected(azimuth: float, elevation: float, kind: float, rows: int, columns: int) -> Tensor:
-            picture = self._expected(template, prompt, (azimuth, elevation, kind))
-            shape = (rows * SCALE, columns * SCALE)
-            return picture if shape == picture.shape[2:] else interpolate(picture, shape, mode="bilinear")
-
-        @functools.lru_cache(maxsize=64)
-        def latent(azimuth: float, elevation: float, kind: float, rows: int, columns: int) -> Tensor:
-            with torch.no_grad():
-                return normal.scaled(encode(expected(azimuth, elevation, kind, rows, columns)))
 
         def denoise(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-            count, rows, columns = len(x), *x.shape[2:]
+            count, shape = len(x), (x.shape[2], x.shape[3])
             levels = torch.as_tensor(sigma, dtype=torch.float32).expand(count).to(self.device)
             camera = camera_tensor(cond, count, otherwise).float().to(self.device)
-            if layout is None:
-                mean = torch.cat([latent(*each, rows, columns) for each in camera.tolist()])
-            else:
-                pictures = torch.cat([expected(*each, rows, columns) for each in camera.tolist()])
-                with torch.no_grad():
-                    mean = normal.scaled(encode(layout.over(pictures, cond)))
+            mean = expected_latents(numbers.expand(count, -1), camera, shape, layout, cond)
             lit = torch.ones(count, device=self.device)
             return net(x.float().to(self.device), levels, context.expand(count, -1, -1), mean, camera, lit).to(x)
 
