@@ -108,6 +108,15 @@ def test_terms_of_the_bound_are_weighted_squared_errors_of_the_noise():
         )
 
 
+@pytest.mark.parametrize("sigma", ["large", "small"])
+def test_fixed_variances_are_the_two_bounds_and_at_the_last_step_both_the_lower(sigma):
+    process, x = Process(TABLES[0]), _normal(3, 1, 2, 2)
+    found = Reverse(process, lambda x, _: x, "eps", sigma)(x, torch.tensor([1, 2, 20])).log_variance.exp().flatten()
+    table = process.beta if sigma == "large" else process.posterior_variance
+    expected = torch.stack([process.posterior_variance[2], table[2], table[20]])
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+
+
 def test_the_divergence_is_that_of_torch():
     a, b = _normal(6), _normal(6, seed=1)
     p, q = (torch.distributions.Normal(each, (0.5 * log).exp()) for each, log in ((a, b), (b, a)))
@@ -254,8 +263,7 @@ def test_interpolation_is_pixels_at_depth_0_and_reconstructions_at_its_ends():
         random = _generator()
         noise = torch.randn(a.shape, generator=random, dtype=a.dtype)
         x = diffuse(process, picture[None], times(1, 3, a), noise[None])
-        seed = int(torch.randint(1 << 62, (), generator=random))
-        expected = ancestral(reverse, x, _generator(seed), 3)[0]
+        expected = ancestral(reverse, x, random, 3)[0]
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
         assert (found - picture).abs().mean() < 0.7 * (found - other).abs().mean()
     torch.testing.assert_close(deep[1], 0.75 * deep[0] + 0.25 * deep[2], rtol=0, atol=1e-12)  # this denoiser is linear
@@ -415,11 +423,10 @@ def test_a_resumed_training_with_dropout_ends_in_the_same_bytes(folder, tmp_path
 
     network = replace(SMALL, dropout=0.5)
     paths = [tmp_path / f"{name}.safetensors" for name in "ab"]
-    train(_trainee(folder, "eps", network), paths[0], Plan(4, every=2, warmup=1, decay=0))
-    torch.manual_seed(5)  # what else was drawn does not matter
-    train(_trainee(folder, "eps", network), paths[1], Plan(2, every=2, warmup=1, decay=0))
-    torch.manual_seed(7)
-    train(_trainee(folder, "eps", network), paths[1], Plan(4, every=2, warmup=1, decay=0))
+    for path, steps, seed in ((paths[0], 4, 1), (paths[1], 2, 2), (paths[1], 4, 3)):
+        trainee = _trainee(folder, "eps", network)
+        torch.manual_seed(seed)  # what else is drawn does not matter
+        train(trainee, path, Plan(steps, every=2, warmup=1, decay=0))
     a, b = (load_file(path) for path in paths)
     assert all(torch.equal(a[key], b[key]) for key in a)
 

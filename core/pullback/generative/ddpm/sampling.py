@@ -17,6 +17,7 @@ def ancestral(
     random: Generator | None = None,
     start: int = 0,
     tick: Callable[[int, int], None] = lambda *_: None,
+    shared: bool = False,
 ) -> Tensor:
     """Sample x_0 from x_t (algorithm 2 of the paper; 4 in the thesis). The last step shows the mean, without noise.
 
@@ -26,12 +27,13 @@ def ancestral(
         random: Draws the noise of the steps, on the CPU.
         start: The time t; 0 means T.
         tick: Called after every step with how many are done, and how many there are; it may raise to stop.
+        shared: Whether all pictures get the same noise.
 
     Returns:
         Pictures x_0, (B, C, H, W).
     """
     result = x
-    for result, _ in progressive(reverse, x, random, start, tick):  # noqa: B007
+    for result, _ in progressive(reverse, x, random, start, tick, shared):  # noqa: B007
         pass
     return result
 
@@ -43,6 +45,7 @@ def progressive(
     random: Generator | None = None,
     start: int = 0,
     tick: Callable[[int, int], None] = lambda *_: None,
+    shared: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield x_{t-1} and the picture that x_t made the network expect, for every step down from t.
 
@@ -53,7 +56,8 @@ def progressive(
         p = reverse(x, times(len(x), t, x))
         x = p.mean
         if t > 1:
-            x = x + (0.5 * p.log_variance).exp() * torch.randn(x.shape, generator=random, dtype=x.dtype).to(x.device)
+            noise = torch.randn(x[:1].shape if shared else x.shape, generator=random, dtype=x.dtype)
+            x = x + (0.5 * p.log_variance).exp() * noise.to(x.device)
         tick(start - t + 1, start)
         yield x, p.x0
 
@@ -86,8 +90,4 @@ def interpolate(reverse: Reverse, a: Tensor, b: Tensor, parts: Tensor, depth: in
     x_a, x_b = diffuse(reverse.process, ends, times(2, depth, ends), noise.expand_as(ends))
     weight = parts.to(a).reshape(-1, 1, 1, 1)
     x = (1 - weight) * x_a + weight * x_b
-    if depth == 0:
-        return x
-    seed = int(torch.randint(1 << 62, (), generator=random))
-    each = [ancestral(reverse, one[None], Generator().manual_seed(seed), depth) for one in x]
-    return torch.cat(each)
+    return ancestral(reverse, x, random, depth, shared=True) if depth else x

@@ -1,0 +1,126 @@
+"""Diffusion models: what they learn from which objective, and their progressive code.
+
+`python benchmarks/lmconv.py folders OUT` makes folders of Fashion-MNIST. `compare MODEL... --train OUT/train --test OUT/test`
+prints a table of models: distances of their samples to test pictures, and their bits per value. `code MODEL --test OUT/test`
+prints the rate and the distortion at every tenth of the steps. `pictures MODEL... --test OUT/test --out FOLDER` writes the
+pictures of the documentation: a rate-distortion plot of all models; samples, progressive coding and interpolations of the first.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from pullback.generative.ddpm import coding, plots
+from pullback.generative.ddpm.model import DDPMModel, display, load_model, signal_of
+from pullback.generative.ddpm.sampling import ancestral, interpolate, progressive
+from pullback.metrics import PictureTextFeatures, features_of, frechet_distance, kernel_distance
+from pullback.training.folder import PictureFolder
+from torch import Tensor
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+Models = Annotated[list[Path], typer.Argument(help="Files that `pullback train ddpm` wrote.")]
+Test = Annotated[Path, typer.Option(help="A folder of pictures that the models have not seen.")]
+
+
+def pictures_of(folder: Path, model: DDPMModel, count: int) -> Tensor:
+    """The first pictures of a folder as the model sees them."""
+    pictures = PictureFolder(folder)
+    each = (signal_of(pictures.read(path), model.channels, model.size) for path in islice(pictures.paths, count))
+    return torch.stack(list(each))
+
+
+def noise(model: DDPMModel, count: int, seed: int = 0) -> Tensor:
+    """Unit-normal noise that becomes pictures."""
+    return torch.randn(count, model.channels, model.size, model.size, generator=torch.Generator().manual_seed(seed))
+
+
+def name_of(model: DDPMModel) -> str:
+    """What a model was trained on."""
+    design = model.design
+    return f"{design.predicted}, {'L_simple' if design.objective == 'simple' else 'L'}"
+
+
+@app.command()
+def compare(
+    models: Models,
+    train: Annotated[Path, typer.Option(help="The folder of pictures that they have seen.")],
+    test: Test, made: int = 192, coded: int = 48, steps: int = 200, seed: int = 0,
+) -> None:  # fmt: skip
+    """Print distances of samples to test pictures, and bits per value of test pictures."""
+    extract = PictureTextFeatures()
+    print(
+        "| model | steps of training | FID | KID | bits/dim | rate | L_0 |\n| --- | --- | --- | --- | --- | --- | --- |"
+    )
+    first = load_model(models[0])
+    true = features_of(display(pictures_of(test, first, made)), extract)
+    seen = features_of(display(pictures_of(train, first, made)), extract)
+    print(f"| (training pictures) | | {distances(seen, true)} | | | |", flush=True)
+    for path in models:
+        model = load_model(path)
+        samples = ancestral(model.reverse.spaced(steps), noise(model, made, seed), torch.Generator().manual_seed(seed))
+        found = coding.code(model.reverse, pictures_of(test, model, coded), torch.Generator().manual_seed(seed))
+        bits, error = found.bits_per_dim, found.bits_per_dim.std() / coded**0.5
+        print(
+            f"| {name_of(model)} | {model.card['step']} | {distances(features_of(display(samples), extract), true)} | "
+            f"{bits.mean():.3f} ± {error:.3f} | {found.rate[0]:.3f} | {found.remainder:.3f} |",
+            flush=True,
+        )
+
+
+def distances(a: Tensor, b: Tensor) -> str:
+    """Fréchet and kernel distance of two sets of features, as columns."""
+    return f"{frechet_distance(a, b):.0f} | {kernel_distance(a, b):.3g}"
+
+
+@app.command("code")
+def print_code(model: Path, test: Test, coded: int = 48, seed: int = 0) -> None:
+    """Print the rate and the distortion at every tenth of the steps, as table 6 of the paper's appendix."""
+    loaded = load_model(model)
+    found = coding.code(loaded.reverse, pictures_of(test, loaded, coded), torch.Generator().manual_seed(seed))
+    count = len(found.rate)
+    print("| reverse process time (T - t + 1) | rate (bits/dim) | distortion (RMSE [0, 255]) |\n| --- | --- | --- |")
+    for done in range(count, 0, -count // 10 or -1):
+        t = count - done  # the index of x_{t+1}
+        print(f"| {done} | {found.rate[t]:.5f} | {found.distortion[t]:.3f} |")
+
+
+@app.command()
+def pictures(
+    models: Models, test: Test, out: Path = Path("docs/pictures"), coded: int = 48, steps: int = 200, seed: int = 0
+) -> None:
+    """Write the pictures of the documentation."""
+    loaded = [load_model(path) for path in models]
+    first, random = loaded[0], torch.Generator().manual_seed(seed)
+    true, few = pictures_of(test, first, coded), loaded[0].reverse.spaced(steps)
+    codes = {name_of(each): coding.code(each.reverse, true, torch.Generator().manual_seed(seed)) for each in loaded}
+    out.mkdir(parents=True, exist_ok=True)
+    plots.rate_distortion(codes).save(out / "ddpm-rate-distortion.png", optimize=True)
+
+    made = ancestral(few, noise(first, 48, seed), random)
+    plots.sheet(made.unflatten(0, (3, 16)), 3).save(out / "ddpm-samples.png", optimize=True)
+
+    shown = [max(1, round(first.reverse.process.steps * part)) for part in (1, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.02)]
+    received = coding.received(first.reverse, true[:4], shown, random)
+    rows = torch.cat([received, true[None, :4]]).transpose(0, 1)
+    plots.sheet(rows, 4).save(out / "ddpm-received.png", optimize=True)
+
+    kept = {round(steps * part) for part in (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1)}
+    expected = [x0 for n, (_, x0) in enumerate(progressive(few, noise(first, 4, seed + 1), random), 1) if n in kept]
+    plots.sheet(torch.stack(expected, 1), 4).save(out / "ddpm-progressive.png", optimize=True)
+
+    parts = torch.linspace(0, 1, 9)
+    depths = [round(steps * part) for part in (0, 0.25, 0.5, 0.75, 1)]
+    between = [
+        interpolate(few, true[0], true[1], parts, depth, torch.Generator().manual_seed(seed)) for depth in depths
+    ]
+    plots.sheet(torch.stack(between), 4).save(out / "ddpm-interpolation.png", optimize=True)
+    for path in sorted(out.glob("ddpm-*.png")):
+        print(f"{path}: {path.stat().st_size / 1024:.0f} KB")
+
+
+if __name__ == "__main__":
+    app()
