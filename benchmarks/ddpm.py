@@ -1,9 +1,9 @@
 """Diffusion models: what they learn from which objective, and their progressive code.
 
-`python benchmarks/lmconv.py folders OUT` makes folders of Fashion-MNIST. `compare MODEL... --train OUT/train --test OUT/test`
-prints a table of models: distances of their samples to test pictures, and their bits per value. `code MODEL --test OUT/test`
-prints the rate and the distortion at every tenth of the steps. `pictures MODEL... --test OUT/test --out FOLDER` writes the
-pictures of the documentation: a rate-distortion plot of all models; samples, progressive coding and interpolations of the first.
+`python benchmarks/lmconv.py folders data` makes folders of Fashion-MNIST, `data/train` and `data/test`. `compare MODEL...` prints
+a table of models: distances of their samples to test pictures, and their bits per value. `code MODEL` prints the rate and the
+distortion at every tenth of the steps. `pictures MODEL...` writes the pictures of the documentation: a rate-distortion plot of
+all models; samples, progressive coding and interpolations of the first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Models = Annotated[list[Path], typer.Argument(help="Files that `pullback train ddpm` wrote.")]
-Test = Annotated[Path, typer.Option(help="A folder of pictures that the models have not seen.")]
+TRAIN, TEST = Path("data/train"), Path("data/test")
 
 
 def pictures_of(folder: Path, model: DDPMModel, count: int) -> Tensor:
@@ -47,9 +47,13 @@ def name_of(model: DDPMModel) -> str:
 @app.command()
 def compare(
     models: Models,
-    train: Annotated[Path, typer.Option(help="The folder of pictures that they have seen.")],
-    test: Test, made: int = 192, coded: int = 48, steps: int = 200, seed: int = 0,
-) -> None:  # fmt: skip
+    train: Path = TRAIN,
+    test: Path = TEST,
+    made: int = 192,
+    coded: int = 48,
+    steps: int = 200,
+    seed: int = 0,
+) -> None:
     """Print distances of samples to test pictures, and bits per value of test pictures."""
     extract = PictureTextFeatures()
     print(
@@ -77,7 +81,7 @@ def distances(a: Tensor, b: Tensor) -> str:
 
 
 @app.command("code")
-def print_code(model: Path, test: Test, coded: int = 48, seed: int = 0) -> None:
+def print_code(model: Path, test: Path = TEST, coded: int = 48, seed: int = 0) -> None:
     """Print the rate and the distortion at every tenth of the steps, as table 6 of the paper's appendix."""
     loaded = load_model(model)
     found = coding.code(loaded.reverse, pictures_of(test, loaded, coded), torch.Generator().manual_seed(seed))
@@ -90,7 +94,12 @@ def print_code(model: Path, test: Test, coded: int = 48, seed: int = 0) -> None:
 
 @app.command()
 def pictures(
-    models: Models, test: Test, out: Path = Path("docs/pictures"), coded: int = 48, steps: int = 200, seed: int = 0
+    models: Models,
+    test: Path = TEST,
+    out: Path = Path("docs/pictures"),
+    coded: int = 48,
+    steps: int = 200,
+    seed: int = 0,
 ) -> None:
     """Write the pictures of the documentation."""
     loaded = [load_model(path) for path in models]

@@ -13,7 +13,7 @@ from PIL import Image
 from pullback import cli, errors
 from pullback.generative.ddpm import coding, plots
 from pullback.generative.ddpm.bound import decoder_log_likelihood, gaussian_kl, prior_term, term
-from pullback.generative.ddpm.design import OBJECTIVES, PRESETS, Design, Preset
+from pullback.generative.ddpm.design import OBJECTIVES, PRESETS, Design, Preset, objective_of
 from pullback.generative.ddpm.model import FORMAT, load_model, signal_of
 from pullback.generative.ddpm.network import Config, UNet
 from pullback.generative.ddpm.process import SCHEDULES, Process, diffuse, linear, posterior_mean
@@ -66,8 +66,8 @@ def test_the_posterior_is_that_of_gaussian_algebra(betas):
         variance = 1 / (1 / s + b**2 / beta)
         mean = variance * (a * x0 / s + b * x / beta)
         torch.testing.assert_close(process.posterior_variance[t], variance, rtol=1e-12, atol=0)
-        torch.testing.assert_close(posterior_mean(process, x0, x, times(2, t, x)), mean, rtol=0, atol=1e-12)
-    torch.testing.assert_close(posterior_mean(process, x0, x, times(2, 1, x)), x0, rtol=0, atol=1e-12)
+        torch.testing.assert_close(posterior_mean(process, x0, x, times(2, t)), mean, rtol=0, atol=1e-12)
+    torch.testing.assert_close(posterior_mean(process, x0, x, times(2, 1)), x0, rtol=0, atol=1e-12)
     assert process.posterior_variance[1] == 0
 
 
@@ -156,7 +156,7 @@ def test_the_bound_of_gaussian_data_is_the_exact_one(predicted):
         n = 20_000
         x0 = v.sqrt() * _normal(n, 1, 2, 2)
         for t in (2, 9, process.steps):
-            found = term(reverse, x0, times(n, t, x0), _normal(n, 1, 2, 2, seed=t))[0]
+            found = term(reverse, x0, times(n, t), _normal(n, 1, 2, 2, seed=t))[0]
             abar = process.abar[t]
             unknown = v * (1 - abar) / (abar * v + 1 - abar)  # the variance of x_0 given x_t
             of_x0 = process.abar[t - 1].sqrt() * process.beta[t] / (1 - abar)
@@ -202,7 +202,7 @@ def test_rates_and_distortions_add_up():
     assert (found.rate.diff() < 0).all()  # the later, the more bits
     assert found.distortion[0] < 0.2 * found.distortion[-1]
     eps = _normal(64, 1, 2, 2, seed=3)  # what `code` draws first, for x_T
-    last = reverse(diffuse(process, x0, times(64, 20, x0), eps), times(64, 20, x0)).x0
+    last = reverse(diffuse(process, x0, times(64, 20), eps), times(64, 20)).x0
     error = (((last - x0) * 127.5) ** 2).mean().sqrt()
     assert float(found.distortion[-1]) == pytest.approx(float(error), abs=1e-9)
     shown = coding.received(reverse, x0, (20, 1), _generator(3))
@@ -262,7 +262,7 @@ def test_interpolation_is_pixels_at_depth_0_and_reconstructions_at_its_ends():
     for picture, other, found in ((a, b, deep[0]), (b, a, deep[2])):  # diffused with that noise, and denoised
         random = _generator()
         noise = torch.randn(a.shape, generator=random, dtype=a.dtype)
-        x = diffuse(process, picture[None], times(1, 3, a), noise[None])
+        x = diffuse(process, picture[None], times(1, 3), noise[None])
         expected = ancestral(reverse, x, random, 3)[0]
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
         assert (found - picture).abs().mean() < 0.7 * (found - other).abs().mean()
@@ -301,6 +301,7 @@ def test_objectives_are_those_of_the_papers_table():
         chosen = design.with_objective(name)
         assert name.startswith(chosen.predicted)
         assert (chosen.objective == "bound") == ("-" in name)
+        assert objective_of(chosen) == name and (chosen.variance == "large" or name.endswith("learned"))
         assert chosen.network.learned == (chosen.variance == "learned") == name.endswith("learned")
     with pytest.raises(ValueError, match="--objective is 'v'; it must be one of eps, eps-bound"):
         design.with_objective("v")
@@ -440,6 +441,10 @@ def test_the_command_line_trains_a_file_that_draws(folder, tmp_path, monkeypatch
     assert code == 0, said
     model = load_model(tmp_path / "a.safetensors")
     assert model.design.predicted == "x0" and model.design.network.learned and model.card["step"] == "2"
+    more = ("train", "ddpm", str(folder), *options[:-1], "b.safetensors", "--start-from", "a.safetensors")
+    assert _run(*more)[0] == 0 and load_model(tmp_path / "b.safetensors").design == model.design
+    code, said = _run(*more, "--objective", "eps")
+    assert code == 1 and said == "a.safetensors was trained on x0-learned, not on eps: leave out --objective"
     code, said = _run("train", "ddpm", str(folder), *options, "--objective", "L")
     assert code == 1 and said.startswith("--objective is 'L'; it must be one of eps, eps-bound")
     code, said = _run("train", "ddpm", str(folder), "--preset", "huge")

@@ -428,8 +428,11 @@ def train_model(
     ] = None,
     template: Annotated[Path | None, typer.Option(help="The trained template that toybox learns around.")] = None,
     objective: Annotated[
-        str, typer.Option(help="What ddpm predicts, eps, mean or x0; with -bound or -learned by the variational bound.")
-    ] = "eps",
+        str,
+        typer.Option(
+            help="What ddpm predicts: eps (default), mean or x0; with -bound or -learned by the variational bound."
+        ),
+    ] = "",
     decay: Annotated[float, typer.Option(help="Last part of the steps, over which the rate falls to zero.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     precision: Annotated[str, typer.Option(help="no (float32), bf16, fp16, or auto for the faster one.")] = "auto",

@@ -9,7 +9,9 @@ from typing import TypeVar
 
 from .generative.clip.perceptual import lpips, perceptual_distance
 from .generative.clip.training import PictureTextTrainee
+from .generative.ddpm.convert import load_folder as load_ddpm_folder
 from .generative.ddpm.design import PRESETS as DDPM_PRESETS
+from .generative.ddpm.design import objective_of
 from .generative.ddpm.model import load_model as load_ddpm
 from .generative.ddpm.training import DDPMTrainee
 from .generative.infd import convert
@@ -49,7 +51,7 @@ class Options:
         lpips: Whether that distance is LPIPS, with a weight of 1 if none is given, and not our own.
         vae: The VAE of another model, a folder or a file, that becomes a field decoder with the same latents.
         base: Side in pixels of the pictures that this VAE's encoder sees in training.
-        objective: What ddpm is trained on (`generative/ddpm/design.py`).
+        objective: What ddpm is trained on (`generative/ddpm/design.py`), "" for "eps" or for that of `start_from`.
     """
 
     preset: str = "small"
@@ -64,7 +66,7 @@ class Options:
     lpips: bool = False
     vae: Path | None = None
     base: int = convert.BASE
-    objective: str = "eps"
+    objective: str = ""
 
     def given(self) -> dict[str, int | float]:
         """Return batch size and learning rate where they are given, as the trainees call them."""
@@ -125,12 +127,18 @@ def _lmconv(data: Path, options: Options) -> Trainee:
 
 def _ddpm(data: Path, options: Options) -> Trainee:
     preset = _preset(DDPM_PRESETS, options)
-    preset = replace(preset, design=preset.design.with_objective(options.objective))
-    start = None
+    objective, start = options.objective or "eps", None
     if options.start_from:
-        loaded = load_ddpm(options.start_from)
+        load = load_ddpm_folder if options.start_from.is_dir() else load_ddpm
+        loaded = load(options.start_from)
         start, preset = loaded.network, replace(preset, design=loaded.design)
-    return DDPMTrainee(PictureFolder(data), preset, start_from=start, **options.given())  # type: ignore[arg-type]
+        objective = options.objective or objective_of(loaded.design)
+    design = preset.design.with_objective(objective)
+    if start and design != preset.design:
+        raise ValueError(
+            f"{options.start_from} was trained on {objective_of(preset.design)}, not on {objective}: leave out --objective"
+        )
+    return DDPMTrainee(PictureFolder(data), replace(preset, design=design), start_from=start, **options.given())  # type: ignore[arg-type]
 
 
 def _clip(data: Path, options: Options) -> Trainee:

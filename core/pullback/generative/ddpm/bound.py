@@ -70,7 +70,7 @@ def term(reverse: Reverse, x0: Tensor, t: Tensor, eps: Tensor) -> tuple[Tensor, 
     p = reverse(x, t)
     log_variance = at(process.posterior_variance.clamp(min=1e-30).log(), t, x)
     divergence = gaussian_kl(posterior_mean(process, x0, x, t), log_variance, p.mean, p.log_variance)
-    last = (t == 1).reshape(-1, *[1] * (x.ndim - 1))
+    last = (t == 1).to(x.device).reshape(-1, *[1] * (x.ndim - 1))
     if last.any():  # where it is not, its gradient would be computed for nothing
         divergence = torch.where(last, -decoder_log_likelihood(x0, p.mean, p.log_variance), divergence)
     return in_bits(divergence), p

@@ -68,7 +68,7 @@ def code(reverse: Reverse, x0: Tensor, random: Generator, tick: Callable[[int, i
     bits, errors = [prior_term(reverse.process, x0)], []
     for t in range(steps, 0, -1):
         eps = torch.randn(x0.shape, generator=random, dtype=x0.dtype).to(x0.device)
-        cost, p = term(reverse, x0, times(len(x0), t, x0), eps)
+        cost, p = term(reverse, x0, times(len(x0), t), eps)
         bits.append(cost)
         errors.append((p.x0 - x0).double().square().flatten(1).mean(1))
         tick(steps - t + 1, steps)
@@ -89,5 +89,5 @@ def received(reverse: Reverse, x0: Tensor, steps: Sequence[int], random: Generat
         Pictures (len(steps), B, C, H, W).
     """
     eps = torch.randn(x0.shape, generator=random, dtype=x0.dtype).to(x0.device)
-    each = (times(len(x0), t, x0) for t in steps)
+    each = (times(len(x0), t) for t in steps)
     return torch.stack([reverse(diffuse(reverse.process, x0, t, eps), t).x0 for t in each])

@@ -59,7 +59,8 @@ class Design:
         if name not in OBJECTIVES:
             raise ValueError(f"--objective is {name!r}; it must be one of {', '.join(OBJECTIVES)}")
         predicted, rest = OBJECTIVES[name]
-        variance: Variance = "learned" if rest == "learned" else "large"
+        fixed: Variance = "large" if self.variance == "learned" else self.variance
+        variance: Variance = "learned" if rest == "learned" else fixed
         network = replace(self.network, learned=rest == "learned")
         objective: Literal["simple", "bound"] = "bound" if rest else "simple"
         return replace(self, network=network, predicted=predicted, variance=variance, objective=objective)
@@ -72,6 +73,12 @@ OBJECTIVES: dict[str, tuple[Predicted, str]] = {
 }  # fmt: skip
 """Objectives by name: what is predicted, by the squared error of the prediction (L_simple for eps), by the variational bound
 with a fixed variance (`-bound`), or by the bound with a variance that is learned too (`-learned`). Table 2 of the paper."""
+
+
+def objective_of(design: Design) -> str:
+    """Return the name of the objective that a design is trained on."""
+    rest = "" if design.objective == "simple" else "-learned" if design.variance == "learned" else "-bound"
+    return design.predicted + rest
 
 
 @dataclass(frozen=True)

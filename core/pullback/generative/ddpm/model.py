@@ -53,7 +53,7 @@ def display(signal: Tensor) -> Tensor:
     return shown.expand(*shown.shape[:-3], 3, *shown.shape[-2:])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DDPMModel:
     """A trained network as a `Model`, whose attributes types.py explains. It knows no words, and has one channel if it is grey.
 
@@ -117,9 +117,9 @@ class DDPMModel:
                     f"not {x.shape[-1]} x {x.shape[-2]}: choose another size"
                 )
             given = x.float().to(self.device)
-            level = torch.as_tensor(sigma, dtype=torch.float64).expand(len(x)).to(self.device)
+            level = torch.as_tensor(sigma).double().cpu().expand(len(x))
             column = level.reshape(-1, 1, 1, 1).to(given)
-            time = time_in_table(process.sigma[1:].to(self.device), level)
+            time = time_in_table(process.sigma[1:], level)
             x_t = given / (1 + column**2).sqrt()
             out = self.network(x_t, time)[:, : self.channels]
             whole = time.round().long() + 1  # the mean is that of a whole step

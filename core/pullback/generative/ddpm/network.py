@@ -193,7 +193,7 @@ class UNet(nn.Module):
 
         Args:
             x: Pictures x_t of unit variance, (B, channels, H, W); both sides are multiples of `Config.factor`.
-            time: t - 1, (B,): the training counts from 0. It may be fractional.
+            time: t - 1, (B,), on the CPU: the network counts from 0. It may be fractional.
 
         Returns:
             (B, channels, H, W), or twice as many channels if it learns variances: the second half are log(variance / beta_t).
@@ -212,7 +212,7 @@ class UNet(nn.Module):
 def embedding(time: Tensor, config: Config) -> Tensor:
     """Return the sinusoidal embedding (B, width) of times (B,), in float64 (Vaswani et al. 2017)."""
     n = config.width // 2
-    rates = torch.exp(torch.arange(n, device=time.device, dtype=torch.float64) * -math.log(10000) / (n - config.shift))
+    rates = torch.exp(torch.arange(n, dtype=torch.float64) * -math.log(10000) / (n - config.shift))
     angle = time.double()[:, None] * rates
     waves = (angle.cos(), angle.sin()) if config.cosine_first else (angle.sin(), angle.cos())
     return torch.cat(waves, 1)

@@ -1,7 +1,7 @@
 """The forward process: noise is added to pictures in T steps, and what is known of x_{t-1} given x_t and x_0.
 
 The letters are those of Ho et al. 2020. Pictures are (B, C, H, W) with values in [-1, 1], and times t are (B,) whole numbers
-from 1 to T. All tables are float64 and start at t = 0, where the picture is x_0 itself.
+from 1 to T. All tables are float64 and start at t = 0, where the picture is x_0 itself. Tables and times stay on the CPU.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Process:
 
     def time(self, t: Tensor) -> Tensor:
         """Return what the network is told of steps t."""
-        return t - 1 if self.times is None else self.times.to(t.device)[t - 1]
+        return t - 1 if self.times is None else self.times[t - 1]
 
     def spaced(self, steps: int) -> Process:
         """Return the process of fewer steps, evenly chosen of these (Nichol & Dhariwal 2021, section 4).
@@ -97,7 +97,7 @@ class Process:
 
 def at(table: Tensor, t: Tensor, x: Tensor) -> Tensor:
     """Return a table's values at times t, (B, 1, 1, 1), on the device and in the type of x."""
-    return table.to(x.device)[t].to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+    return table[t].to(x.dtype).to(x.device).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def diffuse(process: Process, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:

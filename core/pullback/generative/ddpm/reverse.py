@@ -97,6 +97,6 @@ def target(process: Process, predicted: Predicted, x0: Tensor, x: Tensor, t: Ten
     return x0 if predicted == "x0" else posterior_mean(process, x0, x, t)
 
 
-def times(count: int, t: int, x: Tensor) -> Tensor:
-    """Return the same time for all pictures, (count,), on x's device."""
-    return torch.full((count,), t, dtype=torch.long, device=x.device)
+def times(count: int, t: int) -> Tensor:
+    """Return the same time for all pictures, (count,)."""
+    return torch.full((count,), t, dtype=torch.long)

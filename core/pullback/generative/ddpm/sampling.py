@@ -53,7 +53,7 @@ def progressive(
     """
     start = start or reverse.process.steps
     for t in range(start, 0, -1):
-        p = reverse(x, times(len(x), t, x))
+        p = reverse(x, times(len(x), t))
         x = p.mean
         if t > 1:
             noise = torch.randn(x[:1].shape if shared else x.shape, generator=random, dtype=x.dtype)
@@ -87,7 +87,7 @@ def interpolate(reverse: Reverse, a: Tensor, b: Tensor, parts: Tensor, depth: in
     if not 0 <= depth <= steps:
         raise ValueError(f"the depth is {depth}; it must be between 0, where pixels are mixed, and {steps}")
     ends, noise = torch.stack([a, b]), torch.randn(a.shape, generator=random, dtype=a.dtype).to(a.device)
-    x_a, x_b = diffuse(reverse.process, ends, times(2, depth, ends), noise.expand_as(ends))
+    x_a, x_b = diffuse(reverse.process, ends, times(2, depth), noise.expand_as(ends))
     weight = parts.to(a).reshape(-1, 1, 1, 1)
     x = (1 - weight) * x_a + weight * x_b
     return ancestral(reverse, x, random, depth, shared=True) if depth else x

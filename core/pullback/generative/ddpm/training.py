@@ -66,7 +66,7 @@ class DDPMTrainee:
 
     def losses(self, batch: Tensor, random: torch.Generator, step: int) -> Iterator[Tensor]:
         """Yield the squared error of what is predicted, or the term of the bound in bits per value, at random times."""
-        t = torch.randint(1, self.process.steps + 1, (len(batch),), generator=random).to(batch.device)
+        t = torch.randint(1, self.process.steps + 1, (len(batch),), generator=random)
         eps = torch.randn(batch.shape, generator=random).to(batch.device)
         reverse = self.design.reverse(self.networks["model"], clip=False)
         with torch.random.fork_rng(enabled=self.design.network.dropout > 0):  # dropout knows no generator
