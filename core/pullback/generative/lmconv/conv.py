@@ -1,27 +1,35 @@
 """The locally masked convolution: every pixel has a mask of its own over the taps of the kernel.
 
-The picture is unfolded into patches, which are masked and multiplied by the weights. Automatic differentiation would keep the
-patches, which are as many times larger than the picture as the kernel has taps. `masked_conv` keeps the picture instead, and
-unfolds it again in its backward pass.
+The picture becomes patches, which are masked and multiplied by the weights. Automatic differentiation would keep the patches,
+which are as many times larger than the picture as the kernel has taps. `masked_conv` keeps the picture instead. Its backward
+pass makes patches of the gradient, of which both other gradients are one product each: by the weights, and by the picture.
+
+Masking costs nothing: a patch is gathered row by row, a row being the features of one pixel, and a hidden one is a row of zeros.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import fold, unfold
+from torch.nn.functional import pad, unfold
+
+from .masks import neighbours
 
 PART_BYTES = 1 << 24
-"""Bytes of patches that are unfolded at once; a picture whose patches are larger is unfolded alone."""
+"""Bytes of patches that are made at once; a picture whose patches are larger is taken alone."""
 
 
 def naive_conv(x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, dilation: int = 1) -> Tensor:
-    """Convolve as `masked_conv` does, with the backward pass of automatic differentiation."""
-    return _assembled(_patches(x, mask, weight, dilation), weight, bias, x.shape)
+    """Convolve as `masked_conv` does, in the textbook's form and with the backward pass of automatic differentiation."""
+    kernel = weight.shape[-1]
+    patches = unfold(x, kernel, dilation, dilation * (kernel // 2))  # (B, C * taps, H W)
+    patches = (patches.unflatten(1, (-1, len(mask))) * mask).flatten(1, 2)
+    return (weight.flatten(1) @ patches + bias[:, None]).unflatten(2, x.shape[2:])
 
 
 def masked_conv(x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, dilation: int = 1) -> Tensor:
@@ -73,54 +81,65 @@ class _MaskedConv(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, dilation: int) -> Tensor:
         ctx.save_for_backward(x, mask, weight)
         ctx.dilation = dilation
-        y = x.new_empty(len(x), len(weight), *x.shape[2:])
+        places = _places(mask, x, weight, dilation)
+        by_tap = weight.permute(2, 3, 1, 0).flatten(0, 2)  # (taps * C, O)
+        rows = x.new_empty(len(x), *x.shape[2:], len(weight))
         for part in _parts(x, mask):
-            y[part] = _assembled(_patches(x[part], mask, weight, dilation), weight, bias, x.shape)
-        return y
+            torch.addmm(bias, _patches(x[part], places), by_tap, out=rows[part].view(-1, len(weight)))
+        return rows.movedim(-1, 1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, mask, weight = ctx.saved_tensors
-        flat, kernel, dilation = grad.flatten(2), weight.shape[-1], ctx.dilation
+        places, pixels = _places(mask, x, weight, ctx.dilation), mask.shape[1]
+        # which pixel reads a pixel by a tap: never more than one
+        readers = places.new_full((pixels + 1, len(mask)), pixels)
+        readers.scatter_(0, places, torch.arange(pixels, device=places.device)[:, None].expand_as(places))
+        by_tap = weight.permute(2, 3, 0, 1).flatten(0, 2)  # (taps * O, C)
         wants_x, _, wants_weight, wants_bias, _ = ctx.needs_input_grad
-        grad_x = torch.empty_like(x) if wants_x else None
-        grad_weight = torch.zeros_like(weight) if wants_weight else None
-        for part in _parts(x, mask):
-            if grad_weight is not None:
-                patches = _patches(x[part], mask, weight, dilation)
-                grad_weight += torch.bmm(flat[part], patches.mT).sum(0).reshape(weight.shape)
-                del patches
+        grad_x = x.new_empty(len(x), *x.shape[2:], x.shape[1]) if wants_x else None
+        grad_weight = torch.zeros_like(by_tap)
+        for part in _parts(grad, mask):
+            patches = _patches(grad[part], readers[:-1])
             if grad_x is not None:
-                back = _masked(torch.bmm(weight.flatten(1).T.expand(len(x[part]), -1, -1), flat[part]), mask)
-                grad_x[part] = fold(back, x.shape[2:], kernel, dilation, _padding(kernel, dilation))
-        return grad_x, None, grad_weight, flat.sum((0, 2)) if wants_bias else None, None
+                torch.mm(patches, by_tap, out=grad_x[part].view(-1, x.shape[1]))
+            if wants_weight:
+                grad_weight += patches.T @ _rows(x[part])
+        return (
+            None if grad_x is None else grad_x.movedim(-1, 1),
+            None,
+            grad_weight.unflatten(0, (*weight.shape[2:], -1)).permute(2, 3, 0, 1) if wants_weight else None,
+            grad.sum((0, 2, 3)) if wants_bias else None,
+            None,
+        )
 
 
 def _parts(x: Tensor, mask: Tensor) -> list[slice]:
-    """Parts of a batch whose patches are unfolded together."""
+    """Parts of a batch whose patches are made together."""
     pictures = max(1, PART_BYTES // (x[0].numel() * len(mask) * x.element_size()))
     return [slice(start, start + pictures) for start in range(0, len(x), pictures)]
 
 
-def _patches(x: Tensor, mask: Tensor, weight: Tensor, dilation: int) -> Tensor:
-    """The masked patches (B, C * kernel * kernel, H W) of features."""
-    kernel = weight.shape[-1]
-    patches = unfold(x, kernel, dilation, _padding(kernel, dilation))
-    return _masked(patches, mask)
+def _places(mask: Tensor, x: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    """The pixel that every pixel reads by every tap (H W, taps); H W where it may not, or where there is none."""
+    around = _around(*x.shape[2:], weight.shape[-1], dilation, mask.device)
+    return torch.where(mask > 0, around, mask.shape[1]).T
 
 
-def _masked(patches: Tensor, mask: Tensor) -> Tensor:
-    """Patches (B, C * taps, H W) multiplied in place by a mask (taps, H W)."""
-    patches.unflatten(1, (-1, len(mask))).mul_(mask)
-    return patches
+@functools.lru_cache(maxsize=16)
+def _around(height: int, width: int, kernel: int, dilation: int, device: torch.device) -> Tensor:
+    return neighbours(height, width, kernel, dilation).to(device)
 
 
-def _assembled(patches: Tensor, weight: Tensor, bias: Tensor, shape: torch.Size) -> Tensor:
-    batch = len(patches)
-    y = torch.baddbmm(bias[None, :, None].expand(batch, -1, -1), weight.flatten(1).expand(batch, -1, -1), patches)
-    return y.unflatten(2, shape[2:])
+def _rows(x: Tensor) -> Tensor:
+    """Features (B, C, H, W) as rows of pixels, (B H W, C); no copy of what `masked_conv` returned."""
+    return x.movedim(1, -1).reshape(-1, x.shape[1])
 
 
-def _padding(kernel: int, dilation: int) -> int:
-    return dilation * (kernel // 2)
+def _patches(x: Tensor, places: Tensor) -> Tensor:
+    """Rows of patches (B H W, taps * C) of features, for pixels (H W, taps) of which H W is none."""
+    rows, (pixels, taps) = _rows(x), places.shape
+    first = torch.arange(0, len(rows), pixels, device=places.device)[:, None, None]
+    index = torch.where(places < pixels, places + first, len(rows)).flatten()
+    return pad(rows, (0, 0, 0, 1)).index_select(0, index).reshape(len(rows), taps * x.shape[1])
