@@ -26,7 +26,7 @@ from pullback.generative.lmconv.likelihood import (
     log_likelihood,
 )
 from pullback.generative.lmconv.masks import local_mask, neighbours
-from pullback.generative.lmconv.model import FORMAT, load_model
+from pullback.generative.lmconv.model import FORMAT, PixelModel, load_model
 from pullback.generative.lmconv.network import Config, PixelCNN
 from pullback.generative.lmconv.sampling import Features, complete, sample
 from pullback.training.folder import read_picture
@@ -302,6 +302,39 @@ def test_a_completion_keeps_what_is_known_and_conditions_on_it():
         complete(network, values, torch.zeros(2, 2, dtype=torch.bool), _generator())
 
 
+@pytest.mark.parametrize("name", [orders.MAX_CONTEXT, *orders.NAMES])
+def test_a_completion_in_a_named_order_draws_from_its_own_distribution(name):
+    network, known = _network(seed=3), torch.tensor([[False, True], [False, True]])
+    order = orders.completing(known, name)
+    assert known.flatten()[order].tolist() == [True, True, False, False]
+    if name in orders.NAMES:
+        named = [pixel for pixel in orders.named(name, 2, 2).tolist() if pixel in (0, 2)]
+        assert order[2:].tolist() == named
+    values = torch.tensor([[[[0, 1], [0, 0]]]]).expand(4000, 1, 2, 2)
+    filled = complete(network, values, known, _generator(), order=name)
+    possible = torch.tensor([[[[a, 1], [b, 0]]] for a in (0, 1) for b in (0, 1)])
+    expected = completion_log_likelihood(network, possible, known, order).exp()
+    found = torch.bincount((2 * filled[:, 0, 0, 0] + filled[:, 0, 1, 0]), minlength=4) / 4000
+    assert (found - expected).abs().max() < 5 * math.sqrt(0.25 / 4000)
+    with pytest.raises(ValueError, match="no order 'zigzag'"):
+        complete(network, values, known, _generator(), order="zigzag")
+
+
+def test_the_bits_of_pixels_are_those_of_the_orders_on_average():
+    network = _network(replace(TINY, head="grey"))
+    model = PixelModel(network, "tiny", {})
+    values = list(torch.randint(256, (3, 1, 4, 4), generator=_generator(), dtype=torch.uint8))
+    told = []
+    bits, maps = model.likelihood(values, tick=lambda *counts: told.append(counts))
+    assert told == [(n, 8) for n in range(1, 9)] and maps.shape == (3, 4, 4)
+    every = [orders.s_curve(4, 4, n) for n in range(8)]
+    singly = torch.stack([log_likelihood(network, torch.stack(values), order) for order in every])
+    torch.testing.assert_close(maps.sum((1, 2)), bits_per_dim(singly.mean(0), 1))
+    torch.testing.assert_close(bits, bits_per_dim(ensemble(network, torch.stack(values), every), 16))
+    alone, only = model.likelihood(values, 1)
+    torch.testing.assert_close(only.mean((1, 2)), alone)  # under one order, the pixels' bits are the picture's
+
+
 def test_bits_per_dim_of_the_uniform_distribution_are_its_bits():
     assert bits_per_dim(torch.tensor([-48 * math.log(256)]), 48).item() == pytest.approx(8)
 
@@ -375,7 +408,7 @@ def test_training_learns_writes_a_model_and_resumes_to_the_same_bytes(files, mon
     values = torch.stack(
         [levels_of(read_picture(path, 3), TINY, 6) for path in sorted((files / "pictures").iterdir())]
     )  # fmt: skip
-    assert load_model(out).bits_per_dim(list(values)).mean() < 0.97  # it was given noise: 1 bit before training
+    assert load_model(out).likelihood(list(values))[0].mean() < 0.97  # it was given noise: 1 bit before training
     assert _run(*given, "--steps", 20).exit_code == 0  # there is nothing left to do
     again = load_file(files / "trained.training.safetensors")
     assert all(torch.equal(state[name], again[name]) for name in state)

@@ -33,6 +33,7 @@ from .generative.infd.decoder import encoded, load_decoder, read_latents
 from .generative.lmconv.levels import levels_of
 from .generative.lmconv.model import PixelModel
 from .generative.lmconv.model import load_model as load_pixel_model
+from .generative.lmconv.orders import MAX_CONTEXT
 from .generative.toybox import words as toybox_words
 from .geometry.cameras import orbit
 from .models import PIXELS, device_of
@@ -69,7 +70,9 @@ ModelName = Annotated[
     str, typer.Option("--model", help="toybox, infd, ddpm, a diffusers folder, or a .safetensors checkpoint.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
-PixelModelFile = Annotated[Path, typer.Option("--model", help="A model that `pullback train lmconv` wrote.")]
+PixelModelName = Annotated[
+    str, typer.Option("--model", help="lmconv (grey), lmconv-binary, or a file that `pullback train lmconv` wrote.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run with the same output.")]
 Preview = Annotated[bool, typer.Option("--preview", help="Keep a live picture beside the output.")]
 _FACES, _TEXTURE = MESH[:2]
@@ -325,17 +328,24 @@ def decode(
 def fill(
     picture: Annotated[Path, typer.Argument(help="A picture of which a part is missing.")],
     mask: Annotated[Path, typer.Option(help="A picture of the same size, white where it is missing.")],
-    model: PixelModelFile,
+    model: PixelModelName = "lmconv",
     out: Out = Path("filled.png"),
-    seed: Annotated[int, typer.Option(help="Another seed fills it in another way.")] = 0, device: Device = "auto",
+    seed: Annotated[int, typer.Option(help="Another seed fills it in another way.")] = 0,
+    order: Annotated[
+        str, typer.Option(help="Of the missing pixels: max-context (near known ones first), raster, hilbert, s-curve-0 to -7.")
+    ] = MAX_CONTEXT,
+    device: Device = "auto",
 ) -> None:  # fmt: skip
-    """Fill the missing part of a small picture pixel by pixel, in the order that begins near what is known."""
+    """Fill the missing part of a small picture pixel by pixel, beginning near what is known."""
     RUN["seed"].check(seed, _flag("seed"))
     loaded = load_pixel_model(model, device_of(device))
     known, missing = read_picture(picture, 3), read_picture(mask, 3)
+    if says := loaded.seen(known):
+        _print_note(says)
     with claimed(out, ".png"), Progress(console=console) as bar:
         line = bar.add_task("filling")
-        filled = loaded.fill(known, missing, seed, lambda n, total: bar.update(line, completed=n, total=total))
+        tick = lambda n, total: bar.update(line, completed=n, total=total)
+        (filled,) = loaded.fill(known[None], missing, seed, order, tick)
         write_png(out, iter([filled]), filled.shape[2], filled.shape[1])
     console.print(f"{out}: {int((missing[..., 0] >= 128).sum())} pixels filled")
 
@@ -343,7 +353,7 @@ def fill(
 @app.command()
 def likelihood(
     folder: Annotated[Path, typer.Argument(help="A folder of pictures.")],
-    model: PixelModelFile,
+    model: PixelModelName = "lmconv",
     out: Annotated[Path | None, typer.Option("-o", "--out", help="A CSV to write; by default it is printed.")] = None,
     orders: Annotated[int, typer.Option(help="Orders of the ensemble; 0: all that the model was trained on.")] = 0,
     batch: Annotated[int, typer.Option(help="Pictures at a time.")] = 16, device: Device = "auto",
@@ -370,6 +380,7 @@ def likelihood(
 
 def _bits(pictures: PictureFolder, model: PixelModel, orders: int, batch: int) -> Iterator[tuple[str, str]]:
     """The name and the bits per value of every picture that can be read."""
+    said = False
     with Progress(console=console) as bar:
         for start in bar.track(range(0, len(pictures), batch), description="measuring"):
             names, values = [], []
@@ -379,10 +390,13 @@ def _bits(pictures: PictureFolder, model: PixelModel, orders: int, batch: int) -
                 except ValueError as error:
                     _print_note(f"{error}: left out")
                     continue
+                if not said and (says := model.seen(pixels)):
+                    _print_note(says)
+                    said = True
                 names.append(str(path.relative_to(pictures.folder)))
                 values.append(levels_of(pixels, model.config, model.config.size))
             if values:
-                bits = model.bits_per_dim(values, orders)
+                bits, _ = model.likelihood(values, orders)
                 yield from zip(names, (f"{each:.6f}" for each in bits.tolist()), strict=True)
 
 

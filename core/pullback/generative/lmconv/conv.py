@@ -26,10 +26,11 @@ PART_BYTES = 1 << 24
 
 def naive_conv(x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, dilation: int = 1) -> Tensor:
     """Convolve as `masked_conv` does, in the textbook's form and with the backward pass of automatic differentiation."""
-    kernel = weight.shape[-1]
+    batch, kernel = len(x), weight.shape[-1]
     patches = unfold(x, kernel, dilation, dilation * (kernel // 2))  # (B, C * taps, H W)
-    patches = (patches.unflatten(1, (-1, len(mask))) * mask).flatten(1, 2)
-    return (weight.flatten(1) @ patches + bias[:, None]).unflatten(2, x.shape[2:])
+    patches.unflatten(1, (-1, len(mask))).mul_(mask)
+    y = torch.baddbmm(bias[:, None].expand(batch, -1, 1), weight.flatten(1).expand(batch, -1, -1), patches)
+    return y.unflatten(2, x.shape[2:])
 
 
 def masked_conv(x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, dilation: int = 1) -> Tensor:

@@ -52,8 +52,12 @@ def ensemble(network: PixelCNN, values: Tensor, orders: Sequence[Tensor]) -> Ten
 
     It is never below the mean of their log probabilities.
     """
-    each = torch.stack([log_likelihood(network, values, order) for order in orders])
-    return each.logsumexp(0) - math.log(len(orders))
+    return mixed(torch.stack([log_likelihood(network, values, order) for order in orders]))
+
+
+def mixed(nats: Tensor) -> Tensor:
+    """Return the log probabilities (B,) under the mean of distributions, for those under each of them, (orders, B)."""
+    return nats.logsumexp(0) - math.log(len(nats))
 
 
 @torch.no_grad()

@@ -15,6 +15,8 @@ ORIENTATIONS = 8
 S_CURVES = tuple(f"s-curve-{n}" for n in range(ORIENTATIONS))
 NAMES = ("raster", "hilbert", *S_CURVES)
 """The orders that `named` knows."""
+MAX_CONTEXT = "max-context"
+"""The order that `max_context` makes for a picture."""
 
 
 def raster(height: int, width: int) -> Tensor:
@@ -78,6 +80,22 @@ def max_context(known: Tensor) -> Tensor:
     curves = [s_curve(height, width, n) for n in range(ORIENTATIONS)]
     best = max(curves, key=lambda curve: int((ranks(curve) * distance).sum()))
     return best[distance[best].argsort(stable=True)]
+
+
+def completing(known: Tensor, name: str = MAX_CONTEXT) -> Tensor:
+    """Return an order that completes a picture: known pixels first, then the others as a named order has them.
+
+    Args:
+        known: True where the picture is known, (H, W).
+        name: "max-context" (`max_context`), or one of `NAMES`.
+
+    Raises:
+        ValueError: If there is no such order, or no pixel is known.
+    """
+    if name == MAX_CONTEXT:
+        return max_context(known)
+    curve = named(name, *known.shape)
+    return curve[(~known.flatten())[curve].long().argsort(stable=True)]
 
 
 def named(name: str, height: int, width: int) -> Tensor:

@@ -16,7 +16,7 @@ from .conv import LocallyMaskedConv
 from .heads import signal
 from .masks import Masks, neighbours
 from .network import PixelCNN
-from .orders import max_context
+from .orders import MAX_CONTEXT, completing
 
 
 class Features:
@@ -111,19 +111,21 @@ def complete(
     known: Tensor,
     generator: Generator,
     tick: Callable[[int, int], None] = lambda done, total: None,
+    order: str = MAX_CONTEXT,
 ) -> Tensor:
-    """Sample the unknown pixels of pictures in the order in which all known ones and near ones come first.
+    """Sample the unknown pixels of pictures, after all known ones.
 
     Args:
         network, values, generator, tick: As in `sample`.
         known: True where the pictures are known, (H, W).
+        order: The order of the unknown ones, as in `orders.completing`. By default, those near known ones come first.
 
     Returns:
         Levels (B, channels, H, W), the known ones unchanged.
 
     Raises:
-        ValueError: If all pixels are known, or none is.
+        ValueError: If all pixels are known, or none is with "max-context", or there is no such order.
     """
     if known.all():
         raise ValueError("no pixel is missing: there is nothing to fill")
-    return sample(network, values, max_context(known), int(known.sum()), generator, tick)
+    return sample(network, values, completing(known, order), int(known.sum()), generator, tick)
