@@ -106,6 +106,11 @@ def nearness(depth: Tensor) -> Tensor:
     return torch.where(there, scaled, 0.0).expand(-1, 3, -1, -1).movedim(1, -1).contiguous()
 
 
+def heat(amounts: Tensor) -> Tensor:
+    """Amounts (B, H, W) to an IMAGE (B, H, W, 3) that glows: black at 0, red, yellow, and white at 1."""
+    return torch.stack([3 * amounts, 3 * amounts - 1, 3 * amounts - 2], -1).clamp(0, 1)
+
+
 def to_gltf(points: Tensor) -> Tensor:
     """World points (..., 3), Z up, to glTF's axes, Y up."""
     x, y, z = points.unbind(-1)

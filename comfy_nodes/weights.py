@@ -1,4 +1,4 @@
-"""Weights: files of field decoders and of picture-text models, in folders of ComfyUI's models and nowhere else."""
+"""Weights: files of field decoders, picture-text models and LMConv models, in folders of ComfyUI's models and nowhere else."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from .listing import SUFFIX
 
 DECODERS = "pullback_decoders"
 CLIPS = "pullback_clip"
+LMCONV = "pullback_lmconv"
 BUILT_IN = "built-in"
 
 
 def register() -> None:
     """Tell ComfyUI of the folders. Its extra_model_paths.yaml may name more."""
-    for kind in (DECODERS, CLIPS):
+    for kind in (DECODERS, CLIPS, LMCONV):
         folder_paths.add_model_folder_path(kind, str(Path(folder_paths.models_dir) / kind))
         folders, _ = folder_paths.folder_names_and_paths[kind]
         folder_paths.folder_names_and_paths[kind] = (folders, {SUFFIX})

@@ -462,7 +462,43 @@ Press **Run**: two regions in degrees, and everything else is desert. *azimuth* 
     return g
 
 
+def filled() -> Graph:
+    g = Graph("Fill in pixel by pixel")
+    g.column()
+    g.note(
+        """
+### Fill in, pixel by pixel
+Press **Run**: four garments are drawn from nothing but a black border, then their upper halves once more. On the right: how improbable each is, and which of its pixels.
+
+- **Other garments**: the *seed* of the first node. **Other halves**: the *seed* of the second.
+- **Your own picture**: *Load Image*, then *Upscale Image* to 28 x 28, in the place of *Empty Image*. Its mask editor says what is missing.
+- **Your own model**: `pullback train lmconv` learns a folder of pictures, also in colour. Put it into `models/pullback_lmconv`.
+""",
+        330,
+    )
+    size = {"width": 28, "height": 28}
+    black = g.add("EmptyImage", **size, batch_size=4, color=0)
+    g.column()
+    all_of_it = g.add("SolidMask", value=1.0, **size, title="All of it")
+    rows = lambda count, top, title: g.add(
+        "MaskComposite", destination=all_of_it, source=g.add("SolidMask", value=0.0, width=28, height=count),
+        x=0, y=top, operation="multiply", title=title,
+    )  # fmt: skip
+    below, upper = rows(2, 0, "All but the border"), rows(14, 14, "The upper half")
+    g.column()
+    new = g.add("PullbackFillLMConv", image=black, mask=below, seed=0, title="Four garments", box=(260, 0))
+    again = g.add("PullbackFillLMConv", image=new, mask=upper, seed=1, title="Their upper halves anew")
+    bits = g.add("PullbackLikelihoodLMConv", image=again)
+    g.column()
+    shown = [g.add("ImageInvert", image=new), g.add("ImageInvert", image=again)]
+    g.add("PreviewAny", source=(bits, 2), title="Bits per value", box=(260, 150))
+    g.add("PreviewImage", images=bits, title="Where the bits go", box=(260, 300))
+    g.column()
+    g.thumbnail = [g.add("PreviewImage", images=each, box=(300, 380)) for each in shown][1:]
+    return g
+
+
 GRAPHS: list[Callable[[], Graph]] = [
     text_to_nerf, text_to_nerf_checkpoint, panorama, panorama_from_parts, siren_image, same_noise, compared, field_to_mesh,
-    turntable, layout_to_image, latent_at_8k, guided_panorama,
+    turntable, layout_to_image, latent_at_8k, guided_panorama, filled,
 ]  # fmt: skip
