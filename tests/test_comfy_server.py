@@ -270,6 +270,25 @@ def test_cancel_works_within_a_second_and_the_next_prompt_runs(server, kind):
     assert server.run(graph).ok
 
 
+def test_cancel_works_within_a_second_while_a_picture_is_filled(server):
+    graph = workflow("Fill in pixel by pixel")
+    for node in graph.values():  # so large that it takes minutes
+        if node["class_type"] in ("EmptyImage", "SolidMask"):
+            node["inputs"]["width"] *= 9
+            node["inputs"]["height"] *= 9
+    asked = []
+
+    def cancel(event):
+        if event["type"] == "progress" and not asked:
+            asked.extend((time.monotonic(), server.seconds()))
+            server.post("/interrupt")
+
+    run = server.run(graph, watch=cancel)
+    assert run.interrupted and run.error is None
+    assert server.seconds() - asked[1] < 1.0 and time.monotonic() - asked[0] < 10.0
+    assert server.run(workflow("Fill in pixel by pixel")).ok
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_while_a_mesh_is_unwrapped_the_page_answers_and_cancel_works(server):
     """Its library would hold up the whole server, for minutes with as many faces."""
