@@ -3,7 +3,8 @@
 `python benchmarks/lmconv.py folders OUT` turns Debian's package `dataset-fashion-mnist` into folders of PNG files, `OUT/train`
 and `OUT/test`; with `--binary` in black and white. `likelihood MODEL OUT/test` prints bits per value under every order of a model
 and under their ensemble, and those of the unknown half of a picture under the order that begins with the known half, beside the
-worst of the S-curves. `backward` prints the memory and the time of a stack of layers with the lean and the naive backward pass.
+worst of the S-curves. `completions MODEL OUT/test PICTURE` draws pictures, what is known of them, and three ways to fill in the
+rest. `backward` prints the memory and the time of a stack of layers with the lean and the naive backward pass.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ import typer
 from PIL import Image
 from pullback.generative.lmconv import orders
 from pullback.generative.lmconv.conv import masked_conv, naive_conv
-from pullback.generative.lmconv.levels import levels_of
-from pullback.generative.lmconv.likelihood import bits_per_dim, completion_log_likelihood, ensemble, log_likelihood
+from pullback.generative.lmconv.levels import levels_of, shown
+from pullback.generative.lmconv.likelihood import bits_per_dim, completion_log_likelihood, log_likelihood, mixed
 from pullback.generative.lmconv.masks import local_mask
 from pullback.generative.lmconv.model import load_model
+from pullback.pictures import write_png
 from pullback.training.folder import PictureFolder
 from torch import Tensor
 
@@ -36,6 +38,8 @@ HEADER = 16
 """Bytes before the pixels of an IDX file."""
 GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 """Makes the C library give memory back at once, so that the peak is what is held and not how it was cut up."""
+HIDDEN = 0.7, 0.2, 0.2
+"""The colour of what is not known."""
 FORMS = {"lean": masked_conv, "naive": naive_conv}
 
 
@@ -56,7 +60,7 @@ def folders(out: Path, train: int = 10000, test: int = 1000, binary: bool = Fals
 
 
 @app.command()
-def likelihood(model: Path, folder: Path, count: int = 200, batch: int = 20) -> None:
+def likelihood(model: str, folder: Path, count: int = 200, batch: int = 20) -> None:
     """Print bits per value: by order and of the ensemble, and of unknown halves by order."""
     loaded = load_model(model)
     network, config = loaded.network, loaded.config
@@ -72,19 +76,22 @@ def likelihood(model: Path, folder: Path, count: int = 200, batch: int = 20) -> 
         return f"{each.mean():.4f} ± {each.std() / len(each) ** 0.5:.4f}"
 
     dimensions = values[0].numel()
-    print("\n| order | bits per value |\n| --- | --- |")
-    for name, order in (trained | novel).items():
-        told = "" if name in trained else " (never trained)"
-        print(
-            f"| {name}{told} | {bits([log_likelihood(network, v, order) for v in values.split(batch)], dimensions)} |"
-        )
+    print("\n| order | bits per value | more than the ensemble of all |\n| --- | --- | --- |")
+    alone = {
+        name: torch.cat([log_likelihood(network, v, order) for v in values.split(batch)])
+        for name, order in (trained | novel).items()
+    }
+    rows = {name + " (never trained)" * (name in novel): nats for name, nats in alone.items()}
     for number in (2, 4, len(trained)):
-        chosen = list(trained.values())[:number]
+        rows[f"ensemble of {number}"] = mixed(torch.stack([alone[name] for name in list(trained)[:number]]))
+    for name, nats in rows.items():
         print(
-            f"| ensemble of {number} | {bits([ensemble(network, v, chosen) for v in values.split(batch)], dimensions)} |"
+            f"| {name} | {bits([nats], dimensions)} | {bits([nats - rows[f'ensemble of {len(trained)}']], dimensions)} |"
         )
 
-    print("\n| unknown | max-context | worst S-curve | best S-curve |\n| --- | --- | --- | --- |")
+    print(
+        "\n| unknown | max-context | worst S-curve | its difference | best S-curve |\n| --- | --- | --- | --- | --- |"
+    )
     middle = torch.arange(size)
     for name, unknown in (
         ("top", (middle < size // 2)[:, None]), ("left", (middle < size // 2)[None, :]),
@@ -99,8 +106,37 @@ def likelihood(model: Path, folder: Path, count: int = 200, batch: int = 20) -> 
         curves = sorted(
             (under(orders.s_curve(size, size, n)) for n in range(8)), key=lambda nats: -torch.cat(nats).mean()
         )
-        columns = (under(orders.max_context(known)), curves[-1], curves[0])
+        context, worst = under(orders.max_context(known)), curves[-1]
+        columns = (context, worst, [torch.cat(worst) - torch.cat(context)], curves[0])
         print(f"| {name} | {' | '.join(bits(nats, dimensions) for nats in columns)} |")
+
+
+@app.command()
+def completions(model: str, folder: Path, out: Path, count: int = 3, seeds: int = 3, scale: int = 3) -> None:
+    """Draw pictures of a folder, what is known of them (the rest is red), and their completions, a row for each seed."""
+    loaded = load_model(model)
+    size, pictures = loaded.config.size, PictureFolder(folder)
+    middle = torch.arange(size)
+    inner = (middle >= size // 4) & (middle < size - size // 4)
+    everywhere = torch.ones(size, size, dtype=torch.bool)
+    unknown = (
+        (middle < size // 2)[:, None],
+        (middle < size // 2)[None],
+        (middle >= size // 2)[:, None],
+        inner[:, None] & inner,
+    )
+    parts = []
+    for n, each in enumerate(unknown):
+        mask = each & everywhere
+        read = [pictures.read(path) for path in pictures.paths[n * count : (n + 1) * count]]
+        given = shown(torch.stack([levels_of(pixels, loaded.config, size) for pixels in read]), loaded.network.head)
+        pixels = (given.movedim(1, -1) * 255).round().byte().numpy()
+        hole = mask[..., None].expand(-1, -1, 3).byte().mul(255).numpy()
+        known = torch.where(mask, torch.tensor(HIDDEN)[:, None, None], given)
+        rows = [given, known, *(loaded.fill(pixels, hole, seed) for seed in range(seeds))]
+        parts += torch.cat(rows, 2).unbind()
+    sheet = torch.cat(parts, 2).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    write_png(out, iter([sheet]), sheet.shape[2], sheet.shape[1])
 
 
 @app.command()
