@@ -135,7 +135,7 @@ def load_model(name: str | Path = "lmconv", device: str = "cpu") -> PixelModel:
         ValueError: If the file is missing, truncated, of another format, or does not fit its own sizes.
     """
     path = SHIPPED.get(str(name), Path(name))
-    tensors, metadata = read(path, "a model that `pullback train lmconv` wrote")
+    tensors, metadata = read(path, f"{', '.join(SHIPPED)}, or a file that `pullback train lmconv` wrote")
     if metadata.get("format") != FORMAT:
         raise ValueError(
             f"{path} is no lmconv model: its format is {metadata.get('format')!r}, expected {FORMAT!r}; "
@@ -147,4 +147,4 @@ def load_model(name: str | Path = "lmconv", device: str = "cpu") -> PixelModel:
     except (KeyError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold an lmconv model of this version: train it again") from error
     network.eval().requires_grad_(False).to(device)
-    return PixelModel(network, path.name, {key: value for key, value in metadata.items() if key != "config"})
+    return PixelModel(network, str(name) if name in SHIPPED else path.name, {key: value for key, value in metadata.items() if key != "config"})

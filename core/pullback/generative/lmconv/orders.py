@@ -94,6 +94,8 @@ def completing(known: Tensor, name: str = MAX_CONTEXT) -> Tensor:
     """
     if name == MAX_CONTEXT:
         return max_context(known)
+    if name not in NAMES:
+        raise ValueError(f"there is no order {name!r}: choose one of {MAX_CONTEXT}, {', '.join(NAMES)}")
     curve = named(name, *known.shape)
     return curve[(~known.flatten())[curve].long().argsort(stable=True)]
 
