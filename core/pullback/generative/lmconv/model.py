@@ -147,4 +147,5 @@ def load_model(name: str | Path = "lmconv", device: str = "cpu") -> PixelModel:
     except (KeyError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold an lmconv model of this version: train it again") from error
     network.eval().requires_grad_(False).to(device)
-    return PixelModel(network, str(name) if name in SHIPPED else path.name, {key: value for key, value in metadata.items() if key != "config"})
+    card = {key: value for key, value in metadata.items() if key != "config"}
+    return PixelModel(network, str(name) if name in SHIPPED else path.name, card)
