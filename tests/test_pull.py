@@ -149,8 +149,8 @@ def test_without_the_metric_it_does_not():
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_fresh_noise_at_every_step_narrows_the_sample(eta):
-    """What objects and spheres do today (docs/mathematics.md, section 5): the mean is right, the spread is lost, the more
-    so the more steps there are."""
+    """Why noise is kept (docs/mathematics.md, section 5): with fresh noise the mean is right, but the spread is lost, and with
+    more steps more of it."""
     one, shape = torch.ones(1), (2000, 1, 1, 1)
     denoise = gaussian_mixture(one, 1.5 * one[:, None], 0.7 * one[:, None, None])
 
