@@ -39,6 +39,8 @@ PHOTOGRAPHS = orbit(
 )
 """The first 2 are 135 degrees apart, the first 4 leave a gap of 90 degrees."""
 HELD_OUT = orbit(torch.arange(16) * math.pi / 8 + 0.1, torch.deg2rad(torch.tensor([5.0, 30, 15, 45]).repeat(4)))
+KEYS = ("noun", "known", "method", "field", "size", "steps", "grid")
+"""What a line of the results is of."""
 RESULTS = Path("results.jsonl")
 
 
@@ -54,12 +56,15 @@ def known(noun: str, count: int, size: int) -> Photographs:
     return gathered(cameras, pictures(noun, cameras, size), ball=(0.0, 0.0, 0.0, 1.0))
 
 
-def plan_of(method: str, noun: str, field: str, size: int, steps: int) -> Plan:
+def plan_of(method: str, noun: str, field: str, size: int, steps: int, grid: int) -> Plan:
     """The settings of a method."""
-    alone = {"finetune": 0} if method.endswith("-") else {}
     way = method.rstrip("-")
+    alone = (
+        {"finetune": 0} if method.endswith("-") else {"finetune": steps * 4 // 15} if steps and way == "diet" else {}
+    )
     words = {"prompt": f"a {OBJECTS[noun]} {noun}"} if way == "pullback" else {}
-    return Plan(way, field=field, size=size, steps=steps if way != "pullback" else 0, **words, **alone)  # type: ignore[arg-type]
+    more = words | alone | ({"steps": steps} if way != "pullback" else {})
+    return Plan(way, field=field, size=size, grid=grid, **more)  # type: ignore[arg-type]
 
 
 def measured(seen: Tensor, truth: Tensor) -> dict[str, float]:
@@ -81,16 +86,17 @@ def run(
     field: str = "voxels",
     size: int = 128,
     steps: int = 0,
+    grid: int = 64,
     results: Path = RESULTS,
 ) -> None:
     """Reconstruct what is not in the results yet."""
-    done = {tuple(line[k] for k in ("noun", "known", "method", "field", "size", "steps")) for line in _lines(results)}
+    done = {tuple(line[key] for key in KEYS) for line in _lines(results)}
     for noun in nouns.split(","):
         for count in map(int, known_views.split(",")):
             for method in methods.split(","):
-                if (noun, count, method, field, size, steps) in done:
+                if (noun, count, method, field, size, steps, grid) in done:
                     continue
-                plan = plan_of(method, noun, field, size, steps)
+                plan = plan_of(method, noun, field, size, steps, grid)
                 model = tasks.load_model() if plan.way == "pullback" else Pixels()
                 began, worked = time.monotonic(), time.process_time()
                 recipe, sampler = prepare(known(noun, count, size), plan, model, SmallCLIP())
@@ -98,7 +104,7 @@ def run(
                 spent = {"seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - worked}
                 with torch.no_grad():
                     seen = Pixels().decode(recipe.diffrep.through(state.params, HELD_OUT, size, size))
-                line = {"noun": noun, "known": count, "method": method, "field": field, "size": size, "steps": steps}
+                line = dict(zip(KEYS, (noun, count, method, field, size, steps, grid), strict=True))
                 line |= {k: round(v, 4) for k, v in (measured(seen, pictures(noun, HELD_OUT, size)) | spent).items()}
                 with results.open("a") as file:
                     file.write(json.dumps(line) + "\n")

@@ -8,9 +8,11 @@ Blender; `scene` brings in what it made. `batch` does without a window.
 
 def _parts() -> tuple:
     """What registers something, in order. Imported late: `protocol` and others serve without Blender, too."""
-    from . import disk, jobs, operators, panel, preferences, preview, properties, questions, regions, translations, uses
+    from . import disk, jobs, operators, panel, preferences, preview, properties, questions  # noqa: I001
+    from . import reconstruction, regions, translations, uses
 
-    return translations, regions, properties, preferences, questions, preview, jobs, uses, operators, panel, disk
+    made = operators, reconstruction, panel
+    return translations, regions, properties, preferences, questions, preview, jobs, uses, *made, disk
 
 
 def _command(arguments: list[str]) -> int:

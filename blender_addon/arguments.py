@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from . import descriptions, presets, protocol
-from .descriptions import RUN, Kind, Makes
+from .descriptions import PIXELS, RECONSTRUCT, RECONSTRUCTION, RUN, SAMPLED, Kind, Makes
 
 SAMPLES = 32
 """Of a picture that is rendered."""
 OBJECTS = "prompt"
 """The option for objects; those for other things are called like the kinds of their jobs."""
+PICTURES = "pictures"
+"""The option for objects from photographs, and the name of their listing in a .jsonl file."""
 SETTINGS: dict[str, type] = {"negative": str, **{n: type(each.default) for n, each in RUN.items() if n != "seed"}}
 GUIDE = '"LEFT,TOP,WIDTH,HEIGHT: SENTENCE": what a part shows, as on the command line; may be repeated'
-MINE = {"prompts", "seed", "out", "resume", "render", "samples", "quality", "model", "device", "python", "guide"}
+MINE = {"prompts", "seed", "out", "resume", "render", "samples", "quality", "model", "device", "python", "guide"} | {
+    PICTURES
+}
 """Options of a batch, which no setting takes the place of: another package's of the same name stands in a .jsonl file."""
 WORDS = {Makes.OBJECT: "an object", Makes.WORLD: "a world", Makes.MATERIAL: "a material", Makes.IMAGE: "an image"}
 PLACES = {"prompt", "seed", "kind", "index"}
@@ -47,19 +51,27 @@ class Item:
 
     @property
     def makes(self) -> Makes:
-        return descriptions.kinds()[self.kind].makes
+        makes = descriptions.makes(self.kind)
+        assert makes is not None, "a batch makes nothing of a field that is there"
+        return makes
 
     @property
     def title(self) -> str:
-        return f'{self.kind} "{self.prompt}" (seed {self.seed})'
+        return f'{self.kind} "{self.name}" (seed {self.seed})'
 
     @property
     def name(self) -> str:
-        return self.prompt[:60]
+        """What the result is called: by its prompt, or by the folder of its photographs."""
+        source = Path(self.options.get("source", ""))
+        return (self.prompt or (source if source.is_dir() else source.parent).name)[:60]
+
+    @property
+    def slug(self) -> str:
+        return protocol.slug(self.prompt or self.name)
 
     def path(self, template: str) -> Path:
         """A template with its braces filled in."""
-        values = {"prompt": protocol.slug(self.prompt), "seed": self.seed, "kind": self.kind, "index": self.index}
+        values = {"prompt": self.slug, "seed": self.seed, "kind": self.kind, "index": self.index}
         return Path(template.format(**values)).absolute()
 
 
@@ -85,6 +97,8 @@ def parser() -> argparse.ArgumentParser:
     for option, kind in kinds.items():
         says = f"{WORDS[kind.makes]}; may be repeated"
         what.add_argument(f"--{option}", action="append", default=[], metavar="TEXT", help=says)
+    what.add_argument(f"--{PICTURES}", action="append", default=[], metavar="FILE", help="an object from photographs: a "
+                      "transforms.json, or a folder with COLMAP's text files; may be repeated")  # fmt: skip
     what.add_argument("--prompts", metavar="FILE", help="objects: a .txt with one prompt a line, or any jobs: a .jsonl "
                       'with lines such as {"kind": "object", "prompt": "a red mushroom", "seed": 7, "steps": 30}')  # fmt: skip
     what.add_argument("--seed", type=int, nargs="+", default=[0], help="every prompt with each of these seeds (0)")
@@ -97,6 +111,7 @@ def parser() -> argparse.ArgumentParser:
     how = made.add_argument_group("how")
     how.add_argument("--quality", choices=presets.QUALITIES, default="normal", help="draft, normal or fine (normal)")
     settings = SETTINGS | {name: type for kind in kinds.values() for name, type in options_of(kind).items()}
+    settings = photographed() | settings
     for name in [name for name in settings if name not in MINE | kinds.keys()]:
         how.add_argument(f"--{name.replace('_', '-')}", type=settings[name], help="in place of the quality's")
     how.add_argument("--guide", action="append", metavar="REGION", help=GUIDE)
@@ -111,9 +126,10 @@ def items(asked: argparse.Namespace) -> list[Item]:
     given = vars(asked)
     wanted = [{"kind": kind.noun, "prompt": prompt}
               for option, kind in named().items() for prompt in given[option.replace("-", "_")]]  # fmt: skip
+    wanted += [{"kind": RECONSTRUCTION, PICTURES: path} for path in asked.pictures]
     wanted += _listed(Path(asked.prompts)) if asked.prompts else []
     if not wanted:
-        raise Mistake(f"nothing to do: give {', '.join(f'--{each}' for each in named())} or --prompts")
+        raise Mistake(f"nothing to do: give {', '.join(f'--{each}' for each in (*named(), PICTURES))} or --prompts")
     spread = [{"seed": seed, **job} for job in wanted for seed in ([job["seed"]] if "seed" in job else asked.seed)]
     made = [_item(index, job, asked) for index, job in enumerate(spread)]
     _check_names(asked.out)
@@ -143,13 +159,26 @@ def _described(line: str, place: str) -> dict[str, Any]:
         job = json.loads(line)
     except ValueError:
         job = None
-    if not isinstance(job, dict) or not isinstance(job.get("prompt"), str):
-        raise Mistake(f'{place} should be a job such as {{"prompt": "a red mushroom"}}')
-    job, kinds = {"kind": descriptions.first(Makes.OBJECT).noun, **job}, descriptions.kinds()
+    needed = PICTURES if isinstance(job, dict) and job.get("kind") == RECONSTRUCTION else "prompt"
+    if not isinstance(job, dict) or not isinstance(job.get(needed), str):
+        example = (
+            '"kind": "reconstruct", "pictures": "transforms.json"'
+            if needed == PICTURES
+            else '"prompt": "a red mushroom"'
+        )
+        raise Mistake(f"{place} should be a job such as {{{example}}}")
+    job, kinds = {"kind": descriptions.first(Makes.OBJECT).noun, **job}, (*descriptions.kinds(), RECONSTRUCTION)
     if job["kind"] not in kinds:
         raise Mistake(f"{place} has the kind {job['kind']!r}; it must be one of {', '.join(kinds)}")
-    known = {"kind": str, "prompt": str, "seed": int, **SETTINGS, **options_of(kinds[job["kind"]]), "quality": str,
-             "model": str, "device": str, "guide": list}  # fmt: skip
+    known = {
+        "kind": str,
+        "prompt": str,
+        "seed": int,
+        "quality": str,
+        "model": str,
+        "device": str,
+        **_values_of(job["kind"]),
+    }
     for name, value in job.items():
         if name not in known:
             raise Mistake(f"{place} has {name!r}, which a job of the kind {job['kind']} does not take")
@@ -162,10 +191,23 @@ def _described(line: str, place: str) -> dict[str, Any]:
     return job
 
 
+def _values_of(kind: str) -> dict[str, type]:
+    """The settings and options that a job of a kind takes, and their types."""
+    if kind == RECONSTRUCTION:
+        made = {name: type(each.default) for name, each in descriptions.mesh().items()}
+        return {PICTURES: str, "negative": str, **photographed(), **made}
+    return {**SETTINGS, **options_of(descriptions.kinds()[kind]), "guide": list}
+
+
+def photographed() -> dict[str, type]:
+    """The settings of a reconstruction, less the seed, and their types."""
+    return {name: type(each.default) for name, each in RECONSTRUCT.items() if name != "seed"}
+
+
 def _item(index: int, job: dict[str, Any], asked: argparse.Namespace) -> Item:
     """A job with all its values: its own, else the arguments', else the quality's."""
     given = {name: value for name, value in vars(asked).items() if value is not None} | job
-    kind, quality, model = descriptions.kinds()[job["kind"]], given["quality"], given["model"]
+    quality, model = given["quality"], given["model"]
     of_command = MINE - job.keys()
 
     def asked_for(names: Iterable[str]) -> dict[str, Any]:
@@ -173,6 +215,16 @@ def _item(index: int, job: dict[str, Any], asked: argparse.Namespace) -> Item:
         return {name: given[name] for name in names if name in given and name not in of_command}
 
     model = model if model == "toybox" else str(Path(model).absolute())
+    if job["kind"] == RECONSTRUCTION:
+        texts = {"prompt": job.get("prompt", ""), **asked_for(["negative"])}
+        mesh = descriptions.first(Makes.OBJECT)
+        options = presets.options(mesh, quality) | asked_for(mesh.made) | {"model": model, "device": given["device"]}
+        options["source"] = str(Path(job[PICTURES]).absolute())
+        settings = texts | asked_for(photographed()) | {"seed": job["seed"]}
+        if settings.get("method", SAMPLED if texts["prompt"].strip() else "") != SAMPLED:
+            options["model"] = PIXELS
+        return Item(index, RECONSTRUCTION, texts["prompt"], job["seed"], settings, options)
+    kind = descriptions.kinds()[job["kind"]]
     settings = presets.settings(kind, quality) | asked_for(SETTINGS) | {"prompt": job["prompt"], "seed": job["seed"]}
     if given.get("guide"):
         settings["guide"] = given["guide"]
@@ -198,7 +250,7 @@ def _give_files(item: Item, asked: argparse.Namespace) -> None:
     suffix = descriptions.suffix(item.kind)
     if item.out.suffix.lower() == ".blend":
         folder = item.out.with_suffix(".pullback")
-        item.made = folder / f"{item.kind}-{protocol.slug(item.prompt)}-{item.seed}{suffix}"
+        item.made = folder / f"{item.kind}-{item.slug}-{item.seed}{suffix}"
     elif item.out.suffix.lower() == suffix:
         item.made = item.out
     else:

@@ -29,7 +29,7 @@ import bpy
 
 from . import arguments, glb, learned, preferences, protocol, render, scene
 from .arguments import Item, Mistake
-from .descriptions import Makes
+from .descriptions import RECONSTRUCTION, Makes
 from .protocol import Done, Error, Message, Note, Progress, Ready, Silent
 from .worker import Worker
 
@@ -210,8 +210,10 @@ def _clear_startup() -> None:
 def _place(item: Item, place: int) -> bpy.types.ID:
     if item.makes is Makes.OBJECT:
         cursor = bpy.context.scene.cursor.location
+        in_row = cursor + cursor.__class__((SPACING * place, 0, 0))
+        location = (0.0, 0.0, 0.0) if item.kind == RECONSTRUCTION else in_row  # where the cameras saw it
         return scene.add_object(
-            glb.read(item.made), name=item.name, location=cursor + cursor.__class__((SPACING * place, 0, 0)),
+            glb.read(item.made), name=item.name, location=location,
             field=item.files["field"], prompt=item.prompt, seed=item.seed, model=item.options["model"],
         )  # fmt: skip
     add = {Makes.WORLD: scene.set_world, Makes.MATERIAL: scene.add_material, Makes.IMAGE: scene.add_image}[item.makes]

@@ -17,6 +17,12 @@ from typing import Any
 FILE = Path(__file__).with_name("descriptions.json")
 DERIVED = {"mesh": ".glb", "picture": ".png"}
 """The kinds of jobs that make something new of a field, and what their files end in."""
+RECONSTRUCTION, RECONSTRUCTED = "reconstruct", ".glb"
+"""The kind of jobs that make an object from photographs, and what their files end in."""
+SAMPLED, PIXELS = "pullback", "pixels"
+"""The method that samples what no photograph shows, and the model of what nothing but photographs made."""
+PICTURES = "pictures_"
+"""What the properties of a reconstruction begin with."""
 RELEASED = {"object_views": "views", "object_guidance": "guidance", "panorama_guidance": "guidance"}
 """Properties that older files and scripts know by another name than new ones are given."""
 
@@ -173,14 +179,16 @@ def _known(cls: type, declared: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in declared.items() if name in names and value is not None}
 
 
-def _read() -> tuple[dict[str, Setting], tuple[Representation, ...]]:
+def _read() -> tuple[dict[str, Setting], dict[str, Setting], tuple[Representation, ...]]:
     declared = json.loads(FILE.read_text(encoding="utf-8"))
-    run = {each["name"]: Setting.of(each) for each in declared["settings"]}
-    return run, tuple(map(Representation.of, declared["representations"]))
+    run, photographs = (
+        {each["name"]: Setting.of(each) for each in declared[name]} for name in ("settings", RECONSTRUCTION)
+    )
+    return run, photographs, tuple(map(Representation.of, declared["representations"]))
 
 
-RUN, OURS = _read()
-"""The settings of every run by name, and the representations that Pullback brings along."""
+RUN, RECONSTRUCT, OURS = _read()
+"""The settings of every run and those of a reconstruction by name, and the representations that Pullback brings along."""
 _others: tuple[Representation, ...] = ()
 
 
@@ -219,6 +227,26 @@ def first(makes: Makes) -> Kind:
     return next(kind for kind in kinds().values() if kind.makes is makes)
 
 
+def pictures() -> dict[str, Setting]:
+    """The settings of a reconstruction by the names of Blender's properties. The seed is that of all runs, and an empty choice
+    cannot be shown: the first of the others stands for it."""
+    found = {}
+    for name, each in RECONSTRUCT.items():
+        words = tuple(filter(None, each.choices))
+        if words != each.choices:
+            each = replace(each, choices=words, default=words[0], unset="")
+        if name != "seed":
+            found[PICTURES + name] = each
+    return found
+
+
+def makes(kind: str) -> Makes | None:
+    """What becomes of a job; None for those that make something new of a field. KeyError for an unknown kind."""
+    if kind in DERIVED:
+        return None
+    return Makes.OBJECT if kind == RECONSTRUCTION else kinds()[kind].makes
+
+
 def mesh() -> dict[str, Setting]:
     """The settings of a mesh."""
     return first(Makes.OBJECT).made
@@ -226,4 +254,5 @@ def mesh() -> dict[str, Setting]:
 
 def suffix(kind: str) -> str:
     """What the file of a job ends in. KeyError for an unknown kind."""
-    return DERIVED[kind] if kind in DERIVED else kinds()[kind].suffix
+    known = {**DERIVED, RECONSTRUCTION: RECONSTRUCTED}
+    return known[kind] if kind in known else kinds()[kind].suffix

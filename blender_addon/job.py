@@ -78,7 +78,7 @@ class Job:
     @property
     def makes(self) -> Makes | None:
         """What it becomes; None for another mesh of an object that is there. KeyError where its kind is unknown."""
-        return None if self.kind in descriptions.DERIVED else descriptions.kinds()[self.kind].makes
+        return descriptions.makes(self.kind)
 
     @property
     def on_server(self) -> bool:
@@ -90,15 +90,19 @@ class Job:
         return self.request.get("settings", {}).get("prompt") or self.place.get("object", "")
 
     @property
+    def name(self) -> str:
+        """What the result is called."""
+        return self.place.get("name") or self.prompt[:60]
+
+    @property
     def seed(self) -> int:
         return self.request.get("settings", {}).get("seed", 0)
 
     @property
     def title(self) -> str:
         """What the panel and the undo history call it."""
-        name = translate("Mesh") if self.makes is None else title(descriptions.kinds()[self.kind])
         seed = f" ({self.seed})" if self.place.get("several") else ""
-        return f"{name}: {self.prompt}{seed}"
+        return f"{title(self.kind)}: {self.prompt or self.name}{seed}"
 
     @property
     def fraction(self) -> float:
@@ -110,7 +114,9 @@ class Job:
     @property
     def reached(self) -> str:
         """How far a run that was left is."""
-        return translate('"{prompt}", {move} of {total}').format(prompt=self.prompt, move=self.move, total=self.total)
+        return translate('"{prompt}", {move} of {total}').format(
+            prompt=self.prompt or self.name, move=self.move, total=self.total
+        )
 
     @property
     def progress_text(self) -> str:
@@ -132,8 +138,15 @@ class Job:
         )
 
 
-def title(kind: Kind) -> str:
-    """What people call a kind: by what it makes, or by its title where another kind makes the same."""
+def title(kind: str) -> str:
+    """What people call a kind of job. KeyError for an unknown kind."""
+    if kind == descriptions.RECONSTRUCTION:
+        return translate("Pictures")
+    return translate("Mesh") if kind in descriptions.DERIVED else title_of(descriptions.kinds()[kind])
+
+
+def title_of(kind: Kind) -> str:
+    """What people call a kind that is sampled: by what it makes, or by its title where another kind makes the same."""
     names = {Makes.OBJECT: translate("Object"), Makes.WORLD: translate("World"), Makes.MATERIAL: translate("Material"),
              Makes.IMAGE: translate("Image")}  # fmt: skip
     return names[kind.makes] if kind == descriptions.first(kind.makes) else kind.usual.title

@@ -7,6 +7,7 @@ in Object Mode with no tool running, so that it is one undo step.
 
 import atexit
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,24 @@ _idle = 0.0
 # What the buttons call
 
 
-def add(request: dict[str, Any], place: dict[str, Any]) -> Job:
-    """Put a job at the end of the queue. ValueError where its folder cannot be made."""
+def add(request: dict[str, Any], place: dict[str, Any], copy: Callable[[Path], Path] | None = None) -> Job:
+    """Put a job at the end of the queue.
+
+    Args:
+        request: What to make.
+        place: Where it goes.
+        copy: None, or what writes its photographs into a folder and returns the path of their listing.
+
+    Raises:
+        ValueError: If the folder of the job or of its photographs cannot be made.
+    """
     global _paused
+    out = results.output(request, place, _outputs())
+    if copy is not None:
+        source = {"source": str(copy(runs.beside(out, runs.PICTURES)))}
+        request = request | {"options": request["options"] | source}
     _paused = False
-    job = Job(_next_number(), request, place, results.output(request, place, _outputs()))
+    job = Job(_next_number(), request, place, out)
     queue.append(job)
     _start_timer()
     return job
@@ -53,6 +67,7 @@ def cancel(number: int = 0) -> None:
         backend.of(job).cancel(job.id)
     elif job.status in ALIVE:
         queue.remove(job)
+        runs.forget_pictures(job.out)
     windows.redraw()
 
 
@@ -249,6 +264,7 @@ def _place(job: Job) -> None:
         _end(job, State.FAILED, str(error))
         return
     _end(job, State.DONE, " ".join(job.notes))
+    runs.forget_pictures(job.out)
     disk.look()
     if not job.notes:
         queue.remove(job)

@@ -36,8 +36,8 @@ class Generate(bpy.types.Operator):
 
     noun = ""
 
-    def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
-        """(what to make, where it goes) of each job."""
+    def requests(self, context: bpy.types.Context) -> list[tuple[Any, ...]]:
+        """What `jobs.add` takes of each job: what to make, and where it goes."""
         kind = descriptions.kinds().get(self.noun)
         if kind is None:
             raise ValueError(translate("Pullback's Python cannot make {kind} any more").format(kind=self.noun))
@@ -49,7 +49,7 @@ class Generate(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
-            added = [jobs.add(request, place) for request, place in self.requests(context)]
+            added = [jobs.add(*each) for each in self.requests(context)]
         except ValueError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -175,7 +175,7 @@ class PULLBACK_OT_generate_variants(GenerateObject):
     bl_idname = "pullback.generate_variants"
     bl_label = "Several seeds"
 
-    def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
+    def requests(self, context: bpy.types.Context) -> list[tuple[Any, ...]]:
         settings, (x, y, z) = context.scene.pullback, context.scene.cursor.location
         request = sampling(context, descriptions.first(Makes.OBJECT))
         return [
@@ -200,7 +200,7 @@ class PULLBACK_OT_remesh(Generate):
             return False
         return True
 
-    def requests(self, context: bpy.types.Context) -> list[tuple[dict, dict]]:
+    def requests(self, context: bpy.types.Context) -> list[tuple[Any, ...]]:
         settings, obj = context.scene.pullback, context.object
         field = bpy.path.abspath(obj["pullback_field"])
         if not Path(field).is_file():

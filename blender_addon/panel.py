@@ -3,9 +3,9 @@
 import bpy
 from bpy.app.translations import pgettext_rpt as translate
 
-from . import backend, descriptions, disk, jobs, labels, properties, regions
+from . import backend, descriptions, disk, jobs, labels, properties, reconstruction, regions
 from .descriptions import Kind, Makes
-from .job import ALIVE, Job, State, title
+from .job import ALIVE, Job, State, title_of
 from .properties import EXPECT
 
 NAMED = 3
@@ -150,6 +150,19 @@ def _lines(column: bpy.types.UILayout, text: str, width: int) -> None:
     labels.lines(column, text, width)
 
 
+class PULLBACK_PT_pictures(Sidebar, bpy.types.Panel):
+    """An object from photographs."""
+
+    bl_label = "From Pictures"
+    bl_parent_id = "PULLBACK_PT_main"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        self.layout.use_property_split = True
+        self.layout.use_property_decorate = False
+        reconstruction.draw(self.layout, context)
+
+
 class PULLBACK_PT_object(Sidebar, bpy.types.Panel):
     """What the active object was sampled with, and another mesh of it."""
 
@@ -195,9 +208,13 @@ class PULLBACK_PT_advanced(Sidebar, bpy.types.Panel):
             layout.prop(settings, "device")
         for kind in descriptions.kinds().values():
             head, body = layout.panel(f"pullback_{kind.identifier}", default_closed=kind.makes is not Makes.OBJECT)
-            head.label(text=title(kind), icon=ICON[kind.makes], translate=False)
+            head.label(text=title_of(kind), icon=ICON[kind.makes], translate=False)
             if body is not None:
                 _settings(body.column(), settings, kind)
+        head, body = layout.panel("pullback_pictures", default_closed=True)
+        head.label(text="From Pictures", icon="CAMERA_DATA")
+        if body is not None:
+            reconstruction.draw_advanced(body.column(), settings)
         layout.operator("pullback.open_preferences", icon="PREFERENCES")
 
 
@@ -211,7 +228,7 @@ def _settings(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup, kin
     regions.draw(column, settings, kind)
 
 
-CLASSES = (PULLBACK_PT_main, PULLBACK_PT_object, PULLBACK_PT_advanced)
+CLASSES = (PULLBACK_PT_main, PULLBACK_PT_pictures, PULLBACK_PT_object, PULLBACK_PT_advanced)
 
 
 def register() -> None:

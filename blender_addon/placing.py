@@ -31,7 +31,7 @@ def place(job: Job) -> bool:
 
 def _object(job: Job) -> None:
     scene.add_object(
-        job.parsing.answer, name=job.prompt[:60], location=job.place["location"], field=job.files["field"],
+        job.parsing.answer, name=job.name, location=job.place["location"], field=job.files["field"],
         prompt=job.prompt, seed=job.seed, model=job.request["options"]["model"], pack=results.packed(),
         scene=bpy.data.scenes.get(job.place["scene"]),
     )  # fmt: skip

@@ -121,6 +121,12 @@ class PullbackSettings(bpy.types.PropertyGroup):
         soft_max=20.0,
         max=1000.0,
     )
+    pictures: StringProperty(
+        name="Poses",
+        description="A transforms.json, or a folder with COLMAP's text files. Empty: the selected cameras and their "
+        "background images",
+        subtype="FILE_PATH",
+    )
     device: StringProperty(
         name="Device", description="Where the model runs in the worker: cpu, cuda, mps", default="cpu", maxlen=32
     )
@@ -143,6 +149,12 @@ SOLVERS = {
     "paper": "200 plain Adam passes a step: for comparison, slow",
     "gauss-newton": "For image textures only",
 }
+METHODS = {
+    "nerf": "The pictures alone",
+    "diet": "What the pictures mean, too",
+    "pullback": "What no picture shows is sampled, for the prompt; toybox needs pictures with transparency",
+}
+CHOICES = {"solver": SOLVERS, "method": METHODS}
 """What to say of the choices of a setting, where there is more to say than its words."""
 
 
@@ -150,7 +162,8 @@ def property_of(setting: Setting) -> Any:
     """A setting as a property of Blender's."""
     more: dict[str, Any] = {"name": setting.label, "description": setting.tooltip}
     if isinstance(setting.default, str):
-        items = [(word, word.title(), SOLVERS.get(word, "")) for word in setting.choices]
+        says = CHOICES.get(setting.name, {})
+        items = [(word, word.title(), says.get(word, "")) for word in setting.choices]
         return EnumProperty(items=items, default=setting.default, **more)
     if isinstance(setting.default, int):
         low, high = (int(max(-LARGEST, min(each, LARGEST))) for each in (setting.low, setting.high))
@@ -199,6 +212,7 @@ def offer() -> None:
         wanted = {**settings_of(kind), **wanted}
         if len(kind.choices) > 1:
             wanted[kind.prop(kind.usual.option)] = choice_of(kind)
+    wanted |= descriptions.pictures()
     made = {name: property_of(setting) for name, setting in wanted.items()}
     for kind in descriptions.kinds().values():
         made = {**regions.properties_of(kind), **made}

@@ -37,7 +37,7 @@ def folders() -> list[Path]:
 def output(request: dict[str, Any], place: dict[str, Any], taken: Collection[Path]) -> Path:
     """A file of its own for what is made. taken: those that others will write. ValueError where there is none."""
     sampler = request.get("settings", {})
-    name = protocol.slug(sampler.get("prompt") or place.get("object", ""))
+    name = protocol.slug(sampler.get("prompt") or place.get("object") or place.get("name", ""))
     stem = f"{name}-{sampler['seed']}" if "seed" in sampler else f"{name}-mesh"
     home, suffix = folder(), descriptions.suffix(request["kind"])
     for number in range(1, 10_000):

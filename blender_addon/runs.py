@@ -6,13 +6,14 @@
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from .job import Job, State
 
-RUN, PREVIEW, NOTE, LOCK = ".run", ".preview.png", ".job.json", ".lock"
-"""What the names of an unfinished run and of what belongs to it add to the output's."""
+RUN, PREVIEW, NOTE, LOCK, PICTURES = ".run", ".preview.png", ".job.json", ".lock", ".pictures"
+"""What the names of an unfinished run and of what belongs to it add to the output's. PICTURES: the folder of photographs."""
 PARTS = (".field.safetensors", ".turntable.png")
 """What the worker writes before the output itself."""
 
@@ -24,7 +25,7 @@ def beside(out: Path, end: str) -> Path:
 
 def output_of(name: str) -> str:
     """The name of the output that a file is, or belongs to."""
-    end = next((end for end in (RUN, PREVIEW, NOTE, LOCK, *PARTS) if name.endswith(end)), "")
+    end = next((end for end in (RUN, PREVIEW, NOTE, LOCK, PICTURES, *PARTS) if name.endswith(end)), "")
     return name.removesuffix(end)
 
 
@@ -48,8 +49,14 @@ def release(job: Job) -> None:
     beside(job.out, NOTE).unlink(missing_ok=True)
 
 
+def forget_pictures(out: Path) -> None:
+    """Delete the photographs that were copied for a job: it is done, or nobody wants it any more."""
+    shutil.rmtree(beside(out, PICTURES), ignore_errors=True)
+
+
 def discard(job: Job) -> None:
     """Delete an unfinished run and all that belongs to it; what was finished stays."""
+    forget_pictures(job.out)
     for end in (RUN, PREVIEW, NOTE, *(() if job.out.exists() else (LOCK, *PARTS))):
         beside(job.out, end).unlink(missing_ok=True)
 

@@ -18,6 +18,9 @@ GERMAN = {
     "sag, was er zeigen soll, oder entferne ihn (siehe Erweitert)",
     "A server on another machine needs Allow Online Access, under System": "Ein Server auf einem anderen Rechner "
     "braucht den Online-Zugriff, unter System",
+    "A transforms.json, or a folder with COLMAP's text files. Empty: the selected cameras and their "
+    "background images": "Eine transforms.json oder ein Ordner mit COLMAPs Textdateien. Leer: die ausgewählten "
+    "Kameras und ihre Hintergrundbilder",
     "Active Object": "Aktives Objekt",
     "Active Region": "Aktiver Bereich",
     "Adam": "Adam",
@@ -39,6 +42,8 @@ GERMAN = {
     "Asking the server": "Der Server wird gefragt",
     "Asking…": "Wird gefragt …",
     "Azimuth": "Azimut",
+    "Azimuth of the object's front; 0 is -Y. Only models that know sides need it": "Azimut der Vorderseite des "
+    "Objekts; 0 ist -Y. Nur Modelle, die Seiten kennen, brauchen ihn",
     "Bake Size": "Größe der Ansichten",
     "Bake Views": "Ansichten der Textur",
     "Beside the .blend": "Neben der .blend-Datei",
@@ -76,6 +81,7 @@ GERMAN = {
     "Depth": "Tiefe",
     "Detail": "Feinheit",
     "Device": "Gerät",
+    "Diet": "Diet",
     "Diffusers Folder": "Diffusers-Ordner",
     "Direction": "Richtung",
     "Direction seen from above. Objects: 0 is the front, 90 the side at +X. Worlds: 0 is +X, 90 is +Y": ""
@@ -92,8 +98,10 @@ GERMAN = {
     "Everywhere": "Überall",
     "Faces": "Flächen",
     "Few passes, moments kept: quick and close": "Wenige Durchläufe, Momente bleiben erhalten: schnell und nahe dran",
+    "Field": "Feld",
     "Files": "Dateien",
     "Fine": "Fein",
+    "Finetune": "Feinabstimmung",
     "Folder": "Ordner",
     "For image textures only": "Nur für Bildtexturen",
     "For keeping: twice the steps, three times the faces, twice the texture": "Zum Behalten: doppelt so viele Schritte, "
@@ -102,6 +110,8 @@ GERMAN = {
     "Found: {python}": "Gefunden: {python}",
     "Fov": "Blickwinkel",
     "Fresh noise per step, 0 to 1": "Frisches Rauschen je Schritt, 0 bis 1",
+    "From Pictures": "Aus Bildern",
+    "Front": "Vorderseite",
     "Gauss-Newton": "Gauß-Newton",
     "Gaussians": "Gauß-Funktionen",
     "Generate NeRF object": "NeRF-Objekt erzeugen",
@@ -111,6 +121,7 @@ GERMAN = {
     "Generate the same prompt with several seeds, side by side in a row that starts at the 3D cursor": "Denselben Text mit "
     "mehreren Startwerten erzeugen, nebeneinander in einer Reihe, die am 3D-Cursor beginnt",
     "Grid": "Gitter",
+    "Grid points along each side of a voxel field": "Gitterpunkte entlang jeder Seite eines Voxelfelds",
     "Grid points along each side of the cube": "Gitterpunkte je Seite des Würfels",
     "Guidance": "Führung",
     "Height": "Höhe",
@@ -135,6 +146,8 @@ GERMAN = {
     "How often each stretch is walked": "Wie oft jede Strecke gegangen wird",
     "How strictly to follow the prompt: 0 not at all, 1 as trained": "Wie streng dem Text gefolgt wird: 0 gar "
     "nicht, 1 wie gelernt",
+    "How: nerf (the photographs alone), diet (and what they mean), or pullback (the rest is sampled)": "Wie: nerf "
+    "(allein die Fotos), diet (und was sie bedeuten) oder pullback (der Rest wird gezogen)",
     "Image": "Bild",
     "Installing Pullback": "Pullback wird installiert",
     "Installing torch": "torch wird installiert",
@@ -142,6 +155,8 @@ GERMAN = {
     "Job": "Auftrag",
     "Jump": "Sprung",
     "Kind": "Art",
+    "Last steps that see the photographs alone; beside --steps in pullback, and among them in diet. Not set: 40": "Letzte "
+    "Schritte, die allein die Fotos sehen; bei pullback neben den Schritten, bei diet unter ihnen. Nicht gesetzt: 40",
     "Left": "Links",
     "Left edge of the box, in percent of the picture's width": "Linker Rand des Kastens in Prozent der Bildbreite",
     "Loading the model": "Das Modell wird geladen",
@@ -151,12 +166,16 @@ GERMAN = {
     "Make a Python with Pullback and torch in Blender's user folder, and use it: this downloads 300 MB, with CUDA 3 GB": ""
     "In Blenders Benutzerordner ein Python mit Pullback und torch anlegen und verwenden: das lädt 300 MB herunter, "
     "mit CUDA 3 GB",
+    "Make a textured mesh of what the background images of the selected cameras show, where they show it": "Ein "
+    "texturiertes Mesh aus dem machen, was die Hintergrundbilder der ausgewählten Kameras zeigen, und dort, wo sie "
+    "es zeigen",
     "Make another mesh and texture of the active object from its field, with these faces and pixels": "Aus dem Feld des "
     "aktiven Objekts ein anderes Mesh mit Textur machen, mit diesen Flächen und Pixeln",
     "Making the environment": "Die Umgebung wird angelegt",
     "Material": "Material",
     "Mesh": "Mesh",
     "Mesh and texture": "Mesh und Textur",
+    "Method": "Methode",
     "Missing: {names}": "Es fehlt: {names}",
     "Model": "Modell",
     "Move Region": "Bereich verschieben",
@@ -165,6 +184,7 @@ GERMAN = {
     "Needs diffusers and, for minutes instead of hours, a graphics card: set Device to cuda and Guidance to 7": "Braucht "
     "diffusers und, für Minuten statt Stunden, eine Grafikkarte: Gerät auf cuda und Führung auf 7 stellen",
     "Negative Prompt": "Negativer Text",
+    "Nerf": "Nerf",
     "Network Seed": "Startwert des Netzes",
     "Neurons": "Neuronen",
     "New Seed": "Neuer Startwert",
@@ -178,11 +198,18 @@ GERMAN = {
     "Normal": "Normal",
     "Nothing else has to be carried along": "Nichts weiter muss mitgenommen werden",
     "Object": "Objekt",
+    "Object from Pictures": "Objekt aus Bildern",
     "Objects of .blend files never opened or saved here could not be re-meshed": "Objekte aus .blend-Dateien, die "
     "hier nie geöffnet oder gespeichert wurden, könnten nicht neu vernetzt werden",
     "Only for diffusers folders, not here: {names}": "Nur für Diffusers-Ordner, hier nicht da: {names}",
+    "Only {name} has a picture: select two or more cameras with background images": "Nur {name} hat ein Bild: "
+    "wähle zwei oder mehr Kameras mit Hintergrundbildern aus",
     "Packed in the .blend": "In die .blend-Datei gepackt",
     "Paper": "Aufsatz",
+    "Pictures": "Bilder",
+    "Pictures need the worker: choose another model than ComfyUI Server": "Bilder brauchen den Worker: wähle ein "
+    "anderes Modell als ComfyUI-Server",
+    "Poses": "Posen",
     "Preferences": "Einstellungen",
     "Prompt": "Text",
     "Pullback": "Pullback",
@@ -229,15 +256,25 @@ GERMAN = {
     "Seed of the network's random start": "Startwert des zufälligen Anfangs des Netzes",
     "Seeds": "Anzahl",
     "Select an object that Pullback generated": "Ein Objekt auswählen, das Pullback erzeugt hat",
+    "Select cameras with background images, or choose a transforms.json": "Wähle Kameras mit Hintergrundbildern "
+    "aus oder eine transforms.json",
+    "Select the cameras that took the pictures, or choose a transforms.json": "Wähle die Kameras aus, die die "
+    "Bilder aufgenommen haben, oder eine transforms.json",
+    "Selected cameras with a picture: {count} of {all}": "Ausgewählte Kameras mit Bild: {count} von {all}",
     "Sentence": "Satz",
     "Several seeds": "Mehrere Startwerte",
     "Side in pixels of one view that the model sees. 0: what suits the model (64 for toybox, 512 for SD 1.5, "
     "1024 for larger ones)": "Seite einer Ansicht, die das Modell sieht, in Pixeln. 0: was zum Modell passt (64 "
     "für Toybox, 512 für SD 1.5, 1024 für größere)",
+    "Side of the photographs in pixels; larger ones are reduced": "Seite der Fotos in Pixeln; größere werden "
+    "verkleinert",
+    "Simplified": "Vereinfacht",
     "Size": "Größe",
     "Solver": "Löser",
     "Starting the worker": "Der Worker startet",
     "Steps": "Schritte",
+    "Steps of ten passes; of the method pullback, noise levels. 0: 150, pullback 30": "Schritte von je zehn "
+    "Durchläufen; bei der Methode pullback Rauschstufen. 0: 150, pullback 30",
     "Stop this job. What it has done is kept, so that it can be resumed": "Diesen Auftrag anhalten. Was er getan hat, "
     "bleibt, damit er fortgesetzt werden kann",
     "Stop, and delete what is there of the environment": "Anhalten und löschen, was von der Umgebung da ist",
@@ -254,9 +291,16 @@ GERMAN = {
     "PATH, dann eine neben der .blend-Datei",
     "The address of a ComfyUI that runs and has Pullback's nodes": "Die Adresse eines laufenden ComfyUI mit Pullbacks "
     "Knoten",
+    "The camera {name} and all others stand at the same place: move each to where its picture was taken": "Die "
+    "Kamera {name} und alle anderen stehen am selben Ort: stelle jede dorthin, wo ihr Bild aufgenommen wurde",
+    "The camera {name} has no perspective: set the type of its lens": "Die Kamera {name} hat keine Perspektive: "
+    "ändere die Art ihrer Linse",
+    "The camera {name} has no picture: give it a background image, in the tab of its lens": "Die Kamera {name} hat "
+    "kein Bild: gib ihr ein Hintergrundbild, im Reiter ihrer Linse",
     "The environment is ready": "Die Umgebung ist bereit",
     "The environment was not made: {error}": "Die Umgebung wurde nicht angelegt: {error}",
     "The field file {path} is gone: generate the object again": "Die Felddatei {path} ist weg: das Objekt neu erzeugen",
+    "The file {path} does not exist": "Die Datei {path} gibt es nicht",
     "The finest detail that is easy to draw, in radians per half picture. Latents of 1024-pixel models want "
     "about 20": "Die feinste Einzelheit, die leicht zu zeichnen ist, in Radiant je halbem Bild. Latente von "
     "1024-Pixel-Modellen brauchen etwa 20",
@@ -265,9 +309,17 @@ GERMAN = {
     "laufende, oder alle, die frühere Sitzungen liegen ließen",
     "The largest number of triangles of the mesh": "Dreiecke des Meshs, höchstens",
     "The log is on the clipboard": "Das Protokoll ist in der Zwischenablage",
+    "The method {method} needs a prompt: say what the pictures show": "Die Methode {method} braucht einen Prompt: "
+    "sag, was die Bilder zeigen",
     "The name of a checkpoint as the server lists it, or toybox": "Der Name eines Checkpoints, wie ihn der Server nennt, "
     "oder toybox",
     "The object {name} is gone": "Das Objekt {name} ist weg",
+    "The picture of {name} is scaled, moved, turned or flipped: let it fill the camera's frame": "Das Bild von "
+    "{name} ist skaliert, verschoben, gedreht oder gespiegelt: lass es den Rahmen der Kamera füllen",
+    "The picture {picture} of {name} cannot be read: load a still picture from a file": "Das Bild {picture} von "
+    "{name} kann nicht gelesen werden: lade ein Standbild aus einer Datei",
+    "The pictures alone": "Allein die Bilder",
+    "The pictures cannot be copied: {error}": "Die Bilder können nicht kopiert werden: {error}",
     "The prompt is empty: say what to draw, for example: a red mushroom": "Der Text ist leer: sag, was zu zeichnen ist, zum "
     "Beispiel: a red mushroom",
     'The region "{text}" reaches over the edge of the picture: move it, or make it smaller': "Der Bereich „{text}“ "
@@ -291,12 +343,20 @@ GERMAN = {
     "View Width": "Breite der Ansicht",
     "Views": "Ansichten",
     "Views that each sampling step looks at": "Ansichten, die jeder Schritt ansieht",
+    "Views that the model samples in each step": "Ansichten, die das Modell in jedem Schritt zieht",
     "Views that the texture is baked from": "Ansichten, aus denen die Textur entsteht",
+    "Voxels": "Voxel",
     "Wait, or cancel the job: it can be resumed later": "Warten, oder den Auftrag abbrechen: er kann später "
     "fortgesetzt werden",
     "Walk back and forth between noise levels, so that views agree better; takes longer": "Zwischen Rauschstufen vor und "
     "zurück gehen, damit die Ansichten besser zusammenpassen; dauert länger",
     "Weight": "Gewicht",
+    "What no picture shows is sampled, for the prompt; toybox needs pictures with transparency": "Was kein Bild "
+    "zeigt, wird zum Prompt gezogen; toybox braucht Bilder mit Transparenz",
+    "What the object is made of: voxels, nerf (a small network), simplified or paper (the networks of the "
+    "papers, for GPUs)": "Woraus das Objekt besteht: voxels, nerf (ein kleines Netz), simplified oder paper (die "
+    "Netze der Aufsätze, für GPUs)",
+    "What the pictures mean, too": "Auch, was die Bilder bedeuten",
     "What the regions are for": "Wofür die Bereiche sind",
     "What this part should show, for example: a red mushroom": "Was dieser Teil zeigen soll, zum Beispiel: a red "
     "mushroom",
@@ -347,6 +407,7 @@ GERMAN = {
     "the package index does not have all packages for Blender's Python: make an environment by hand with another Python, "
     "3.10 to 3.13": "das Verzeichnis hat nicht alle Pakete für Blenders Python: von Hand eine Umgebung mit einem "
     "anderen anlegen, von 3.10 bis 3.13",
+    "the selected cameras": "die ausgewählten Kameras",
     "the server refused the workflow: {reason}": "der Server wies den Ablauf zurück: {reason}",
     "the server says that it was done, but its files are not there: are Pullback's nodes up to date?": "der Server "
     "meldete sich fertig, aber seine Dateien sind nicht da: sind Pullbacks Knoten auf dem neuesten Stand?",

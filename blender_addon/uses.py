@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path, PurePath
@@ -42,7 +43,10 @@ def delete(groups: list[Group]) -> tuple[int, int]:
         taken = size([group])
         with contextlib.suppress(OSError):  # it is open in another program: the next time
             for path in group:
-                path.unlink(missing_ok=True)
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
             gone, freed = gone + 1, freed + taken
     return gone, freed
 

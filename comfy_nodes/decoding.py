@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -21,6 +22,8 @@ from .sockets import FieldValue, angles, camera_of, nearness, to_image, to_mask
 
 T = TypeVar("T")
 
+UNIT = [0.0, 0.0, 0.0, 1.0]
+"""Middle and radius of the ball that a field lies in."""
 LEAST_TILE = 64
 """Pixels of a tile's side."""
 
@@ -106,6 +109,7 @@ class RenderFieldViews(io.ComfyNode):
                 io.Image.Output(display_name="image", tooltip="The views, on white where the field is transparent."),
                 io.Mask.Output(display_name="mask", tooltip="How much the field hides of what lies behind it."),
                 io.Image.Output(display_name="depth", tooltip="Nearness: white is the nearest point, black is nothing there."),
+                io.String.Output(display_name="cameras", tooltip="Where the views are seen from, for Reconstruct Field."),
             ],
         )  # fmt: skip
 
@@ -114,7 +118,8 @@ class RenderFieldViews(io.ComfyNode):
         cls, field: FieldValue, path: str, count: int, elevation: float, distance: float, fov: float, size: int,
         views: str, vae: Any = None, camera: Any = None,
     ) -> io.NodeOutput:  # fmt: skip
-        return io.NodeOutput(*seen(field, vae, cameras(path, count, elevation, distance, fov, views, camera), size))
+        around = cameras(path, count, elevation, distance, fov, views, camera)
+        return io.NodeOutput(*seen(field, vae, around, size), described(around, size, size))
 
 
 def whole(
@@ -208,6 +213,13 @@ def _flat(field: FieldValue) -> Any:
     if not isinstance(core.diffrep, Flat):
         raise ValueError("a pixel grid has one size only: use the sampler's image, or sample a SIREN Image instead")
     return core
+
+
+def described(cameras: Any, height: int, width: int) -> str:
+    """The core's cameras as the text of a transforms.json; the field lies in the unit ball."""
+    from ..core.pullback.photographs import listed
+
+    return json.dumps({"ball": UNIT} | listed(cameras, height, width))
 
 
 def cameras(path: str, count: int, elevation: float, distance: float, fov: float, views: str, camera: Any) -> Any:

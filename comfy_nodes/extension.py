@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import clip, decoders, decoding, files, infd, lmconv, meshes, representations, sampling, schema, toybox, weights
+from . import (
+    clip,
+    decoders,
+    decoding,
+    files,
+    infd,
+    lmconv,
+    meshes,
+    reconstruction,
+    representations,
+    sampling,
+    schema,
+    toybox,
+    weights,
+)
 
 
 class Pullback(ComfyExtension):
@@ -12,7 +26,19 @@ class Pullback(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Return all node classes, module by module."""
-        modules = (toybox, infd, representations, sampling, clip, decoders, decoding, meshes, files, lmconv)
+        modules = (
+            toybox,
+            infd,
+            representations,
+            sampling,
+            clip,
+            decoders,
+            decoding,
+            meshes,
+            reconstruction,
+            files,
+            lmconv,
+        )
         return [schema.limited(node) for module in modules for node in module.NODES]
 
 

@@ -1,7 +1,7 @@
 """Signals: what a ComfyUI MODEL denoises and how it becomes a picture, as far as the core's tasks ask (its `Model`).
 
 The signal is the latent as the network sees it, after `process_in`; toybox's are pixels. A field remembers its signal by name:
-that of a built-in model ("toybox", "infd"), or "comfyui:" and the name of a latent format. Some image models count frames
+that of a built-in model ("toybox", "infd"), "pixels", or "comfyui:" and a latent format. Some image models count frames
 (Qwen-Image has a video model's latents): what they are given, and what is decoded, is then a film of one frame. The core never
 sees that axis.
 """
@@ -74,8 +74,9 @@ def _infd() -> Any:
         return network()
 
 
-BUILT_IN = {"toybox": (ToyboxFormat, 64), "infd": (InfdFormat, 16)}
-"""The formats and the sides of the signals of the models that come with the pack. The core decodes them."""
+BUILT_IN = {"toybox": (ToyboxFormat, 64), "infd": (InfdFormat, 16), "pixels": (ToyboxFormat, 64)}
+"""The formats and the sides of the signals of the models that come with the pack. The core decodes them. No MODEL is called
+"pixels": fields that were made of photographs are."""
 
 
 @dataclass(frozen=True)
@@ -158,11 +159,12 @@ def core_model(name: str) -> Any:
     from ..core.pullback.generative.infd.model import InfdModel, network
     from ..core.pullback.generative.infd.model import decoder as decoder_of_infd
     from ..core.pullback.generative.toybox.model import ToyboxModel
+    from ..core.pullback.models import Pixels
 
     if name == "infd":
         with torch.inference_mode(False):  # or autograd could not take the weights that the core keeps
             network(), decoder_of_infd()
-    return {"toybox": ToyboxModel, "infd": InfdModel}[name]()
+    return {"toybox": ToyboxModel, "infd": InfdModel, "pixels": Pixels}[name]()
 
 
 def _decoded(vae: Any, latent: Tensor) -> Tensor:

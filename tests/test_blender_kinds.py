@@ -154,7 +154,9 @@ def test_another_package_s_is_in_the_panel_once_its_worker_was_heard(home, someo
 def drawn():
     """What the panels show: the names of properties and operators."""
     shown: set[str] = set()
-    context = SimpleNamespace(scene=bpy.context.scene, object=None, region=SimpleNamespace(width=300))
+    context = SimpleNamespace(
+        scene=bpy.context.scene, object=None, selected_objects=[], region=SimpleNamespace(width=300)
+    )
     labels = panel.labels.scale
     panel.labels.scale = lambda: 1.0  # it is 0 without a window
     try:

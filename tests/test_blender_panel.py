@@ -65,7 +65,8 @@ def context(tmp_path, monkeypatch):
     blender_addon.register()
     obj = bpy.data.objects.new("a ball", None)
     obj["pullback_field"] = "/nowhere/a.glb.field.safetensors"
-    yield SimpleNamespace(scene=bpy.context.scene, object=obj, region=SimpleNamespace(width=300), window=None)
+    region = SimpleNamespace(width=300)
+    yield SimpleNamespace(scene=bpy.context.scene, object=obj, selected_objects=[], region=region, window=None)
     blender_addon.unregister()
 
 

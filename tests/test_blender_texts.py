@@ -12,7 +12,7 @@ from blender_addon import descriptions
 
 ADDON = Path(__file__).resolve().parent.parent / "blender_addon"
 INTERFACE = ("properties", "preferences", "panel", "operators", "jobs", "job", "results", "placing", "worker", "environment",
-        "backend", "server", "scene", "glb", "regions", "comfyui")  # fmt: skip
+        "backend", "server", "scene", "glb", "regions", "comfyui", "pictures", "reconstruction")  # fmt: skip
 HINTS = ("RESUME", "AGAIN", "TEST", "WAIT")
 """Constants of `worker` that are shown to users."""
 SHOWN = {"name", "description", "text", "placeholder", "heading"}
@@ -43,6 +43,7 @@ def texts() -> set[str]:
                 "REASONS",
                 "EXPECT",
                 "SOLVERS",
+                "METHODS",
             ):
                 found |= set(ast.literal_eval(node.value).values())
             elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in HINTS:
@@ -59,6 +60,7 @@ def declared() -> set[str]:
     settings = [descriptions.RUN[name] for name in ("seed", "steps", "eta", "solver")]
     for kind in descriptions.kinds().values():
         settings += {**kind.own, **kind.made, **kind.of_run}.values()
+    settings += descriptions.pictures().values()
     shown = {text for each in settings for text in (each.label, each.tooltip)}
     return shown | {word.title() for each in settings for word in each.choices}
 

@@ -27,6 +27,7 @@ STATES = (
     JOBS + "result = [[j.status, j.move, j.preview_icon, j.message, j.hint, j.log, j.can_resume] for j in jobs.queue]"
 )
 OBJECTS = "result = sorted(o.name for o in bpy.data.objects)"
+PYTHONPATH = Path(__file__).resolve().parents[1] / "core"
 SCENE = ["Camera", "Cube", "Light"]
 PICTURES = Path(os.environ["PULLBACK_PICTURES"]) if "PULLBACK_PICTURES" in os.environ else None
 
@@ -527,3 +528,67 @@ def redness(path: Path) -> float:
 
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)[80 : HEIGHT - 90, :760]
     return float(((pixels[..., 0] > 120) & (pixels[..., 1:] < 70).all(-1)).mean())
+
+
+def test_six_cameras_with_pictures_become_a_mesh_in_their_midst(blender):
+    """A click after opening the panel: the true object's bounds, by the worker itself. Objects Blender drew, none of ours."""
+    for module in ("torch", "trimesh", "embreex"):
+        pytest.importorskip(module)
+    import math
+
+    import numpy as np
+    import torch
+    from pullback.generative.toybox.objects import build
+    from pullback.generative.toybox.pictures import photograph as taken
+    from pullback.geometry.cameras import orbit
+    from pullback.photographs import write_transforms
+
+    true, rgb = build("house", "red", None, None, np.random.default_rng(0))
+    steep = math.radians(88)
+    sides, heights = torch.tensor([0, 0.5, 1, 1.5, 0, 0]) * math.pi, torch.tensor([0, 0, 0, 0, steep, -steep])
+    around = orbit(sides, heights, 20.0, math.radians(6))
+    layers = torch.from_numpy(taken(true, rgb, around, 96)).float() / 255
+    folder = blender.root / "taken"
+    folder.mkdir()
+    write_transforms(folder, around, torch.cat([layers[:, :3], layers[:, -1:]], 1))
+    python = blender.root / "real"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={PYTHONPATH} exec {PYTHON} "$@"\n')
+    python.chmod(0o755)
+    use(blender, str(python))
+    made = blender.ask(
+        "import math\nfrom mathutils import Matrix\ns = bpy.context.scene\ns.render.resolution_x = s.render.resolution_y = 96\n"
+        f"for n, pose in enumerate({around.pose.tolist()}):\n"
+        "    o = bpy.data.objects.new(f'Eye {n}', bpy.data.cameras.new('Eye')); s.collection.objects.link(o)\n"
+        "    o.matrix_world = Matrix(pose)\n"
+        f"    o.data.lens = o.data.sensor_width / 2 / {math.tan(float(around.fov[0]) / 2)}\n"
+        "    o.data.background_images.new().image = bpy.data.images.load("
+        f"{str(folder)!r} + f'/{{n:03d}}.png')\n"
+        "    o.data.show_background_images = True\n    o.select_set(True)\n"
+        "p = s.pullback; p.pictures_grid, p.pictures_steps, p.faces, p.texture = 48, 50, 5000, 256\n"
+        "bpy.data.objects['Cube'].hide_set(True)\nresult = len(bpy.context.selected_objects)"
+    )
+    assert made == 6
+    x, y = blender.find("material_repeats")
+    for below in (34, 44, 26):  # the closed panel's header
+        blender.move(x, y + below)
+        blender.tool("xdotool click 1")
+        time.sleep(1)
+        try:
+            blender.find("pictures_method")
+            break
+        except AssertionError:
+            continue
+    photograph(blender, "pictures", SIDEBAR)
+    blender.click("object_from_pictures")
+    until_state(blender, "RUNNING")
+    until_object(blender, "From Pictures", 900)
+    points = np.array(blender.ask("result = [list(v.co) for v in bpy.data.objects['From Pictures'].data.vertices]"))
+    bounds = np.stack([points.min(0), points.max(0)])
+    assert np.abs(bounds - true.bounds).max() < 0.02 * np.ptp(true.bounds, axis=0).max()
+    blender.ask(
+        "w, a, r = region('WINDOW')\na.spaces[0].shading.color_type = 'TEXTURE'\n"
+        "with bpy.context.temp_override(window=w, area=a, region=r): bpy.ops.view3d.view_all()"
+    )
+    until(lambda: redness(blender.picture(blender.root / "pictures.png")) > 0.002, 60, "something red in the viewport")
+    photograph(blender, "pictures-done", VIEW)
+    blender.ask("for c in list(bpy.data.cameras):\n    if c.name.startswith('Eye'): bpy.data.cameras.remove(c)")

@@ -757,7 +757,8 @@ def test_a_model_that_counts_frames_draws_pictures(call):
 
 
 def test_views_show_the_object_where_it_is(call, ball):
-    image, mask, depth = call("RenderFieldViews", field=ball, count=3, size=64)
+    image, mask, depth, cameras = call("RenderFieldViews", field=ball, count=3, size=64)
+    assert len(json.loads(cameras)["frames"]) == 3
     assert image.shape == depth.shape == (3, 64, 64, 3) and mask.shape == (3, 64, 64)
     assert mask[:, 32, 32].min() > 0.9 and mask[:, 0, 0].max() == 0
     assert image[0, 32, 32, 0] > 0.8 and image[0, 32, 32, 1] < 0.2 and image[0, 0, 0].min() == 1
@@ -772,6 +773,55 @@ def test_views_show_the_object_where_it_is(call, ball):
         call("RenderFieldViews", field=ball, path="camera")
     with pytest.raises(ValueError, match="Render Field Views"):
         call("ResolutionFreeDecode", field=ball)
+
+
+def test_a_field_comes_back_from_its_views_and_their_cameras(call, ball, folders):
+    """From a turntable of eight, by their cameras or by angles; other sides look as the field's own, and its mesh is as large."""
+    taken, mask, _, cameras = call("RenderFieldViews", field=ball, count=8, size=48)
+    inputs = {"images": taken, "mask": mask, "steps": 45, "grid": 32, "size": 48}
+    (made,) = call("ReconstructField", **inputs, cameras=cameras)
+    assert made.field.model == "pixels" and not any(p.requires_grad for p in made.field.params.values())
+    sides = {"path": "list", "views": "22,50\n200,-30", "size": 48}
+    seen, true = call("RenderFieldViews", field=made, **sides), call("RenderFieldViews", field=ball, **sides)
+    assert (seen[0] - true[0]).square().mean() < 0.01 and (seen[1] - true[1]).abs().mean() < 0.05
+    angles = "\n".join(f"{45 * n},20" for n in range(8))
+    (again,) = call("ReconstructField", **inputs, cameras=angles)
+    shown = call("RenderFieldViews", field=again, **sides)
+    assert torch.allclose(shown[0], seen[0], atol=0.05)
+    sizes = []
+    for field in (made, ball):
+        (mesh,) = call("FieldToMesh", field=field, resolution=32, faces=500, texture=16, views=4)
+        sizes.append(np.ptp(mesh.vertices[0].numpy(), axis=0).max())
+    assert abs(sizes[0] / sizes[1] - 1) < 0.15
+    (path,) = call("SaveField", field=made, filename_prefix="fields/reconstructed")
+    (loaded,) = call("LoadField", file=f"{path} [output]")
+    assert loaded.field.model == "pixels"
+
+
+def test_pictures_without_masks_make_a_field_with_a_background(call, ball):
+    taken, *_, cameras = call("RenderFieldViews", field=ball, count=4, size=24)
+    (made,) = call("ReconstructField", images=taken, cameras=cameras, steps=40, grid=16, size=24)
+    assert made.field.diffrep.kind == "rgb"
+    image, *_ = call("RenderFieldViews", field=made, count=1, size=24)
+    assert image.shape == (1, 24, 24, 3)
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"cameras": "0,20\n90,20"}, "cameras has 2 frames and there are 4 pictures"),
+        ({"cameras": "0,20\n0,20\n0,20\n0,20"}, "all cameras of cameras stand at the same place"),
+        ({"cameras": "left"}, "it takes azimuth,elevation in degrees"),
+        ({"cameras": "{}"}, "cameras has no list of frames"),
+        ({"mask": torch.ones(4, 8, 8)}, "mask has 4 x 8 x 8 pixels and images 4 x 24 x 24"),
+        ({"method": "pullback"}, "needs a prompt"),
+        ({"images": torch.zeros(1, 24, 24, 3), "cameras": "0,20"}, "there is one picture in cameras"),
+    ],
+)
+def test_pictures_that_do_not_suit_their_cameras_are_refused(call, change, says):
+    inputs = {"images": torch.rand(4, 24, 24, 3), "cameras": "0,20\n90,20\n180,20\n270,20", "steps": 1, "size": 24}
+    with pytest.raises(ValueError, match=says):
+        call("ReconstructField", **{**inputs, **change})
 
 
 def test_a_mesh_goes_to_a_textured_file_and_comes_back(call, ball, folders):

@@ -13,6 +13,7 @@ from pullback.geometry.cameras import Cameras, look_at, orbit, rays
 from pullback.photographs import (
     Lens,
     gathered,
+    posed,
     projected,
     read_photographs,
     rectified,
@@ -267,6 +268,30 @@ def test_bad_input_is_named(folder, change, says):
     with pytest.raises(ValueError, match=says) as error:
         read_photographs(changed(folder, change))
     assert "\n" not in str(error.value)
+
+
+def test_pictures_in_memory_are_read_as_those_in_files(folder):
+    text, pictures = (folder / "transforms.json").read_text(), ball(AROUND)
+    there, here = read_photographs(folder / "transforms.json"), posed(text, pictures)
+    assert here.fingerprint == there.fingerprint
+    listing = json.loads(text) | {"ball": [*SHIFT.tolist(), 3.0]}
+    assert posed(json.dumps(listing), pictures).placement.radius == 3.0
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda listing: listing["frames"].pop(), "cameras has 5 frames and there are 6 pictures"),
+        (lambda listing: listing.update(frames=[]), "cameras has no list of frames"),
+        (lambda listing: listing["frames"][2].pop("transform_matrix"), "frame 3 of cameras, has no pose"),
+        (lambda listing: listing.update(ball=[1, 2]), r"the ball is \[1, 2\]; it must be four numbers"),
+    ],
+)
+def test_cameras_that_do_not_suit_pictures_in_memory_are_refused(folder, change, says):
+    listing = json.loads((folder / "transforms.json").read_text())
+    change(listing)
+    with pytest.raises(ValueError, match=says):
+        posed(json.dumps(listing), ball(AROUND))
 
 
 def test_a_folder_of_pictures_without_poses_is_refused(tmp_path):

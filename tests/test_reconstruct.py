@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -18,8 +19,20 @@ from pullback.generative.toybox.objects import build
 from pullback.generative.toybox.pictures import photograph
 from pullback.geometry.cameras import Cameras, orbit, rays
 from pullback.models import Pixels
-from pullback.photographs import gathered, write_transforms
-from pullback.reconstruct import Consistency, Plan, Targets, anywhere, beside, prepare, shown, together
+from pullback.photographs import Placement, gathered, placement_of, write_transforms
+from pullback.reconstruct import (
+    HULL,
+    Consistency,
+    Plan,
+    Targets,
+    anywhere,
+    beside,
+    hull,
+    prepare,
+    shown,
+    together,
+    variation,
+)
 from pullback.render.march import chords, resampled
 from pullback.storage import Field, load_field, load_run, save_field, save_run
 from pullback.types import Cancelled
@@ -72,7 +85,7 @@ class Coloured:
         raise NotImplementedError
 
 
-@pytest.mark.parametrize("field, passes, better", [("voxels", 5, 5.0), ("nerf", 3, 2.0)])
+@pytest.mark.parametrize("field, passes, better", [("voxels", 8, 5.0), ("nerf", 3, 2.0)])
 def test_views_that_were_not_photographed_come_closer(photographs, field, passes, better):
     plan = Plan("nerf", field=field, steps=passes, grid=24)
     recipe, sampler = prepare(photographs, plan, Pixels())
@@ -140,6 +153,46 @@ def test_the_losses_add_as_their_weights_say():
     a, b = torch.randn(7, 3, generator=RANDOM()), torch.randn(5, generator=RANDOM(1))
     loss = together((a, 0.3), (b, 2.0)).square().mean()
     assert torch.allclose(loss, 0.3 * a.square().mean() + 2 * b.square().mean())
+
+
+def test_the_total_variation_is_that_of_the_definition():
+    """Of a small grid, all layers at once, by a loop; and its gradient is finite where nothing varies."""
+    grid = torch.randn(1, 2, 3, 4, 5, generator=RANDOM(), dtype=torch.float64)
+    rough = variation(grid, RANDOM(), slices=2)
+    for c, z, y, x in itertools.product(range(2), range(2), range(3), range(4)):
+        around = (grid[0, c, z + 1, y, x], grid[0, c, z, y + 1, x], grid[0, c, z, y, x + 1])
+        length = math.sqrt(sum(float(each - grid[0, c, z, y, x]) ** 2 for each in around))
+        assert float(rough[0, c, z, y, x] ** 2) == pytest.approx(length, rel=1e-6)
+    plain = torch.zeros(1, 1, 9, 9, 9, requires_grad=True)
+    variation(plain, RANDOM()).square().mean().backward()
+    assert torch.isfinite(plain.grad).all()
+
+
+def test_a_voxel_field_begins_as_the_visual_hull(photographs, opaque):
+    """Every point of the object lies in it, by ray casting; points beside its shadow do not; without masks there is none."""
+    start = hull(photographs, torch.zeros(1, 1, 32, 32, 32))["density"]
+    true, _ = build("mushroom", "red", None, None, np.random.default_rng(0))
+    line = torch.linspace(-1, 1, 32)
+    points = torch.stack(torch.meshgrid(line, line, line, indexing="ij")[::-1], -1).reshape(-1, 3)
+    bodies = true.split(only_watertight=False)
+    within = torch.from_numpy(np.any([body.contains(points.numpy()) for body in bodies], 0))
+    occupied = start.flatten() > sum(HULL) / 2
+    assert occupied[within].float().mean() > 0.97 and 0.02 < occupied.float().mean() < 0.5
+    assert HULL[0] - 1e-5 <= start.min() and start.max() <= HULL[1] + 1e-5
+    _, sampler = prepare(photographs, Plan("nerf", steps=1, grid=32), Pixels())
+    _, without = prepare(opaque, Plan("nerf", steps=1, grid=32), Pixels())
+    assert sampler.samplers[0][0].carved and not without.samplers[0][0].carved
+
+
+def test_another_mesh_of_a_reconstruction_lies_where_the_cameras_saw_it(photographs, tmp_path):
+    moved = gathered(KNOWN, pictures(KNOWN), ball=(1.0, 2.0, 3.0, 2.0), front=30.0)
+    diffrep = VoxelRadiance(size=SIZE, steps=16, voxels=replace(VoxelRadiance().voxels, resolution=16))
+    field, path = Field(diffrep, diffrep.init(RANDOM()), "", "pixels", 0), tmp_path / "a.safetensors"
+    save_field(path, field, {"placement": moved.placement.describe()})
+    found = placement_of(path)
+    assert torch.allclose(found.matrix, moved.placement.matrix) and found.radius == pytest.approx(2.0)
+    save_field(path, field)
+    assert placement_of(path) is None and Placement.described("[[0]]") is None and Placement.described("[") is None
 
 
 def test_semantic_consistency_is_one_minus_the_cosine(photographs):

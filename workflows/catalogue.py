@@ -498,7 +498,45 @@ Press **Run**: four garments are drawn from nothing but a black border, then the
     return g
 
 
+def from_eight_views() -> Graph:
+    g = Graph("Reconstruct from eight views")
+    g.column()
+    g.note(
+        """
+### An object from eight pictures
+Press **Run**: toybox samples an object, *Render Field Views* takes eight pictures of it all around, and *Reconstruct Field* makes a new field of these pictures and their cameras. On the right: that field from sides that no picture shows.
+
+- **Your own pictures**: connect them to *images*, and write into *cameras* where each was taken from: azimuth,elevation in degrees, one pair per line, or the text of a `transforms.json`.
+- **mask** is 1 where the object is. *Load Image* has the opposite: put *Invert Mask* between.
+- **Few pictures**: *method* diet or pullback.
+""",
+        310,
+    )
+    toybox = g.add("PullbackToyboxLoader")
+    words = _prompts(g, toybox, "a red mushroom")
+    g.column()
+    nerf = g.add("PullbackVoxelNerf")
+    sampler = g.add(
+        "PullbackFieldSamplerSimple", model=toybox, **words, field=nerf, vae=(toybox, 2),
+        seed=0, steps=30, cfg=2.0, box=(250, 420),
+    )  # fmt: skip
+    g.column()
+    taken = g.add(
+        "PullbackRenderFieldViews", field=sampler, path="turntable", count=8, size=128, title="Eight pictures"
+    )
+    g.add("PreviewImage", images=taken, title="What is reconstructed from", box=(250, 260))
+    g.column()
+    made = g.add("PullbackReconstructField", images=taken, mask=(taken, 1), cameras=(taken, 3))
+    g.add("PullbackSaveField", field=made, filename_prefix="fields/reconstructed")
+    g.column()
+    seen = g.add(
+        "PullbackRenderFieldViews", field=made, path="list", views="22,35\n112,35\n202,35\n292,35", title="Other sides",
+    )  # fmt: skip
+    g.thumbnail = [g.add("PreviewImage", images=seen, title="Its reconstruction from other sides", box=(270, 300))]
+    return g
+
+
 GRAPHS: list[Callable[[], Graph]] = [
     text_to_nerf, text_to_nerf_checkpoint, panorama, panorama_from_parts, siren_image, same_noise, compared, field_to_mesh,
-    turntable, layout_to_image, latent_at_8k, guided_panorama, filled,
+    turntable, layout_to_image, latent_at_8k, guided_panorama, from_eight_views, filled,
 ]  # fmt: skip

@@ -25,6 +25,11 @@ LIGHTER: dict[str, dict[str, dict[str, Any]]] = {
         "PullbackSirenPanorama": {"views": 6},
         "PullbackResolutionFreeDecode": {"width": 1024, "left": 0, "top": 0, "crop_width": 0, "crop_height": 0},
     },
+    "Reconstruct from eight views": {
+        "PullbackFieldSamplerSimple": {"steps": 12},
+        "PullbackVoxelNerf": {"views": 4},
+        "PullbackReconstructField": {"steps": 60},
+    },
     "Panorama": {"PullbackPanoramaSiren": {"width": 1024}},
     "Guided panorama": {
         "PullbackSirenPanorama": {"views": 6},

@@ -38,7 +38,7 @@ from .generative.toybox import words as toybox_words
 from .geometry.cameras import orbit
 from .models import PIXELS, device_of
 from .outputs import FIELD, PREVIEW, beside, claimed, sampling
-from .photographs import read_photographs
+from .photographs import placement_of, read_photographs
 from .pictures import write_png
 from .pull import State
 from .reconstruct import RECONSTRUCT, Plan
@@ -293,7 +293,9 @@ def mesh(
     field = _field(field_file)
     with claimed(out, ".glb"):
         loaded = tasks.load_model(model or field.model, device)
-        surface = outputs.write_mesh(out, field, loaded, faces=faces, texture=texture)
+        surface = outputs.write_mesh(
+            out, field, loaded, placement=placement_of(field_file), faces=faces, texture=texture
+        )
     console.print(f"{out}: {len(surface.faces)} faces")
 
 

@@ -17,7 +17,7 @@ from .generative.clip.model import load_clip
 from .messages import Preview, Progress, Send, Stage
 from .models import PIXELS
 from .outputs import PREVIEW, Run, beside, claimed, sampling
-from .photographs import read_photographs
+from .photographs import placement_of, read_photographs
 from .pull import Pull, State
 from .reconstruct import RECONSTRUCT, Plan
 from .representation import Representation, Setting, values
@@ -142,11 +142,17 @@ def described() -> dict[str, list[dict[str, Any]]]:
     """Return what can be asked for, as JSON values, for programs that do not import Pullback.
 
     Returns:
-        "settings": the settings of every run. "representations": what each of them declares; `made` are the settings of the
-        files that are made of it, and `closed` and `aspect` are those of `Flat`, None if they depend on the model.
+        "settings": the settings of every run. "reconstruct": those of a reconstruction. "representations": what each of them
+        declares; `made` are the settings of the files that are made of it, and `closed` and `aspect` are those of `Flat`, None
+        if they depend on the model.
     """
     settings = [_without_infinities(each) for each in RUN.values()]
-    return {"settings": settings, "representations": [_description(kind) for kind in representations().values()]}
+    reconstruct = [_without_infinities(each) for each in RECONSTRUCT.values()]
+    return {
+        "settings": settings,
+        "reconstruct": reconstruct,
+        "representations": [_description(kind) for kind in representations().values()],
+    }
 
 
 def _description(kind: type[Representation]) -> dict[str, Any]:
@@ -185,7 +191,7 @@ def _perform_derived(job: Job, out: Path, send: Send, tick: Callable[[], None]) 
         model = load_model(texts["model"] or existing.model, texts["device"] or "cpu")
         if job.kind == "mesh":
             send(Progress(Stage.MESHING, 1, 1))
-            outputs.write_mesh(out, existing, model, tick, None, **outputs.mesh_arguments(options))
+            outputs.write_mesh(out, existing, model, tick, placement_of(source), **outputs.mesh_arguments(options))
             return {"mesh": str(out), "field": str(source)}
         send(Progress(Stage.WRITING, 1, 1))
         outputs.write_whole(out, existing, model, options["width"], tick)

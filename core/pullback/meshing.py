@@ -27,6 +27,7 @@ def textured_mesh(
     views: int = 24,
     view_size: int = 256,
     tick: Callable[[], None] = lambda: None,
+    level: float = LEVEL,
 ) -> tuple[Trimesh, np.ndarray]:
     """Make a textured mesh of a field.
 
@@ -39,6 +40,7 @@ def textured_mesh(
         views: Views that the texture is baked from.
         view_size: Their side in pixels, at least.
         tick: Called often; it may raise to stop.
+        level: As in `surface`.
 
     Returns:
         The mesh with UVs, and its texture, (texture, texture, 3) uint8.
@@ -46,7 +48,7 @@ def textured_mesh(
     Raises:
         ValueError: If the field has no surface, or is empty.
     """
-    mesh = surface(field, faces, texture, resolution, tick=tick)
+    mesh = surface(field, faces, texture, resolution, level, tick)
     return mesh, baked(field, model, mesh, texture, views, view_size, tick)
 
 

@@ -49,12 +49,13 @@ class Hello(Message):
 
 @dataclass(frozen=True)
 class Ready(Message):
-    """Jobs can run now: the version of torch, the devices, the settings of every run, and all representations."""
+    """Jobs can run now: the version of torch, the devices, the settings of runs and reconstructions, and all representations."""
 
     type = "ready"
     torch: str
     devices: list[str]
     settings: list[dict[str, Any]]
+    reconstruct: list[dict[str, Any]]
     representations: list[dict[str, Any]]
 
 

@@ -23,6 +23,7 @@ from . import reconstruct, storage, tasks
 from .decoding import flat, on_white
 from .files import atomic, clear_remains, is_utf8
 from .mesh.glb import write_glb
+from .mesh.surface import LEVEL
 from .photographs import Photographs, Placement
 from .pictures import write_png
 from .pull import Pull, State
@@ -39,6 +40,9 @@ TURNTABLE = ".turntable.png"
 RUN = ".run"
 PREVIEW = ".preview.png"
 LOCK = ".lock"
+PHOTOGRAPHED = 5.0
+"""Density of the surface of a field that was made of photographs. Their outlines fix it: a plain surface hides light that
+grazes it at a low density already: at `LEVEL` meshes of such fields would be too small by a third of a voxel."""
 MAX_NAME_BYTES = 200
 """The longest name of an output. File systems allow 255 bytes; companions and their temporary files need the rest."""
 
@@ -238,7 +242,8 @@ def write_mesh(
         placement: Where the object lies in the scene that it was photographed in.
         **options: Those of `meshing.textured_mesh`.
     """
-    mesh, texture = tasks.textured_mesh(field, model, tick=tick, **options)
+    level = LEVEL if placement is None else PHOTOGRAPHED
+    mesh, texture = tasks.textured_mesh(field, model, tick=tick, level=level, **options)
     if placement is not None:
         mesh.apply_transform(placement.matrix.numpy())
     write_glb(out, mesh, texture, name=field.prompt or "object")

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from .geometry.cameras import Cameras
 from .pictures import write_png
+from .storage import FIELD_FORMAT, opened
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 MOST_BYTES = 1 << 26
@@ -79,6 +80,18 @@ class Placement:
     def describe(self) -> str:
         """Return the matrix as JSON, rows first, for the header of a field file."""
         return json.dumps(self.matrix.tolist())
+
+    @classmethod
+    def described(cls, text: str) -> Placement | None:
+        """Return the placement that `describe` gave, or None if the text is none."""
+        try:
+            matrix = torch.tensor(json.loads(text), dtype=torch.float64)
+        except (ValueError, TypeError, RuntimeError, RecursionError):
+            return None
+        if matrix.shape != (4, 4) or not torch.isfinite(matrix).all() or not (volume := torch.det(matrix[:3, :3])) > 0:
+            return None
+        radius = float(volume) ** (1 / 3)
+        return cls(matrix[:3, :3] / radius, matrix[:3, 3], radius)
 
 
 @dataclass(frozen=True)
@@ -225,7 +238,10 @@ def gathered(
         centre = _looked_at(cameras, names, source)
         centre, radius = _ball_seen(cameras, centre) if opaque.all() else _hull(cameras, pictures, seen, centre, names)
     else:
-        centre, radius = torch.tensor(list(ball[:3]), dtype=torch.float64), float(ball[3])
+        matrix = _matrix(ball, (4,))
+        if matrix is None or not torch.isfinite(matrix).all():
+            raise ValueError(f"the ball is {ball!r:.80}; it must be four numbers: x, y, z and the radius")
+        centre, radius = matrix[:3], float(matrix[3])
         if not radius > 0:
             raise ValueError(f"the radius of the ball is {radius:g}; it must be above 0")
     inside = (cameras.position - centre).norm(dim=-1) <= radius
@@ -240,6 +256,12 @@ def gathered(
     return Photographs(local.to(torch.float32), pictures, seen, placement, names)
 
 
+def placement_of(path: Path) -> Placement | None:
+    """Return where the field of a file lies in the scene that it was photographed in. None for other fields."""
+    with opened(path, FIELD_FORMAT) as (_, texts, _):
+        return Placement.described(texts.get("placement", ""))
+
+
 def write_transforms(folder: Path, cameras: Cameras, pictures: Tensor) -> Path:
     """Write photographs as `transforms.json` with pictures beside it, as NeRF-synthetic has them.
 
@@ -252,15 +274,51 @@ def write_transforms(folder: Path, cameras: Cameras, pictures: Tensor) -> Path:
         The path of `transforms.json`.
     """
     height, width = pictures.shape[2:]
+    listing = listed(cameras, height, width)
+    for n, frame in enumerate(listing["frames"]):
+        write_png(folder / frame["file_path"], iter([pictures[n]]), width, height)
+    path = folder / "transforms.json"
+    path.write_text(json.dumps(listing, indent=1), "utf-8")
+    return path
+
+
+def listed(cameras: Cameras, height: int, width: int) -> dict[str, Any]:
+    """Return cameras as the JSON values of a `transforms.json` of pictures with these sides: 000.png, 001.png and so on."""
     frames = []
     for n, (pose, fov) in enumerate(zip(cameras.pose.tolist(), cameras.fov.tolist(), strict=True)):
-        name = f"{n:03d}.png"
-        write_png(folder / name, iter([pictures[n]]), width, height)
         focal = 0.5 * height / math.tan(fov / 2)
-        frames.append({"file_path": name, "transform_matrix": pose, "fl_x": focal, "fl_y": focal})
-    path = folder / "transforms.json"
-    path.write_text(json.dumps({"w": width, "h": height, "frames": frames}, indent=1), "utf-8")
-    return path
+        frames.append({"file_path": f"{n:03d}.png", "transform_matrix": pose, "fl_x": focal, "fl_y": focal})
+    return {"w": width, "h": height, "frames": frames}
+
+
+def posed(
+    listing: str, pictures: Tensor, size: int = 128, ball: Sequence[float] | None = None, front: float = 0.0
+) -> Photographs:
+    """Return pictures that are in memory, with the poses of a `transforms.json`.
+
+    Args:
+        listing: The text of the `transforms.json`, with a frame for each picture. File names are not needed.
+        pictures: Premultiplied RGBA in [0, 1], (B, 4, H, W); without masks, alpha is 1.
+        size: Side of the photographs in pixels, at most.
+        ball, front: As in `gathered`. The listing may also have a "ball".
+
+    Raises:
+        ValueError: If the listing is damaged, or does not suit the pictures.
+    """
+    found, (height, width) = _listing(listing, "cameras"), pictures.shape[2:]
+    frames = found["frames"]
+    if len(frames) != len(pictures):
+        raise ValueError(f"cameras has {len(frames)} frames and there are {len(pictures)} pictures: give one for each")
+    wheres = [f"frame {n + 1} of cameras" for n in range(len(frames))]
+    poses = [_pose(frame, where) for frame, where in zip(frames, wheres, strict=True)]
+    lenses = [_json_lens({**found, **frame}, where)(width, height) for frame, where in zip(frames, wheres, strict=True)]
+    side = min(size, max(height, width))
+    squares, seen, fov = zip(
+        *(rectified(each, lens, side) for each, lens in zip(pictures, lenses, strict=True)), strict=True
+    )
+    cameras = Cameras(torch.stack(poses), torch.tensor(fov, dtype=torch.float64))
+    ball = found.get("ball") if ball is None else ball
+    return gathered(cameras, torch.stack(squares), torch.stack(seen), (), "cameras", None, ball, front)
 
 
 # transforms.json
@@ -268,27 +326,37 @@ def write_transforms(folder: Path, cameras: Cameras, pictures: Tensor) -> Path:
 
 def _transforms(path: Path) -> list[_Shot]:
     """The photographs that a `transforms.json` names."""
-    try:
-        listing = msgspec.json.decode(_text(path))
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error}): expected a transforms.json") from error
-    frames = listing.get("frames") if isinstance(listing, dict) else None
-    if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
-        raise ValueError(f"{path} has no list of frames: expected a transforms.json of NeRF-synthetic or nerfstudio")
+    listing = _listing(_text(path), str(path))
     shots = []
-    for n, frame in enumerate(frames):
+    for n, frame in enumerate(listing["frames"]):
         where = f"frame {n + 1} of {path}"
         values, name = {**listing, **frame}, frame.get("file_path")
         if not isinstance(name, str):
             raise ValueError(f"{where} has a camera but no picture: its file_path is missing")
-        if "transform_matrix" not in frame:
-            raise ValueError(f"{where}, {name:.80}, has no pose: its transform_matrix is missing")
         picture = _within(path.parent, name, where)
         mask = frame.get("mask_path")
         masked = _within(path.parent, mask, where) if isinstance(mask, str) else None
-        pose = _rigid(_matrix(frame["transform_matrix"]), f"{where}, {picture}")
-        shots.append(_Shot(picture, masked, pose, _json_lens(values, where)))
+        shots.append(_Shot(picture, masked, _pose(frame, f"{where}, {name:.80}"), _json_lens(values, where)))
     return shots
+
+
+def _listing(text: str, source: str) -> dict[str, Any]:
+    """The JSON values of a `transforms.json`. ValueError if it has no frames."""
+    try:
+        listing = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"{source} is not JSON ({error}): expected a transforms.json") from error
+    frames = listing.get("frames") if isinstance(listing, dict) else None
+    if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
+        raise ValueError(f"{source} has no list of frames: expected a transforms.json of NeRF-synthetic or nerfstudio")
+    return {**listing, "frames": frames}
+
+
+def _pose(frame: Mapping[str, Any], where: str) -> Tensor:
+    """The pose of a frame, (4, 4)."""
+    if "transform_matrix" not in frame:
+        raise ValueError(f"{where}, has no pose: its transform_matrix is missing")
+    return _rigid(_matrix(frame["transform_matrix"]), where)
 
 
 def _json_lens(values: Mapping[str, Any], where: str) -> Callable[[int, int], Lens]:
@@ -475,13 +543,13 @@ def _lies_within(folder: Path, path: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def _matrix(rows: Any) -> Tensor | None:
-    """A matrix (4, 4) from JSON, or None if it is none."""
+def _matrix(rows: Any, *shapes: tuple[int, ...]) -> Tensor | None:
+    """A matrix from JSON, of 4 x 4 or 3 x 4 numbers unless shapes are given, or None if it is none."""
     try:
         matrix = torch.tensor(rows, dtype=torch.float64)
     except (ValueError, TypeError, RuntimeError, OverflowError):
         return None
-    return matrix if matrix.shape in ((4, 4), (3, 4)) else None
+    return matrix if tuple(matrix.shape) in (shapes or ((4, 4), (3, 4))) else None
 
 
 def _rigid(matrix: Tensor | None, where: str) -> Tensor:
@@ -631,6 +699,24 @@ def _hull(
         reach = min(reach, radius * MARGIN)
     nearest = float((cameras.position - centre).norm(dim=-1).min())
     return centre, min(radius * MARGIN, 0.95 * nearest)
+
+
+def covered(photographs: Photographs, points: Tensor) -> Tensor:
+    """Return the least opacity with which a photograph shows points, (N,): above one half in the visual hull.
+
+    Args:
+        photographs: The photographs.
+        points: Points (N, 3) of the unit ball. Those that no photograph shows have opacity 1.
+    """
+    least = points.new_ones(len(points))
+    masks = torch.where(photographs.seen, photographs.pictures[:, 3:], torch.ones(()))
+    for n in range(len(photographs)):
+        x, y, depth = projected(photographs.cameras[n : n + 1], points)
+        at = torch.stack([x, -y], -1).to(masks)
+        opacity = F.grid_sample(masks[n : n + 1], at[None, None], padding_mode="border", align_corners=False)[0, 0, 0]
+        shown = (at.abs() <= 1).all(-1) & (depth > 0)
+        least = torch.minimum(least, torch.where(shown, opacity, torch.ones(())))
+    return least
 
 
 def projected(cameras: Cameras, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:

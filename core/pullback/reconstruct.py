@@ -31,7 +31,7 @@ from .fields.voxels import Voxels
 from .files import is_utf8
 from .geometry.cameras import Cameras, orbit, rays
 from .noise import FreshViews
-from .photographs import Photographs
+from .photographs import Photographs, covered
 from .pull import Fit, State
 from .render.march import chords
 from .representation import Recipe, Setting, noise_range
@@ -47,6 +47,12 @@ PASSES = 10
 """Solver passes of a step on photographs."""
 SHARE = 0.5
 """Share of the photographs in the fit, beside the views that a model samples."""
+SMOOTH = 1e-2
+"""Weight of the total variation of a voxel field, beside the squared error of signals in [-1, 1]."""
+HULL = -7.0, 3.0
+"""Raw densities that a voxel field begins with outside of the visual hull, where it is empty, and in it."""
+SLICES = 8
+"""Layers of grid points whose total variation a pass sees."""
 RAYS = 1024
 """Rays of the photographs in a pass."""
 LAST_VIEWS = 24
@@ -230,6 +236,9 @@ class Descent:
         consistent: How many steps that are.
         fall: The last part of the steps, over which the rate falls to zero along a half cosine.
         rate: Factor on the solver's rate.
+        smooth: Weight of the total variation, for voxel fields: fog that few photographs see would be as rough as their noise.
+        carved: Whether a voxel field begins as the visual hull: inside a plain surface photographs say nothing, and a field that
+            grows from a ball remains dented there.
         tick: Called before every pass; it may raise `Cancelled`.
     """
 
@@ -241,6 +250,8 @@ class Descent:
     consistent: int = 0
     fall: float = 0.3
     rate: float = 1.0
+    smooth: float = 0.0
+    carved: bool = False
     tick: Callable[[], None] = lambda: None
 
     @property
@@ -258,6 +269,8 @@ class Descent:
         """Fit from `state` to the end. Arguments are those of `Pull`."""
         random = Generator()
         random.set_state(state.random)
+        if state.move == 0 and self.carved:
+            state = replace(state, params=state.params | hull(self.targets.photographs, state.params["density"]))
         for move in range(state.move, self.moves):
             residual = self._residual(state.params, move, random)
             params, solver, passes = self._slowed(move)(residual, state.params, state.solver, False)
@@ -279,6 +292,9 @@ class Descent:
         def residual(theta: Params) -> Tensor:
             self.tick()
             missed = self.targets.missed(march, theta, random)
+            if self.smooth:
+                rough = (variation(theta[name], random) for name in ("density", "features"))
+                missed = together((missed, 1.0), *((each, self.smooth) for each in rough))
             if self.consistency is None or move >= self.consistent or next(passes) % self.consistency.every:
                 return missed
             meant = self.consistency.missed(self.render, march, theta, random)
@@ -349,6 +365,34 @@ def _save(save: Callable[[State], None], before: int, state: State) -> None:
     save(_later(before, state))
 
 
+def hull(photographs: Photographs, density: Tensor) -> Params:
+    """Return the raw density (1, 1, R, R, R) of the visual hull of photographs, on the grid of another one."""
+    line = torch.linspace(-1, 1, density.shape[-1])
+    points = torch.stack(torch.meshgrid(line, line, line, indexing="ij")[::-1], -1).reshape(-1, 3)
+    empty, full = HULL
+    return {"density": (empty + (full - empty) * covered(photographs, points)).view_as(density).to(density)}
+
+
+def variation(grid: Tensor, random: Generator, slices: int = SLICES) -> Tensor:
+    """Return square roots, whose mean square is the total variation of some layers of a grid (Plenoxels, eq. 3).
+
+    Args:
+        grid: Values (1, C, Z, Y, X) with more layers than `slices`.
+        random: Draws the layers.
+        slices: How many.
+
+    Returns:
+        Values (1, C, slices, Y - 1, X - 1).
+    """
+    first = int(torch.randint(grid.shape[2] - slices, (1,), generator=random))
+    part = grid[:, :, first : first + slices + 1]
+    here = part[:, :, :-1, :-1, :-1]
+    steps = (part[:, :, 1:, :-1, :-1] - here, part[:, :, :-1, 1:, :-1] - here, part[:, :, :-1, :-1, 1:] - here)
+    length = sum(each.square() for each in steps)
+    assert isinstance(length, Tensor)
+    return (length + 1e-8).pow(0.25)  # so that its gradient is finite where nothing varies
+
+
 def together(*parts: tuple[Tensor, float]) -> Tensor:
     """Return one residual whose mean square is the weighted sum of the mean squares of its parts."""
     total = sum(each.numel() for each, _ in parts)
@@ -413,12 +457,16 @@ def prepare(
         ValueError: If the model does not suit the photographs, or lacks.
     """
     diffrep, solver = field_for(photographs, plan, model)
-    targets = Targets(photographs, RAYS)
+    targets, voxels = Targets(photographs, RAYS), plan.field == "voxels"
+    smooth, carved = SMOOTH if voxels else 0.0, voxels and photographs.kind == "rgba"
     if plan.way != "pullback":
         if plan.way == "diet" and clip is None:
             raise ValueError("the method diet needs a picture-text model")
         meaning = Consistency.of(photographs, clip) if plan.way == "diet" and clip is not None else None
-        descent = Descent(diffrep, targets, solver, plan.moves, meaning, plan.moves - plan.alone, tick=tick)
+        consistent = plan.moves - plan.alone
+        descent = Descent(
+            diffrep, targets, solver, plan.moves, meaning, consistent, smooth=smooth, carved=carved, tick=tick
+        )
         return _recipe(diffrep, descent.views, solver, model, None), Stages(((descent, plan.moves),))
     _check_suits(photographs, model)
     low, high = model.elevations
@@ -430,7 +478,7 @@ def prepare(
     recipe = _recipe(diffrep, views, solver, model, beside(targets, diffrep), last)
     settings = Settings(plan.prompt, plan.negative, plan.seed, plan.moves, plan.guidance, views=plan.views)
     pull = tasks.prepare(model, recipe, settings, tick)
-    last_steps = Descent(diffrep, targets, solver, plan.alone, fall=1.0, rate=0.25, tick=tick)
+    last_steps = Descent(diffrep, targets, solver, plan.alone, fall=1.0, rate=0.25, smooth=smooth, tick=tick)
     return recipe, Stages(((pull, plan.moves), (last_steps, plan.alone)))
 
 
