@@ -28,7 +28,7 @@ CAMERAS = orbit(
     torch.tensor([0.0, 0.5, 1.0, 1.5, 0.0, 0.0]) * math.pi, torch.deg2rad(torch.tensor([0.0, 0, 0, 0, 88, -88])),
     distance=20.0, fov=math.radians(6),
 )  # fmt: skip
-"""Far away with long lenses: what lies just beyond a side, such as the floor, is hidden from cameras that are near."""
+"""Far away, with long lenses: the object itself hides what lies just beyond its sides from cameras that are near."""
 CELLS = 96
 """Of the grid in which volumes are compared, along each side."""
 
