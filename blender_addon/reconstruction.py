@@ -71,7 +71,7 @@ def draw(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     column.prop(mine, "pictures", text="", icon="FILE_FOLDER", placeholder="the selected cameras")
     if not mine.pictures:
         cameras = pictures.selected(context)
-        text = translate("Selected cameras with a picture: {count} of {all}")
+        text = translate("{count} of {all} selected have pictures")
         text = text.format(count=len(pictures.with_pictures(cameras)), all=len(cameras))
         column.label(text=text, icon="CAMERA_DATA", translate=False)
     column = layout.column(align=True)

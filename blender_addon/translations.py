@@ -260,7 +260,6 @@ GERMAN = {
     "aus oder eine transforms.json",
     "Select the cameras that took the pictures, or choose a transforms.json": "Wähle die Kameras aus, die die "
     "Bilder aufgenommen haben, oder eine transforms.json",
-    "Selected cameras with a picture: {count} of {all}": "Ausgewählte Kameras mit Bild: {count} von {all}",
     "Sentence": "Satz",
     "Several seeds": "Mehrere Startwerte",
     "Side in pixels of one view that the model sees. 0: what suits the model (64 for toybox, 512 for SD 1.5, "
@@ -445,6 +444,7 @@ GERMAN = {
     "{path} is not a textured mesh as pullback writes it ({reason})": "{path} ist kein texturiertes Netz, wie "
     "Pullback es schreibt ({reason})",
     "{prompt}, seed {seed}": "{prompt}, Startwert {seed}",
+    "{count} of {all} selected have pictures": "{count} von {all} gewählten haben Bilder",
 }
 CONTEXTS = ("*", "Operator", "Pullback")
 
