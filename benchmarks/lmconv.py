@@ -25,7 +25,7 @@ from PIL import Image
 from pullback.generative.lmconv import orders
 from pullback.generative.lmconv.conv import masked_conv, naive_conv
 from pullback.generative.lmconv.levels import levels_of, shown
-from pullback.generative.lmconv.likelihood import bits_per_dim, completion_log_likelihood, log_likelihood, mixed
+from pullback.generative.lmconv.likelihood import bits_per_dim, conditionals, mixed
 from pullback.generative.lmconv.masks import local_mask
 from pullback.generative.lmconv.model import load_model
 from pullback.pictures import write_png
@@ -71,23 +71,25 @@ def likelihood(model: str, folder: Path, count: int = 200, batch: int = 20) -> N
     trained = {name: orders.named(name, size, size) for name in config.orders}
     novel = {name: orders.named(name, size, size) for name in orders.NAMES if name not in trained}
 
-    def bits(nats: list[Tensor], dimensions: int) -> str:
-        each = bits_per_dim(torch.cat(nats), dimensions)
+    def bits(nats: Tensor, dimensions: int) -> str:
+        each = bits_per_dim(nats, dimensions)
         return f"{each.mean():.4f} ± {each.std() / len(each) ** 0.5:.4f}"
+
+    @torch.no_grad()
+    def nats(order: Tensor) -> Tensor:
+        """Log probabilities (B, H, W) of all pixels."""
+        masks = network.masks(order, size, size)
+        return torch.cat([conditionals(network, part, masks).double() for part in values.split(batch)])
 
     dimensions = values[0].numel()
     print("\n| order | bits per value | more than the ensemble of all |\n| --- | --- | --- |")
-    alone = {
-        name: torch.cat([log_likelihood(network, v, order) for v in values.split(batch)])
-        for name, order in (trained | novel).items()
-    }
-    rows = {name + " (never trained)" * (name in novel): nats for name, nats in alone.items()}
+    pixels = {name: nats(order) for name, order in (trained | novel).items()}
+    alone = {name: each.sum((1, 2)) for name, each in pixels.items()}
+    rows = {name + " (never trained)" * (name in novel): each for name, each in alone.items()}
     for number in (2, 4, len(trained)):
         rows[f"ensemble of {number}"] = mixed(torch.stack([alone[name] for name in list(trained)[:number]]))
-    for name, nats in rows.items():
-        print(
-            f"| {name} | {bits([nats], dimensions)} | {bits([nats - rows[f'ensemble of {len(trained)}']], dimensions)} |"
-        )
+    for name, each in rows.items():
+        print(f"| {name} | {bits(each, dimensions)} | {bits(each - rows[f'ensemble of {len(trained)}'], dimensions)} |")
 
     print(
         "\n| unknown | max-context | worst S-curve | its difference | best S-curve |\n| --- | --- | --- | --- | --- |"
@@ -99,16 +101,12 @@ def likelihood(model: str, folder: Path, count: int = 200, batch: int = 20) -> N
     ):  # fmt: skip
         known = ~unknown.expand(size, size)
         dimensions = int((~known).sum()) * network.head.channels
-
-        def under(order: Tensor, known: Tensor = known) -> list[Tensor]:
-            return [completion_log_likelihood(network, v, known, order) for v in values.split(batch)]
-
+        context = (nats(orders.max_context(known)) * ~known).sum((1, 2))
         curves = sorted(
-            (under(orders.s_curve(size, size, n)) for n in range(8)), key=lambda nats: -torch.cat(nats).mean()
+            ((pixels[name] * ~known).sum((1, 2)) for name in orders.S_CURVES), key=lambda each: -each.mean()
         )
-        context, worst = under(orders.max_context(known)), curves[-1]
-        columns = (context, worst, [torch.cat(worst) - torch.cat(context)], curves[0])
-        print(f"| {name} | {' | '.join(bits(nats, dimensions) for nats in columns)} |")
+        columns = (context, curves[-1], curves[-1] - context, curves[0])
+        print(f"| {name} | {' | '.join(bits(each, dimensions) for each in columns)} |")
 
 
 @app.command()

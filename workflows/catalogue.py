@@ -470,6 +470,7 @@ def filled() -> Graph:
 ### Fill in, pixel by pixel
 Press **Run**: four garments are drawn from nothing but a black border, then their upper halves once more. On the right: how improbable each is, and which of its pixels.
 
+- **In grey**: *lmconv* in the place of *lmconv-binary*. It is rougher.
 - **Other garments**: the *seed* of the first node. **Other halves**: the *seed* of the second.
 - **Your own picture**: *Load Image*, then *Upscale Image* to 28 x 28, in the place of *Empty Image*. Its mask editor says what is missing.
 - **Your own model**: `pullback train lmconv` learns a folder of pictures, also in colour. Put it into `models/pullback_lmconv`.
@@ -486,15 +487,19 @@ Press **Run**: four garments are drawn from nothing but a black border, then the
     )  # fmt: skip
     below, upper = rows(2, 0, "All but the border"), rows(14, 14, "The upper half")
     g.column()
-    new = g.add("PullbackFillLMConv", image=black, mask=below, seed=0, title="Four garments", box=(260, 0))
-    again = g.add("PullbackFillLMConv", image=new, mask=upper, seed=1, title="Their upper halves anew")
-    bits = g.add("PullbackLikelihoodLMConv", image=again)
+    model = {"model": "lmconv-binary"}
+    new = g.add("PullbackFillLMConv", image=black, mask=below, seed=0, **model, title="Four garments", box=(260, 0))
+    again = g.add("PullbackFillLMConv", image=new, mask=upper, seed=1, **model, title="Their upper halves anew")
+    bits = g.add("PullbackLikelihoodLMConv", image=again, **model)
     g.column()
-    shown = [g.add("ImageInvert", image=new), g.add("ImageInvert", image=again)]
+    large = {"upscale_method": "nearest-exact", "width": 224, "height": 224, "crop": "disabled"}
+    both = g.add("ImageBatch", image1=new, image2=again)
+    shown = g.add("ImageScale", image=g.add("ImageInvert", image=both), **large)
+    heat = g.add("ImageScale", image=bits, **large)
     g.add("PreviewAny", source=(bits, 2), title="Bits per value", box=(260, 150))
-    g.add("PreviewImage", images=bits, title="Where the bits go", box=(260, 300))
     g.column()
-    g.thumbnail = [g.add("PreviewImage", images=each, box=(300, 380)) for each in shown][1:]
+    g.thumbnail = [g.add("PreviewImage", images=shown, title="Garments, and with other upper halves", box=(330, 400))]
+    g.add("PreviewImage", images=heat, title="Where the bits go", box=(330, 330))
     return g
 
 
