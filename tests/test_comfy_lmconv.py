@@ -77,7 +77,7 @@ def test_choices_are_the_core_s():
     assert {orders.MAX_CONTEXT, *orders.NAMES} == set(lmconv.ORDERS) and lmconv.ORDERS[0] == orders.MAX_CONTEXT
 
 
-@pytest.mark.parametrize("name", ["lmconv"])
+@pytest.mark.parametrize("name", lmconv.SHIPPED)
 def test_the_built_in_models_are_there(name):
     picture = torch.zeros(1, 8, 8, 3)
     hole = torch.ones(1, 8, 8)

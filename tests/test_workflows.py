@@ -17,8 +17,8 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 RELEASED = sorted((ROOT / "tests" / "released").glob("*/*.json"))
 """Copies of the workflows as users have them; a release adds a folder, and none is ever changed."""
 CORE = {
-    "BasicScheduler", "CFGGuider", "CLIPTextEncode", "CheckpointLoaderSimple", "EmptyImage", "EmptyLatentImage", "ImageBatch",
-    "ImageInvert", "ImageScale", "KSampler", "MarkdownNote", "MaskComposite", "Preview3D", "PreviewAny", "PreviewImage",
+    "BasicScheduler", "CFGGuider", "CLIPTextEncode", "CheckpointLoaderSimple", "EmptyImage", "EmptyLatentImage", "ImageInvert",
+    "ImageScale", "KSampler", "MarkdownNote", "MaskComposite", "Preview3D", "PreviewAny", "PreviewImage",
     "PrimitiveStringMultiline", "RandomNoise", "SaveAnimatedWEBP", "SaveImage", "SolidMask", "VAEDecode", "VoxelToMesh",
 }  # fmt: skip
 """ComfyUI's own nodes that may be used: those that 0.3.64 and 0.27.0 both have, with the same inputs."""

@@ -481,25 +481,26 @@ Press **Run**: four garments are drawn from nothing but a black border, then the
     black = g.add("EmptyImage", **size, batch_size=4, color=0)
     g.column()
     all_of_it = g.add("SolidMask", value=1.0, **size, title="All of it")
-    rows = lambda count, top, title: g.add(
-        "MaskComposite", destination=all_of_it, source=g.add("SolidMask", value=0.0, width=28, height=count),
-        x=0, y=top, operation="multiply", title=title,
+    without = lambda x, y, width, height, title: g.add(
+        "MaskComposite", destination=all_of_it, source=g.add("SolidMask", value=0.0, width=width, height=height),
+        x=x, y=y, operation="multiply", title=title,
     )  # fmt: skip
-    below, upper = rows(2, 0, "All but the border"), rows(14, 14, "The upper half")
+    beside, upper = without(0, 0, 2, 28, "All but the border"), without(0, 14, 28, 14, "The upper half")
     g.column()
     model = {"model": "lmconv-binary"}
-    new = g.add("PullbackFillLMConv", image=black, mask=below, seed=0, **model, title="Four garments", box=(260, 0))
+    new = g.add("PullbackFillLMConv", image=black, mask=beside, seed=0, **model, title="Four garments", box=(260, 0))
     again = g.add("PullbackFillLMConv", image=new, mask=upper, seed=1, **model, title="Their upper halves anew")
     bits = g.add("PullbackLikelihoodLMConv", image=again, **model)
-    g.column()
-    large = {"upscale_method": "nearest-exact", "width": 224, "height": 224, "crop": "disabled"}
-    both = g.add("ImageBatch", image1=new, image2=again)
-    shown = g.add("ImageScale", image=g.add("ImageInvert", image=both), **large)
-    heat = g.add("ImageScale", image=bits, **large)
     g.add("PreviewAny", source=(bits, 2), title="Bits per value", box=(260, 150))
     g.column()
-    g.thumbnail = [g.add("PreviewImage", images=shown, title="Garments, and with other upper halves", box=(330, 400))]
-    g.add("PreviewImage", images=heat, title="Where the bits go", box=(330, 330))
+    large = {"upscale_method": "nearest-exact", "width": 224, "height": 224, "crop": "disabled"}
+    whole, halves, heat = (
+        g.add("ImageScale", image=each, **large) for each in (g.add("ImageInvert", image=new), g.add("ImageInvert", image=again), bits)
+    )  # fmt: skip
+    g.column()
+    g.add("PreviewImage", images=whole, title="Garments", box=(280, 240))
+    g.thumbnail = [g.add("PreviewImage", images=halves, title="With other upper halves", box=(280, 240))]
+    g.add("PreviewImage", images=heat, title="Where the bits go", box=(280, 240))
     return g
 
 
