@@ -2,8 +2,7 @@
 
 `python benchmarks/lmconv.py folders data` makes folders of Fashion-MNIST, `data/train` and `data/test`. `compare MODEL...` prints
 a table of models: distances of their samples to test pictures, and their bits per value. `code MODEL` prints the rate and the
-distortion at every tenth of the steps. `pictures MODEL...` writes the pictures of the documentation: a rate-distortion plot of
-all models; samples, progressive coding and interpolations of the first.
+distortion at every tenth of the steps. `plot MODEL...` and `pictures MODEL` write the pictures of the documentation.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from torch import Tensor
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Models = Annotated[list[Path], typer.Argument(help="Files that `pullback train ddpm` wrote.")]
-TRAIN, TEST = Path("data/train"), Path("data/test")
+TRAIN, TEST, PICTURES = Path("data/train"), Path("data/test"), Path("docs/pictures")
 
 
 def pictures_of(folder: Path, model: DDPMModel, count: int) -> Tensor:
@@ -93,42 +92,40 @@ def print_code(model: Path, test: Path = TEST, coded: int = 48, seed: int = 0) -
 
 
 @app.command()
-def pictures(
-    models: Models,
-    test: Path = TEST,
-    out: Path = Path("docs/pictures"),
-    coded: int = 48,
-    steps: int = 200,
-    seed: int = 0,
-) -> None:
-    """Write the pictures of the documentation."""
-    loaded = [load_model(path) for path in models]
-    first, random = loaded[0], torch.Generator().manual_seed(seed)
-    true, few = pictures_of(test, first, coded), loaded[0].reverse.spaced(steps)
-    codes = {name_of(each): coding.code(each.reverse, true, torch.Generator().manual_seed(seed)) for each in loaded}
-    out.mkdir(parents=True, exist_ok=True)
+def plot(models: Models, test: Path = TEST, out: Path = PICTURES, coded: int = 16, seed: int = 0) -> None:
+    """Write the rate-distortion plot of models."""
+    codes = {}
+    for path in models:
+        model = load_model(path)
+        true = pictures_of(test, model, coded)
+        codes[name_of(model)] = coding.code(model.reverse, true, torch.Generator().manual_seed(seed))
     plots.rate_distortion(codes).save(out / "ddpm-rate-distortion.png", optimize=True)
 
-    made = ancestral(few, noise(first, 48, seed), random)
+
+@app.command()
+def pictures(model: Path, test: Path = TEST, out: Path = PICTURES, steps: int = 200, seed: int = 0) -> None:
+    """Write samples, and pictures of progressive coding and generation and of interpolations."""
+    loaded, random = load_model(model), torch.Generator().manual_seed(seed)
+    true, few = pictures_of(test, loaded, 4), loaded.reverse.spaced(steps)
+
+    made = ancestral(few, noise(loaded, 48, seed), random)
     plots.sheet(made.unflatten(0, (3, 16)), 3).save(out / "ddpm-samples.png", optimize=True)
 
-    shown = [max(1, round(first.reverse.process.steps * part)) for part in (1, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.02)]
-    received = coding.received(first.reverse, true[:4], shown, random)
-    rows = torch.cat([received, true[None, :4]]).transpose(0, 1)
+    whole = loaded.reverse.process.steps
+    shown = [max(1, round(whole * part)) for part in (1, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.02)]
+    rows = torch.cat([coding.received(loaded.reverse, true, shown, random), true[None]]).transpose(0, 1)
     plots.sheet(rows, 4).save(out / "ddpm-received.png", optimize=True)
 
     kept = {round(steps * part) for part in (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1)}
-    expected = [x0 for n, (_, x0) in enumerate(progressive(few, noise(first, 4, seed + 1), random), 1) if n in kept]
+    expected = [x0 for n, (_, x0) in enumerate(progressive(few, noise(loaded, 4, seed + 1), random), 1) if n in kept]
     plots.sheet(torch.stack(expected, 1), 4).save(out / "ddpm-progressive.png", optimize=True)
 
     parts = torch.linspace(0, 1, 9)
     depths = [round(steps * part) for part in (0, 0.25, 0.5, 0.75, 1)]
     between = [
-        interpolate(few, true[0], true[1], parts, depth, torch.Generator().manual_seed(seed)) for depth in depths
+        interpolate(few, true[1], true[2], parts, depth, torch.Generator().manual_seed(seed)) for depth in depths
     ]
     plots.sheet(torch.stack(between), 4).save(out / "ddpm-interpolation.png", optimize=True)
-    for path in sorted(out.glob("ddpm-*.png")):
-        print(f"{path}: {path.stat().st_size / 1024:.0f} KB")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pullback import cli, errors
 from pullback.generative.ddpm import coding, plots
 from pullback.generative.ddpm.bound import decoder_log_likelihood, gaussian_kl, prior_term, term
 from pullback.generative.ddpm.design import OBJECTIVES, PRESETS, Design, Preset, objective_of
-from pullback.generative.ddpm.model import FORMAT, load_model, signal_of
+from pullback.generative.ddpm.model import FORMAT, WEIGHTS, load_model, signal_of
 from pullback.generative.ddpm.network import Config, UNet
 from pullback.generative.ddpm.process import SCHEDULES, Process, diffuse, linear, posterior_mean
 from pullback.generative.ddpm.reverse import Reverse, target, times
@@ -374,6 +374,17 @@ def test_a_picture_is_sampled_without_words(tmp_path, monkeypatch):
     assert Image.open("a.png").size == (32, 32)
     code, said = _run("image", "a red car", *command[2:])
     assert code == 1 and said.endswith("knows no words, and cannot draw 'a red car': give an empty prompt, \"\"")
+
+
+def test_the_shipped_model_finds_its_samples_likelier_than_their_pixels_in_disorder():
+    model = model_of("ddpm")
+    assert model.name == "ddpm" and WEIGHTS.stat().st_size < 4e6
+    few, random = model.reverse.spaced(40), _generator()
+    made = ancestral(few, torch.randn(6, model.channels, model.size, model.size, generator=random), random)
+    levels = ((made + 1) * 127.5).round() / 127.5 - 1
+    mixed = levels.flatten(2)[:, :, torch.randperm(model.size**2, generator=random)].view_as(levels)
+    bits = [coding.code(few, each, _generator()).bits_per_dim for each in (levels, mixed)]
+    assert (bits[0] < bits[1] - 0.5).all()
 
 
 def test_wrong_files_are_one_sentence(tmp_path):

@@ -66,8 +66,8 @@ def interpolate(reverse: Reverse, a: Tensor, b: Tensor, parts: Tensor, depth: in
     """Interpolate between two pictures at a depth (section 4.4 of the paper; 3.4.4 in the thesis).
 
     Both are diffused to x_t, mixed there, and denoised. Both share one noise, or mixtures would have less noise than x_t; and all
-    mixtures share that of the steps, so that the results change smoothly. At depth 0 pixels are mixed; at T the results are new
-    samples.
+    mixtures share that of the steps, so that the results change smoothly. At depth 0 pixels are mixed; at T nothing is left of
+    them, and all results are one new sample.
 
     Args:
         reverse: The reverse process.
