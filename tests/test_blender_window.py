@@ -587,7 +587,9 @@ def test_six_cameras_with_pictures_become_a_mesh_in_their_midst(blender):
     assert np.abs(bounds - true.bounds).max() < 0.02 * np.ptp(true.bounds, axis=0).max()
     blender.ask(
         "w, a, r = region('WINDOW')\na.spaces[0].shading.color_type = 'TEXTURE'\n"
-        "with bpy.context.temp_override(window=w, area=a, region=r): bpy.ops.view3d.view_all()"
+        "bpy.context.preferences.view.smooth_view = 0\n"
+        "for o in bpy.data.objects: o.select_set(o.name == 'From Pictures')\n"
+        "with bpy.context.temp_override(window=w, area=a, region=r): bpy.ops.view3d.view_selected()"
     )
     until(lambda: redness(blender.picture(blender.root / "pictures.png")) > 0.002, 60, "something red in the viewport")
     photograph(blender, "pictures-done", VIEW)
