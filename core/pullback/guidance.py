@@ -19,7 +19,7 @@ def guided(conditional: Denoiser, unconditional: Denoiser, scale: float) -> Deno
     Args:
         conditional: The denoiser D_c, conditioned on the prompt.
         unconditional: The denoiser D_u, without a condition or conditioned on the negative prompt.
-        scale: The guidance. At 0 and 1 only one of the two is evaluated.
+        scale: The guidance scale. At 0 and 1 only one of the two denoisers is evaluated.
 
     Example:
         >>> denoise = guided(lambda x, sigma, cond: x + 1, lambda x, sigma, cond: x, 3.0)

@@ -17,16 +17,16 @@ from .generative.weights import format_of
 from .types import Denoiser, Model
 
 AUTO = ("cuda", "mps")
-"""The devices that "auto" tries before it takes the CPU."""
+"""The devices that "auto" tries before it falls back to the CPU."""
 
 
 PIXELS = "pixels"
-"""The name of the model of fields that no model has sampled."""
+"""The name of the model for fields that were fitted to photographs instead of sampled from a diffusion model."""
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """A `Model` that decodes pictures and draws none, for fields that were fitted to photographs."""
+    """A `Model` for fields that were fitted to photographs: it decodes their signals, but cannot sample."""
 
     device: str = "cpu"
     name: str = PIXELS
@@ -38,9 +38,9 @@ class Pixels:
     elevations: tuple[float, float] = (-90.0, 90.0)
 
     def denoiser(self, prompt: str, negative: str, guidance: float) -> Denoiser:
-        """Raise ValueError: it has learnt nothing."""
+        """Raise ValueError, because this model cannot sample."""
         raise ValueError(
-            f"the model {PIXELS} only shows fields that were made of photographs: choose another, as toybox"
+            f"the model {PIXELS} only shows fields that were made from photographs: choose another one, such as toybox"
         )
 
     def decode(self, signal: Tensor) -> Tensor:
@@ -55,8 +55,8 @@ def load_model(name: str = "toybox", device: str = "cpu") -> Model:
     Args:
         name: "toybox", "infd", "ddpm", "pixels" (`Pixels`), or the path of a diffusers folder, of a .safetensors checkpoint, or
             of a model that `pullback train ddpm` wrote.
-        device: Where the model runs, and with it everything that is sampled from it. "auto" takes CUDA, then MPS, then
-            the CPU.
+        device: Where the model runs, and where everything is computed that is sampled from it. "auto" takes the first of CUDA,
+            MPS and the CPU that is available.
 
     Raises:
         ValueError: If the model or the device is not available.
@@ -82,13 +82,13 @@ def load_model(name: str = "toybox", device: str = "cpu") -> Model:
 
 
 def device_of(name: str) -> str:
-    """Return the device of a name; "auto" tries CUDA, then MPS, then takes the CPU.
+    """Check that a device is available and return its name; "auto" stands for the first of CUDA, MPS and the CPU that is.
 
     Raises:
-        ValueError: If it is not available.
+        ValueError: If the device is not available.
     """
     if name == "auto":
-        return next((each for each in AUTO if _available(each)), "cpu")
+        return next((device for device in AUTO if _available(device)), "cpu")
     if name != "cpu" and not _available(name):
         raise ValueError(f"the device {name!r} is not available here; use cpu")
     return name

@@ -1,10 +1,10 @@
 """The interface of differentiable representations.
 
-A representation is a frozen dataclass in one file in `diffreps/`. Field files store its fields. It renders a field,
-`diffrep(theta, view) -> (B, C, H, W)`, initialises one, `init(generator) -> theta`, and declares its name, its settings and
-how it is sampled. The command line, the worker, the schema of field files, ComfyUI's nodes and Blender's panel are generated
-from these declarations; none of them names a representation. What can be made of a field depends on its capabilities (`Flat`,
-`Solid`, `Placed`, `OwnFile`), never on its class.
+A representation is a frozen dataclass in one file in `diffreps/`, whose attributes are stored in field files. It renders views
+of a field, `diffrep(theta, view) -> (B, C, H, W)`, creates initial parameters, `init(generator) -> theta`, and declares its
+name, its settings and how it is sampled. The command line, the worker, the schema of field files, ComfyUI's nodes and Blender's
+panel are generated from these declarations; none of them mentions a representation by name. What can be made from a field
+depends on the protocols that its representation implements (`Flat`, `Solid`, `Placed`, `OwnFile`), never on its class.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from .types import Model, Params
 Crop = tuple[int, int, int, int]
 """A part of a picture in pixels: top, left, height, width."""
 Value = int | float | str
-"""The types of a setting's value."""
+"""The value of a setting."""
 
 
 TOP = 80.0
-"""Noise level at which sampling starts, if the model was trained so far: above the distances between its pictures."""
+"""The noise level at which sampling starts, unless the model's highest is lower. It exceeds the distances between pictures."""
 
 
 def _nothing() -> None:
-    """A tick that never stops anything."""
+    """Do nothing; the default for `tick`."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting that users may change, with everything that interfaces show of it.
+    """A setting that users may change, with everything that interfaces show about it.
 
     Args:
         name: Its name, in lower case with underscores.
         default: The default, whose type is the type of the setting.
-        help: One sentence.
-        low: The smallest value of a number.
-        high: The largest value of a number.
-        step: The step of a number in interfaces.
+        help: What it does, in one sentence.
+        low: The smallest value, if it is a number.
+        high: The largest value, if it is a number.
+        step: The increment in interfaces, if it is a number.
         unit: "", "pixels" or "degrees".
-        choices: The values of a text.
-        unset: If leaving it out means something else than the default (or if the default is 0, which means the same as
-            leaving it out): a phrase that says what. Otherwise "".
-        node: Its name in ComfyUI's node, if released workflows use another one.
+        choices: The values to choose from, if it is a text.
+        unset: A phrase that says what happens if the setting is left out, for settings where that differs from the default,
+            or where the default is 0 and stands for leaving it out. Otherwise "".
+        node: Its name in ComfyUI's node, if released workflows use a different one.
     """
 
     name: str
@@ -71,14 +71,14 @@ class Setting:
         """Check a value that a user gave.
 
         Args:
-            value: The value, of any type. Whole numbers count as floats too: JSON does not tell them apart.
-            title: What the user calls the setting; by default its name.
+            value: The value, of any type. Whole numbers are accepted as floats, since JSON does not tell them apart.
+            title: The setting's name in error messages; by default `name`.
 
         Returns:
             The value in the type of the setting's default.
 
         Raises:
-            ValueError: If the value has another type, is out of range, or is no choice.
+            ValueError: If the value has the wrong type, is out of range, or is not one of the choices.
 
         Example:
             >>> Setting("fov", 65.0, "Angle of a view.", 20.0, 120.0).check(90)
@@ -99,7 +99,7 @@ class Setting:
 
 
 def plain(number: float) -> str:
-    """Format a number as people write it: whole numbers with all their digits, infinities as words."""
+    """Format a number for messages: whole numbers with all their digits, other numbers with six, infinity as "inf"."""
     if abs(number) == math.inf or number != int(number):
         return f"{number:g}"
     return str(int(number))
@@ -112,10 +112,11 @@ def of_field(kind: type, name: str, help: str, called: str = "", **more: Any) ->
         kind: The dataclass.
         name: The name of the field.
         help: As in `Setting`.
-        called: The name of the setting, if it is not that of the field.
-        **more: `step`, `unit`, `unset` or `node` as in `Setting`; `low` and `high` if interfaces allow less than files.
+        called: The name of the setting, if it differs from the name of the field.
+        **more: `step`, `unit`, `unset` or `node` as in `Setting`; `low` and `high` if interfaces allow a narrower range than
+            files.
     """
-    default = next(each.default for each in fields(kind) if each.name == name)
+    default = next(field.default for field in fields(kind) if field.name == name)
     assert default is not MISSING
     low, high = bounds(get_type_hints(kind, include_extras=True)[name])
     return Setting(called or name, default, help, **{"low": low, "high": high, **more})
@@ -132,14 +133,14 @@ def bounds(annotation: Any) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a field is sampled.
+    """How a field is sampled from a model.
 
     Args:
         diffrep: The representation.
         views: The views of a step.
         solver: The inner solver.
-        sigma: The smallest noise level above 0, and the largest.
-        gamma: The part of the residual that is carried, in [0, 1].
+        sigma: The smallest noise level above 0, and the largest noise level.
+        gamma: The fraction of the residual that is carried, in [0, 1].
         fit, last_views: As in `Pull`.
     """
 
@@ -156,21 +157,21 @@ class Representation:
     """Base of the representations that users can choose.
 
     Attributes:
-        name: Its name in field files, and that of its entry point.
+        name: Its name in field files and as an entry point.
         title: Its name in interfaces.
         sentence: What it is good for, in one sentence.
         command: The command that samples it. Several representations may share one.
         noun: The kind of the worker's job and the default file name, if these differ from the command.
         choice: Its name among the representations of its command, "" if it is the only one.
-        option: The command's option that makes this choice.
-        means: A phrase that explains this choice.
+        option: The command's option whose value is `choice`.
+        means: A phrase that explains `choice`.
         views: The default number of views per step, or 0 if users cannot choose it.
-        looks: What these views are, in one sentence.
+        looks: A sentence that describes these views.
         guidance: The default guidance.
         example: An example of a prompt.
-        side: If it is flat, the command's option for the width of the written picture.
-        pixels_wide: The default width in pixels.
-        least_wide: The smallest width in pixels.
+        side: The command's option for the width of the written picture, if the representation is flat.
+        pixels_wide: The default of this width, in pixels.
+        least_wide: The smallest value of this width, in pixels.
     """
 
     name: ClassVar[str]
@@ -191,7 +192,7 @@ class Representation:
 
     @classmethod
     def task(cls) -> str:
-        """Return what run files call a run. Runs of another task are not continued."""
+        """Return the name of the task in run files. A run is continued only by the same task."""
         return f"{cls.command} {cls.choice}".strip()
 
     @classmethod
@@ -205,26 +206,26 @@ class Representation:
 
         Args:
             model: The model.
-            **settings: Those of its settings that are given, already checked.
+            **settings: The settings that were given, already checked.
 
         Raises:
-            ValueError: If they do not suit the model or each other.
+            ValueError: If the settings do not suit the model or each other.
         """
         raise NotImplementedError
 
     def recipe(self, model: Model, views: int, seed: int, **settings: Any) -> Recipe:
-        """Return how it is sampled.
+        """Return how a field of this representation is sampled from a model.
 
         Args:
             model: The model.
             views: Views per step.
-            seed: The seed of the run, for views that stay the same throughout.
+            seed: The seed of the run, which chooses the views that stay the same throughout the run.
             **settings: As in `suited`.
         """
         raise NotImplementedError
 
     def brief(self, recipe: Recipe) -> Recipe:
-        """Return the recipe for large models, where one evaluation costs more than a fit."""
+        """Return a variant of the recipe for large models, for which one evaluation costs more than a fit."""
         return recipe
 
     def init(self, generator: Generator) -> Params:
@@ -232,13 +233,13 @@ class Representation:
         raise NotImplementedError
 
     def canonical(self, params: Params) -> Tensor:
-        """Return signals (B, C, h, w) of its most telling views, at the size that the model sees."""
+        """Return the signals (B, C, h, w) of a few representative views, at the size that the model sees."""
         raise NotImplementedError
 
 
 @runtime_checkable
 class Flat(Protocol):
-    """A representation that has a picture of every size."""
+    """A representation that can be drawn as one flat picture of any size."""
 
     @property
     def aspect(self) -> float:
@@ -262,7 +263,7 @@ class Flat(Protocol):
             params: The parameters.
             height: Height of the whole picture in pixels.
             width: Width of the whole picture.
-            crop: The part (top, left, h, w). In a closed picture it may extend over the edges.
+            crop: The part (top, left, h, w). In a closed picture it may extend beyond the edges.
         """
         ...
 
@@ -272,7 +273,7 @@ class Placed(Protocol):
     """A representation that can start from a given picture and keep a part of it (`known.py`)."""
 
     def at(self, params: Params, places: Tensor) -> Tensor:
-        """Return values (..., C) at places (..., D), in its own coordinates."""
+        """Return values (..., C) at places (..., D), in the representation's own coordinates."""
         ...
 
     def places(self, height: int, width: int, crop: Crop | None = None) -> Tensor:
@@ -282,7 +283,7 @@ class Placed(Protocol):
     def lookup(self, view: Any) -> Tensor | None:
         """Return where in the whole picture the pixels of B views are, (B, H, W, 2) as x (right) and y (down) in [0, 1].
 
-        None says that the one view is the whole picture.
+        None means that there is one view, and that it is the whole picture.
         """
         ...
 
@@ -336,7 +337,7 @@ class Solid(Protocol):
 
 @runtime_checkable
 class OwnFile(Protocol):
-    """A representation that has a file format of its own. `suffix` is that of the file, with its dot."""
+    """A representation that has a file format of its own. `suffix` is the suffix of the file, including the dot."""
 
     suffix: ClassVar[str]
 
@@ -356,10 +357,10 @@ def values(settings: tuple[Setting, ...], given: Mapping[str, Any]) -> dict[str,
 
     Args:
         settings: The settings.
-        given: The values that are set, by name.
+        given: The values that were given, by name.
 
     Returns:
-        The given values, checked, and the defaults of the others.
+        The given values, checked, and the defaults of the other settings.
 
     Raises:
         ValueError: If a value is wrong or its name is unknown.
@@ -372,5 +373,5 @@ def values(settings: tuple[Setting, ...], given: Mapping[str, Any]) -> dict[str,
 
 
 def noise_range(model: Model, low: float) -> tuple[float, float]:
-    """Return the noise levels from `low` to TOP, as far as the model was trained on them."""
+    """Return the lowest and highest noise level of a run: `low` and `TOP`, limited to the model's training range."""
     return max(low, model.sigma_min), min(TOP, model.sigma_max)

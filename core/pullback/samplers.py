@@ -23,11 +23,11 @@ def ddim_step(
     Args:
         denoise: The model.
         x: The state, (B, C, H, W).
-        sigma: Its noise level.
+        sigma: The noise level of x.
         sigma_next: The lower noise level after the step.
         cond: Passed to the model.
         eta: Stochasticity in [0, 1].
-        z: Fresh unit-normal noise of the shape of x; None only if eta is 0 or sigma_next is 0.
+        z: Fresh unit-normal noise with the shape of x; None only if eta or sigma_next is 0.
     """
     rho = refresh(sigma, sigma_next, eta)
     x0 = denoise(x, torch.tensor(sigma, dtype=x.dtype), cond)
@@ -41,7 +41,7 @@ def heun_step(denoise: Denoiser, x: Tensor, sigma: float, sigma_next: float, con
     Args:
         denoise: The model.
         x: The state, (B, C, H, W).
-        sigma: Its noise level.
+        sigma: The noise level of x.
         sigma_next: The lower noise level after the step.
         cond: Passed to the model.
     """
@@ -83,7 +83,18 @@ def ddim(
 
 
 def heun(denoise: Denoiser, noise: Tensor, sigmas: Tensor, cond: Any = None) -> Tensor:
-    """Sample by Heun's method, with 2 N - 1 evaluations for N steps. The arguments are those of `ddim`.
+    """Sample by Heun's method (`heun_step`).
+
+    A step evaluates the model twice, except that a step to sigma = 0 evaluates it once.
+
+    Args:
+        denoise: The model.
+        noise: Unit-normal noise (B, C, H, W). Sampling starts at sigma_0 times it.
+        sigmas: The noise levels, (N + 1,), falling.
+        cond: Passed to the model.
+
+    Returns:
+        Samples (B, C, H, W).
 
     Example:
         >>> heun(lambda x, sigma, cond: torch.ones_like(x), torch.zeros(1, 1, 1, 2), torch.tensor([4.0, 1.0, 0.0]))

@@ -1,6 +1,7 @@
 """Images, which have a single view: a grid of pixels (the identity), and a SIREN over the plane.
 
-The short side of the picture spans [-1, 1], and pixel centres are half-integers. Signals are (1, C, H, W).
+Coordinates span [-1, 1] along the shorter side of the picture. The centre of pixel i, counted from 0, lies i + 1/2 pixels from
+the edge. Signals are (1, C, H, W).
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ class PixelGrid:
 
 
 def pixel_centres(height: int, width: int, crop: Crop | None = None) -> Tensor:
-    """Return the coordinates (x right, y down) of the pixel centres of a picture, or of its part, (h, w, 2).
+    """Return the coordinates (x right, y down) of the pixel centres of a picture, or of a part of it, (h, w, 2).
 
     Args:
-        height: Of the whole picture.
-        width: Of the whole picture.
-        crop: The part (top, left, h, w) in pixels; it may extend beyond the picture. None is all of it.
+        height: Height of the whole picture in pixels.
+        width: Width of the whole picture.
+        crop: The part (top, left, h, w), which may extend beyond the picture, or None for all of it.
 
     Example:
         >>> pixel_centres(1, 2)
@@ -77,10 +78,10 @@ class SirenImage(SirenRepresentation):
 
     Args:
         channels, width, depth, embedding, bandwidth, seed: As in `SirenRepresentation`.
-        size: Height and width of the view that is sampled.
+        size: Height and width of the view that is sampled, in pixels.
 
     Attributes:
-        pixels: Random pixels per pass, where a fit does not use all of them.
+        pixels: Random pixels per pass of a fit that does not use all pixels.
     """
 
     channels: Count = 4
@@ -142,7 +143,7 @@ class SirenImage(SirenRepresentation):
     def fit(
         self, params: Params, view: object, target: Tensor, generator: Generator, weights: Tensor | None = None
     ) -> Residual:
-        """Compare with a target (1, C, *size) in random pixels, which is faster and less exact than in all of them."""
+        """Compare the field with a target (1, C, *size) at random pixels, which is faster and less exact than at all pixels."""
         return random_pixels(self.at, pixel_centres(*self.size)[None], target, self.pixels, generator, weights)
 
     def __call__(self, params: Params, view: object = None) -> Tensor:

@@ -1,9 +1,9 @@
 """Panoramas: SIRENs around the horizon (a cylinder) or over the whole sphere, which wrap around without a seam.
 
-The cylinder (the panorama of DDRep, section 4.2) is a strip of `height` pixels and `turn` columns for 360 degrees, seen in
-square crops. We make it wrap around by embedding frequencies that are whole numbers of waves per turn: values and all
-derivatives agree at the two edges. The sphere, which is ours, is a function of the direction as a unit vector and has no
-edge; it is seen in perspective views from the centre.
+The cylinder (the panorama of DDRep, section 4.2) is a strip of `height` rows and `turn` columns that covers 360 degrees and is
+seen in square crops. We make it wrap around with embedding frequencies that are whole numbers of waves per turn: values and all
+derivatives agree at the two edges. The sphere, which is our addition, is a function of the direction as a unit vector and has
+no edge; it is seen in perspective views from the centre.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .siren import VIEW_SIZE, SirenRepresentation, network, signal_size
 from .subsets import random_pixels
 
 AROUND = 8
-"""Views that a cylinder's turn is wide."""
+"""Width of a full turn of a cylinder, in widths of a view."""
 
 
 class Panorama(SirenRepresentation):
@@ -50,8 +50,8 @@ class SirenCylinder(Panorama):
 
     Args:
         channels, width, depth, embedding, bandwidth, seed: As in `SirenRepresentation`.
-        height: Pixel rows, and side of a view.
-        turn: Pixel columns of 360 degrees, at least `height`.
+        height: Height of the strip, and side of a view, in pixels.
+        turn: The number of pixel columns in 360 degrees, at least `height`.
         pixels: Random pixels per pass of a fit.
 
     Raises:
@@ -76,7 +76,7 @@ class SirenCylinder(Panorama):
 
     def __post_init__(self) -> None:
         if self.turn < self.height:
-            raise ValueError(f"a turn of {self.turn} columns is less than one view of {self.height}: it must be more")
+            raise ValueError(f"a turn of {self.turn} columns is less than one view of {self.height}: use more columns")
 
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
@@ -88,8 +88,8 @@ class SirenCylinder(Panorama):
         return cls(model.channels, size, AROUND * size, **network(settings))
 
     def recipe(self, model: Model, views: int, seed: int, **settings: Any) -> Recipe:
-        # A step sees the whole canvas, or what it does not see misses a noise level, and all of it equally often: where
-        # crops overlap, their mean is smoother than the model's pictures.
+        # The crops of a step cover the whole canvas, because a place that no crop sees would miss a noise level. They cover
+        # it evenly, because where crops overlap, their mean is smoother than the model's pictures.
         once = -(-self.turn // self.height)
         canvas = CanvasViews(self.channels, self.height, self.turn, once * max(1, views // once))
         solver = Muon(2, 240, 3e-3, hidden=self.hidden)
@@ -106,7 +106,7 @@ class SirenCylinder(Panorama):
         return torch.stack([2 * math.pi * around, waves[:, 1]], -1)
 
     def at(self, params: Params, places: Tensor) -> Tensor:
-        """Return values (..., C) at places (..., 2): the part u of the turn from the left edge, and y in [-1, 1] down."""
+        """Return values (..., C) at places (..., 2): the fraction u of the turn from the left edge, and y in [-1, 1], down."""
         coordinates = torch.stack([torch.remainder(places[..., 0], 1.0), places[..., 1]], -1)
         return self.embedded(params, coordinates)
 
@@ -130,7 +130,7 @@ class SirenCylinder(Panorama):
     def fit(
         self, params: Params, view: Crops, target: Tensor, generator: Generator, weights: Tensor | None = None
     ) -> Residual:
-        """Compare with targets (B, C, height, height) in random pixels. See `Fit`."""
+        """Compare the field with targets (B, C, height, height) at random pixels. See `Fit`."""
         return random_pixels(self.at, self.towards(view), target, self.pixels, generator, weights)
 
     def places(self, height: int, width: int, crop: Crop | None = None) -> Tensor:
@@ -197,7 +197,7 @@ class SirenSphere(Panorama):
     def fit(
         self, params: Params, view: Headings, target: Tensor, generator: Generator, weights: Tensor | None = None
     ) -> Residual:
-        """Compare with targets (B, C, size, size) in random pixels. See `Fit`."""
+        """Compare the field with targets (B, C, size, size) at random pixels. See `Fit`."""
         places = rays(view.cameras, *target.shape[-2:])[1]
         return random_pixels(self.at, places, target, self.pixels, generator, weights)
 

@@ -34,8 +34,8 @@ KINDS = ("rgba", "rgb", "latent")
 CHUNK = 8192
 """Rays that are rendered at a time without gradients; bounds the memory."""
 SATURATED = 15.0
-"""Density, per unit of length, at which grid values are cut before a surface is extracted. It is 1.5 times the level of that
-surface (`mesh.surface.LEVEL`), so it does not depend on the grid's resolution."""
+"""Density, per unit of length, to which grid values are clamped before a surface is extracted. It is 1.5 times the level of
+that surface (`mesh.surface.LEVEL`), whatever the grid's resolution."""
 RATES = {"density": 0.15, "features": 0.08, "background": 0.01}
 """Learning rates of the parameters."""
 UNSEEN = 1e-3
@@ -53,7 +53,7 @@ class March(Protocol):
         theta: The parameters, in which the result is differentiable.
         origins: Origins (R, 3) of the rays.
         directions: Unit directions (R, 3).
-        random: Jitters the samples, if it is given.
+        random: The generator that jitters the samples, or None for no jitter.
 
     Returns:
         Estimates of signals and opacity, (R, C + 1) each. The last is the best; a fit compares all of them with its targets.
@@ -90,7 +90,7 @@ class Object(Representation):
 
     @staticmethod
     def elevations_of(model: Model, settings: dict[str, Any]) -> tuple[float, float]:
-        """Return the lowest and highest elevation of the cameras in degrees: as set, or as the model knows objects.
+        """Return the lowest and highest elevation of the cameras in degrees: as set, or else those that the model knows.
 
         Raises:
             ValueError: If the lowest is not below the highest.
@@ -115,7 +115,7 @@ class Object(Representation):
             raise ValueError(f"the elevations are {self.elevations}; the lowest must come first")
 
     def beyond(self) -> Params:
-        """Return the initial background, a parameter of those kinds whose signals have no opacity."""
+        """Return the initial background, a parameter that only the kinds without opacity in their signals have."""
         return {} if self.kind == "rgba" else {"background": torch.zeros(1, self.channels, 4, 4)}
 
     def composed(self, params: Params, seen: Tensor, d: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class Object(Representation):
 
         Args:
             params: The field's parameters, with the background if there is one.
-            seen: Light and, last, opacity of the object, (..., features + 1).
+            seen: The light of the object, followed by its opacity, (..., features + 1).
             d: Directions of the rays, unit vectors (..., 3).
         """
         if self.kind == "rgba":
@@ -135,7 +135,7 @@ class Object(Representation):
         return seen[..., :-1] + (1 - seen[..., -1:]) * behind.reshape(*seen.shape[:-1], -1)
 
     def emitted(self, features: Tensor) -> Tensor:
-        """Return the light of raw features: colours in [0, 1] if the kind is "rgba", else the features themselves."""
+        """Return the light that raw features emit: colours in [0, 1] if the kind is "rgba", else the features themselves."""
         return torch.sigmoid(2 * features) if self.kind == "rgba" else features
 
 
@@ -143,13 +143,13 @@ class Marched(Object):
     """Base of the radiance fields that are rendered along rays, one by one."""
 
     def marching(self, params: Params) -> March:
-        """Return how rays are rendered. What is empty is looked up once, in `params`."""
+        """Return the function that renders rays. It determines only once, from `params`, where space is empty."""
         raise NotImplementedError
 
     def fit(
         self, params: Params, cameras: Cameras, target: Tensor, generator: Generator, weights: Tensor | None = None
     ) -> Residual:
-        """Compare with targets (B, C, H, W) along new random rays at every pass. See `Fit`."""
+        """Compare the field with targets (B, C, H, W) along new random rays in every pass. See `Fit`."""
         raise NotImplementedError
 
     def __call__(self, params: Params, cameras: Cameras) -> Tensor:
@@ -180,7 +180,7 @@ class Marched(Object):
             tick: Called for every chunk of rays; it may raise to stop.
 
         Returns:
-            Signals (B, C, h, w). Without gradients the memory is that of a chunk of rays.
+            Signals (B, C, h, w). Without gradients, only one chunk of rays is in memory at a time.
         """
         return self._seen(params, cameras, height, width, crop, tick)[:, : self.channels]
 
@@ -193,7 +193,7 @@ class Marched(Object):
     def _seen(
         self, params: Params, cameras: Cameras, height: int, width: int, crop: Crop | None, tick: Callable[[], None]
     ) -> Tensor:
-        """Signals and opacity, (B, C + 1, h, w)."""
+        """Return signals and opacity, (B, C + 1, h, w)."""
         march = self.marching(params)
         cameras = cameras.to(next(iter(params.values())).device)
         return by_chunks(lambda o, d: march(params, o, d)[-1], *rays(cameras, height, width, crop), tick)
@@ -215,12 +215,13 @@ class VoxelRadiance(Marched):
         threshold: None, or the opacity of one sample below which space counts as empty. Fields of Pullback 0.1 were
             fitted with it and look right only when rendered with it.
         voxels: The grid.
-        lost: The largest part of its light that a ray may lose in space that is skipped as empty.
+        lost: The largest fraction of its light that a ray may lose in space that is skipped as empty.
         elevations: Lowest and highest elevation of the cameras that it was sampled through, in degrees. What it shows
-            from elsewhere is arbitrary.
+            from other elevations is arbitrary.
 
     Raises:
-        ValueError: If the fields do not fit together.
+        ValueError: If the kind is unknown, the voxels have the wrong number of features, or the elevations are in the wrong
+            order.
     """
 
     kind: str = "rgba"
@@ -270,7 +271,7 @@ class VoxelRadiance(Marched):
         return Recipe(self, step_views, solver, noise_range(model, 0.05), 1.0, self.fit, last_views)
 
     def init(self, generator: Generator) -> Params:
-        """Return the start of the voxels, and a background of zeros if the kind has one."""
+        """Return the initial voxels, and a background of zeros unless the kind is "rgba"."""
         return self.voxels.init(generator) | self.beyond()
 
     @torch.no_grad()
@@ -290,7 +291,7 @@ class VoxelRadiance(Marched):
         return by_chunks(distance, *rays(cameras, height, width), tick)
 
     def _distance(self, params: Params, o: Tensor, points: Tensor, length: Tensor, full: Tensor) -> Tensor:
-        """The distance along R rays, (R,), from their samples as in `_shade`."""
+        """Return the mean distance to the surface along R rays, (R,), from samples as in `_shade`."""
         ray, piece = full.nonzero(as_tuple=True)
         density = self.voxels.density_at(params, points[ray, piece])
         w = weights(density.new_zeros(full.shape).index_put((ray, piece), density * length[ray]))
@@ -310,9 +311,10 @@ class VoxelRadiance(Marched):
     def fit(
         self, params: Params, cameras: Cameras, target: Tensor, generator: Generator, weights: Tensor | None = None
     ) -> Residual:
-        """Compare with targets (B, C, H, W) along new random rays at every pass, among those that can hit the field.
+        """Compare the field with targets (B, C, H, W) along new random rays in every pass. See `Fit`.
 
-        The samples of all rays, and which of them are empty, are computed once for all passes. See `Fit`.
+        If the kind is "rgba", only rays that can hit the field are drawn. The samples of all rays, and which of them are empty,
+        are computed once for all passes.
         """
         origins, directions = (each.reshape(-1, 3).to(target.device) for each in rays(cameras, *target.shape[-2:]))
         jitter = torch.rand(len(origins), generator=generator).to(target.device)
@@ -335,19 +337,19 @@ class VoxelRadiance(Marched):
 
     @torch.no_grad()
     def occupancy(self, params: Params) -> Tensor:
-        """Return where the field is not empty, (R, R, R) bool. All other space costs a ray at most `lost` of its light."""
+        """Return where the field is not empty, (R, R, R) bool. In all other space a ray loses at most `lost` of its light."""
         if self.threshold is not None:
             least = -math.log1p(-self.threshold) * self.steps / 2
-        else:  # the density that loses this much along the longest chord
+        else:  # the density at which the longest chord through the ball loses the fraction `lost` of the light
             least = -math.log1p(-self.lost) / (2 * BOUND)
         return occupied(self.voxels.activate(params["density"][0, 0]), least)
 
     def density(self, params: Params, points: Tensor) -> Tensor:
-        """Return the density (N,) at points (N, 3) from which a surface is extracted; zero outside the ball.
+        """Return the density (N,) at points (N, 3) from which a surface is extracted; zero outside the unit ball.
 
-        Unlike the density that is rendered, it is smoothed over a voxel: views show how much light a ray loses, but hardly
-        in which voxel, so single voxels stick out of a sampled surface. Before that it is cut at `SATURATED`, or the
-        densest voxels would grow into their neighbours.
+        Unlike the rendered density, it is smoothed over a voxel: views show how much light a ray loses, but hardly in which
+        voxel, so single voxels would stick out of the surface. Before smoothing, it is clamped to `SATURATED`, because
+        otherwise the densest voxels would spread into their neighbours.
         """
         grid = self.voxels.activate(params["density"]).clamp(max=SATURATED)
         smooth = F.avg_pool3d(F.avg_pool3d(grid, 2, 1, padding=1), 2, 1)
@@ -356,17 +358,18 @@ class VoxelRadiance(Marched):
     def _samples(
         self, mask: Tensor, o: Tensor, d: Tensor, jitter: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Points (R, N, 3) on rays, the length (R,) that each stands for, and which of them are not empty, (R, N)."""
+        """Return points (R, N, 3) on rays, the length (R,) that each stands for, and which are not empty, (R, N) bool."""
         points, length = samples(o, d, self.steps, jitter)
         return points, length, inside(mask, points) & (length > 0)[:, None]
 
     def _shade(
         self, params: Params, o: Tensor, d: Tensor, points: Tensor, length: Tensor, full: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Signals (R, C) and opacities (R, 1) of R rays, from their samples.
+        """Return the signals (R, C) and opacities (R, 1) of R rays, from their samples (`_samples`).
 
-        The density is looked up only where `full`, the features only where they are seen. The CPU packs these samples. A GPU
-        computes all of them and masks the empty ones, because it would have to wait to learn their number.
+        The density is looked up only where `full`, and the features only where the weight exceeds `UNSEEN`. On the CPU, these
+        samples are packed. On a GPU, all samples are computed and the empty ones are masked, because the program would have
+        to wait for the GPU to count them.
         """
         if full.device.type != "cpu":
             return self._shade_all(params, d, points, length, full)
@@ -384,7 +387,7 @@ class VoxelRadiance(Marched):
     def _shade_all(
         self, params: Params, d: Tensor, points: Tensor, length: Tensor, full: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The same as `_shade`, without packing."""
+        """Do the same as `_shade`, without packing."""
         density = self.voxels.density_at(params, points.reshape(-1, 3)).view(full.shape) * full
         w = weights(density * length[:, None])
         opacity = w.sum(-1, keepdim=True)
@@ -399,7 +402,7 @@ def signal_kind(model: Model) -> str:
 
 
 def _chances(view: Tensor, weights: Tensor) -> Tensor:
-    """Probabilities (N,) of rays that belong to `view` (N,), so that the rays of a view sum to its weight, (B,)."""
+    """Return relative probabilities (N,) of rays, which sum to weights[b] over the rays whose `view` (N,) is b."""
     count = torch.bincount(view, minlength=len(weights))
     return (weights / count.clamp(min=1))[view]
 
@@ -407,7 +410,7 @@ def _chances(view: Tensor, weights: Tensor) -> Tensor:
 def by_chunks(
     draw: Callable[[Tensor, Tensor], Tensor], origins: Tensor, directions: Tensor, tick: Callable[[], None]
 ) -> Tensor:
-    """Render rays (B, H, W, 3) to (B, C, H, W), where `draw` maps some of them, (R, 3), to (R, C) or (R,)."""
+    """Render rays (B, H, W, 3) to (B, C, H, W) in chunks. `draw` maps R origins and directions to (R, C) or (R,)."""
     parts = []
     for o, d in zip(origins.reshape(-1, 3).split(CHUNK), directions.reshape(-1, 3).split(CHUNK), strict=True):
         tick()

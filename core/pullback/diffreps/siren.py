@@ -15,15 +15,16 @@ from ..types import Model, Params
 
 
 class SirenRepresentation(Representation):
-    """Base of the SIREN representations, whose dataclasses give the sizes.
+    """Base of the SIREN representations, which are dataclasses with these attributes.
 
     Attributes:
         channels: Signal values per point.
         width: Width of the sine layers.
         depth: The number of sine layers.
-        embedding: Values of the sinusoidal embedding, an even number.
-        bandwidth: Standard deviation of its frequencies in radians per unit: the finest detail that is easy to draw.
-        seed: The seed of its frequencies.
+        embedding: The number of values in the sinusoidal embedding, which must be even.
+        bandwidth: Standard deviation of the embedding's frequencies in radians per unit. It limits the detail that is easy to
+            draw.
+        seed: The seed of the embedding's frequencies.
     """
 
     channels: int
@@ -44,7 +45,7 @@ class SirenRepresentation(Representation):
         return tuple(f"w{layer}" for layer in range(self.depth))
 
     def init(self, generator: Generator) -> Params:
-        """Return random layers with a zero read-out: the picture is zero."""
+        """Return random layers and a zero read-out, so that the picture is zero at first."""
         return self.siren.init(generator)
 
     def frequencies(self) -> Tensor:
@@ -66,7 +67,7 @@ class SirenRepresentation(Representation):
         raise NotImplementedError
 
     def picture(self, params: Params, height: int, width: int, crop: Crop | None = None) -> Tensor:
-        """Return the picture at any size, or its part `crop`, (1, C, h, w). A part equals that part of the whole."""
+        """Return the picture at any size, or only its part `crop`, (1, C, h, w)."""
         return self.at(params, self.places(height, width, crop)).permute(2, 0, 1)[None]
 
     @classmethod
@@ -86,20 +87,20 @@ class SirenRepresentation(Representation):
 
 @functools.lru_cache(maxsize=16)
 def _frequencies_on(diffrep: SirenRepresentation, device: torch.device) -> Tensor:
-    """The frequencies of a representation on a device, drawn once: every pass needs them.
+    """Return the frequencies of a representation on a device. They are cached, since every pass needs them.
 
-    They are made on the CPU and outside inference mode, whatever the first caller's mode, since later callers differentiate.
+    They are drawn on the CPU, and outside inference mode even if the caller is in it, since later callers differentiate.
     """
     with torch.inference_mode(False), torch.device("cpu"):
         return diffrep.frequencies().to(device)
 
 
 FIELDS = {"neurons": "width", "depth": "depth", "detail": "bandwidth", "network_seed": "seed"}
-"""The settings of the network, and the dataclass's fields that they set."""
+"""Maps each setting of the network to the field of the dataclass that it sets."""
 
 
 def network(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return those settings that belong to the network, under the names of the dataclass's fields."""
+    """Return the settings of the network among `settings`, under the names of the dataclass's fields."""
     return {FIELDS[name]: value for name, value in settings.items() if name in FIELDS}
 
 
@@ -108,15 +109,15 @@ def view_size(name: str, what: str, node: str = "") -> Setting:
 
     Args:
         name: The name of the setting.
-        what: Its help.
-        node: Its name in ComfyUI, if that is another.
+        what: The help text.
+        node: The name in ComfyUI, if it differs.
     """
     unset = "what suits the model (64 for toybox, 512 for SD 1.5, 1024 for larger ones)"
     return Setting(name, 0, what, 0, 8192, 8, "pixels", unset=unset, node=node)
 
 
 VIEW_SIZE = view_size("view_size", "Side in pixels of one view that the model sees.")
-"""The setting of square views."""
+"""The setting for the side of square views."""
 
 
 def signal_size(model: Model, pixels: int) -> int:

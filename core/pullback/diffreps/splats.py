@@ -1,6 +1,6 @@
 """Gaussian splats: objects made of 3D Gaussians (Kerbl et al. 2023), seen through cameras.
 
-The three kinds of signal are those of `radiance.py`. Unlike in the paper, the number of Gaussians is fixed. A Gaussian is never
+The kinds of signal are the same as in `radiance.py`. Unlike in the paper, the number of Gaussians is fixed. A Gaussian is never
 thinner than half a pixel of the views that it is fitted to, so that larger pictures have no gaps between Gaussians (compare the
 3D smoothing filter of Yu et al. 2024).
 """
@@ -85,14 +85,14 @@ class GaussianSplats(Object):
         return Recipe(self, step_views, solver, noise_range(model, 0.05), 1.0, self.fit, last_views)
 
     def init(self, generator: Generator) -> Params:
-        """Return a new cloud with colours of zero, and a background of zeros if the kind has one."""
+        """Return a new cloud whose colour parameters are zero, and a background of zeros unless the kind is "rgba"."""
         colours = torch.zeros(self.gaussians, self.channels - (self.kind == "rgba"))
         return cloud(self.gaussians, generator) | {"colour": colours} | self.beyond()
 
     def to_gaussians(self, params: Params) -> Gaussians:
-        """Return the Gaussians that the parameters describe, whose colours are the light that they emit, (N, features).
+        """Return the Gaussians that the parameters describe. Their colours are the light that they emit, (N, features).
 
-        The smallest standard deviation, half a pixel of a view at the default distance and angle, is added in quadrature.
+        Half the width of a view's pixel, at the default distance and angle, is added in quadrature to every standard deviation.
         """
         scale = (torch.exp(2 * params["scale"]) + (math.tan(FOV / 2) * DISTANCE / self.size) ** 2).sqrt()
         opacity, colour = torch.sigmoid(params["opacity"]), self.emitted(params["colour"])
@@ -118,7 +118,7 @@ class GaussianSplats(Object):
         return splats.picture(self.to_gaussians(params), cameras.to(params["mean"]), height, width, None, tick)[:, -1:]
 
     def depth(self, params: Params, cameras: Cameras, height: int, width: int, tick: Tick = lambda: None) -> Tensor:
-        """Return the mean distance (B, 1, height, width) to what a pixel shows; see `render.splats.depth`."""
+        """Return the mean distance from the camera to the Gaussians in each pixel (`render.splats.depth`)."""
         return splats.depth(self.to_gaussians(params), cameras.to(params["mean"]), height, width, tick)
     # fmt: on
 
@@ -129,10 +129,10 @@ class GaussianSplats(Object):
     def fit(
         self, params: Params, cameras: Cameras, target: Tensor, generator: Generator, weights: Tensor | None = None
     ) -> Residual:
-        """Compare with targets (B, C, H, W) in new random tiles at every pass. See `Fit`.
+        """Compare the field with targets (B, C, H, W) on new random tiles in every pass. See `Fit`.
 
-        The weight of a view says how often its tiles are chosen. gsplat cannot render scattered tiles: with it, every pixel of
-        every view is compared.
+        Tiles are drawn in proportion to the weights of their views. gsplat cannot render scattered tiles, so where it renders,
+        every pixel of every view is compared.
         """
         if splats.uses_gsplat(target.device):
             return whole_view(self)(params, cameras, target, generator, weights)

@@ -13,17 +13,17 @@ from ..solvers import Residual
 from ..types import Params
 
 TILE = 4
-"""Pixels of the side of a tile."""
+"""The largest side of a tile, in pixels."""
 
 
 def chosen(total: int, count: int, chances: Tensor | None, generator: Generator) -> Tensor:
     """Draw random indices with replacement.
 
     Args:
-        total: Indices lie below it.
+        total: The number of indices to draw from.
         count: How many to draw.
         chances: The relative probability of each index, (total,). None makes all equally likely.
-        generator: Draws them, on the CPU.
+        generator: Draws the indices, on the CPU.
     """
     if chances is None:
         return torch.randint(total, (count,), generator=generator)
@@ -38,15 +38,15 @@ def random_pixels(
     generator: Generator,
     weights: Tensor | None = None,
 ) -> Residual:
-    """Compare a field with targets in new random pixels at every pass.
+    """Compare a field with targets at new random pixels in every pass.
 
     Args:
         at: Maps (theta, coordinates (..., D)) to values (..., C).
         coordinates: The coordinates of the targets' pixels, (B, H, W, D).
         target: The targets, (B, C, H, W).
-        count: Pixels per pass; all of them if there are fewer.
+        count: Pixels per pass; if there are fewer, all of them are used.
         generator: Draws the pixels.
-        weights: The weight of each view, (B,) with mean 1: its pixels are drawn that much more often.
+        weights: The weight of each view, (B,) with mean 1. The probability of a pixel is proportional to its view's weight.
 
     Returns:
         The function theta -> at(theta, pixels) - target, (count, C).
@@ -68,14 +68,14 @@ def random_tiles(
     generator: Generator,
     weights: Tensor | None = None,
 ) -> Residual:
-    """Compare a field with targets in new random tiles at every pass, of at most TILE x TILE pixels.
+    """Compare a field with targets on new random tiles, of at most TILE x TILE pixels, in every pass.
 
     Args:
         draw: Maps (theta, T tiles) to their signals (T, side^2, C).
         target: The targets, (B, C, H, W).
         count: Pixels per pass.
         generator: Draws the tiles.
-        weights: The weight of each view, (B,) with mean 1: its tiles are drawn that much more often.
+        weights: The weight of each view, (B,) with mean 1. The probability of a tile is proportional to its view's weight.
 
     Returns:
         The function theta -> draw(theta, tiles) - target, (T, side^2, C).

@@ -1,8 +1,8 @@
 """Tiles: a SIREN on the torus, whose picture repeats seamlessly in both directions.
 
 The frequencies of the embedding are whole numbers of waves per tile, so that values and all derivatives agree at opposite
-edges. Every step sees the tile with a random offset, and the noise moves along. The edges of the view are never in the same
-place twice, so the model draws no seam.
+edges. Every step views the tile at a new random offset, and the noise shifts with it. Since the edges of the view move from
+step to step, the model draws no seam.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SirenTile(SirenRepresentation):
 
     Args:
         channels, width, depth, embedding, bandwidth, seed: As in `SirenRepresentation`.
-        size: Side of the view that is sampled.
+        size: Side of the view that is sampled, in pixels.
         pixels: Random pixels per pass of a fit.
     """
 
@@ -71,7 +71,7 @@ class SirenTile(SirenRepresentation):
         return 2 * math.pi * torch.round(super().frequencies() / math.pi)
 
     def at(self, params: Params, places: Tensor) -> Tensor:
-        """Return values (..., C) at places (..., 2): x to the right and y down, in tiles."""
+        """Return values (..., C) at places (..., 2): x to the right and y down, in units of the tile's side."""
         return self.embedded(params, torch.remainder(places, 1.0))
 
     def __call__(self, params: Params, view: Shift) -> Tensor:
@@ -81,7 +81,7 @@ class SirenTile(SirenRepresentation):
     def fit(
         self, params: Params, view: Shift, target: Tensor, generator: Generator, weights: Tensor | None = None
     ) -> Residual:
-        """Compare with a target (1, C, size, size) in random pixels. See `Fit`."""
+        """Compare the field with a target (1, C, size, size) at random pixels. See `Fit`."""
         return random_pixels(self.at, self.lookup(view), target, self.pixels, generator, weights)
 
     def places(self, height: int, width: int, crop: Crop | None = None) -> Tensor:

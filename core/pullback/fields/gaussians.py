@@ -76,11 +76,11 @@ def cloud(count: int, generator: Generator) -> Params:
 def density_at(gaussians: Gaussians, points: Tensor) -> Tensor:
     """Return the density of a cloud, per unit of length.
 
-    A ray that crosses a Gaussian through its centre along its thinnest axis loses the Gaussian's opacity in light.
+    A ray through the centre of a Gaussian, along its thinnest axis, loses the fraction of its light that equals the opacity.
 
     Args:
         gaussians: The cloud.
-        points: Points (P, 3). The function is fast if consecutive points are close together, as those of a grid are.
+        points: Points (P, 3). The function is fast if consecutive points are close together, as in a grid.
 
     Returns:
         Densities (P,), at least 0.

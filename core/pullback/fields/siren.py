@@ -20,7 +20,7 @@ class Siren:
     """The network: sine layers and a linear read-out. Its parameters are `w0`, `b0`, ..., `out` and `bias`.
 
     Args:
-        inputs: Embedded values per point.
+        inputs: Values of the embedding per point.
         channels: Signal values per point.
         width: Width of the sine layers.
         depth: The number of sine layers.
@@ -32,7 +32,11 @@ class Siren:
     depth: int = 3
 
     def init(self, generator: Generator) -> Params:
-        """Return uniform weights of variance 2 / fan-in, which keep the sines' inputs near unit size, and a zero read-out."""
+        """Return random sine layers and a zero read-out.
+
+        The weights are uniform with variance 2 / fan-in, which keeps the variance of the sines' inputs near 1. The biases of
+        the sine layers are uniform in [-pi, pi].
+        """
         params: Params = {}
         fan = self.inputs
         for layer in range(self.depth):
@@ -66,7 +70,7 @@ def fourier(coordinates: Tensor, frequencies: Tensor) -> Tensor:
 
 
 def gaussian_frequencies(count: int, dimensions: int, scale: float, seed: int) -> Tensor:
-    """Return random frequencies for `fourier` (Tancik et al. 2020), always the same for a seed.
+    """Return random frequencies for `fourier` (Tancik et al. 2020), which are always the same for the same seed.
 
     Args:
         count: The number of frequencies F.

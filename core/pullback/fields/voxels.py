@@ -2,7 +2,7 @@
 
 The grid holds raw values g. The density is sharpness * softplus(g + shift), per unit of length. Grids are stored as
 (1, C, Z, Y, X), the order in which `grid_sample` looks up a point (x, y, z), and the outermost grid points lie on the faces
-of the box. (In voxNeRF grid points are the centres of cells, and a learned factor on g takes the place of `sharpness`.)
+of the box. (In voxNeRF, grid points are the centres of cells, and a learned factor on g takes the place of `sharpness`.)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Voxels:
 
     Args:
         resolution: Grid points R along each side of the box.
-        features: Values per grid point beside the density.
+        features: Values per grid point in addition to the density.
         shift: Added to the raw density; -1 as in SJC.
         sharpness: Scales the density. At 20 a single voxel can be opaque.
         blob: The raw density in the middle of the ball.
@@ -67,7 +67,7 @@ def trilinear(grid: Tensor, points: Tensor) -> Tensor:
 
     Args:
         grid: Values (1, C, Z, Y, X).
-        points: Points (N, 3) as x, y, z. Outside the box the nearest face counts.
+        points: Points (N, 3) as x, y, z. A point outside the box takes the value of the nearest point of the box.
 
     Returns:
         Values (N, C).

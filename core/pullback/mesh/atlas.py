@@ -20,15 +20,15 @@ import numpy as np
 import xatlas
 
 Charts = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-"""For each new vertex the old one that it repeats (N,), the faces (F, 3), and the uv (N, 2) in [0, 1]."""
+"""The index of the old vertex that each new vertex repeats, (N,), the faces (F, 3), and the uv (N, 2) in [0, 1]."""
 
 GUTTER_PIXELS = 4
-"""Space between two charts."""
+"""The space between two charts, in pixels."""
 TICK_SECONDS = 0.1
-"""Time between two ticks."""
+"""The time between two calls of `tick`, in seconds."""
 RAISED = (1, 2)
-"""Exit codes of a Python that cannot load this file, or that raised an error which this process will raise as well."""
+"""Exit codes of a Python that could not run this file, or that raised an exception. The charts are then made in this process,
+which raises the same exception."""
 
 
 def charts(vertices: np.ndarray, faces: np.ndarray, area: float, size: int) -> Charts:
@@ -37,7 +37,7 @@ def charts(vertices: np.ndarray, faces: np.ndarray, area: float, size: int) -> C
     Args:
         vertices: Vertices (V, 3) float32.
         faces: Faces (F, 3) uint32.
-        area: The largest area of a chart.
+        area: The largest area of a chart, in squared units of the vertices.
         size: Side of the texture in pixels.
     """
     atlas = xatlas.Atlas()
@@ -52,16 +52,16 @@ def charts(vertices: np.ndarray, faces: np.ndarray, area: float, size: int) -> C
 def charts_apart(
     vertices: np.ndarray, faces: np.ndarray, area: float, size: int, tick: Callable[[], None] = lambda: None
 ) -> Charts:
-    """Make charts in a separate process, or in this one if none can be started.
+    """Make charts in a separate process, or in this process if no other can be started.
 
     Args:
         vertices, faces, area, size: As in `charts`.
-        tick: Called often. If it raises, the process is killed.
+        tick: Called often. If it raises, the separate process is killed.
 
     Raises:
-        ValueError: If the process dies.
+        ValueError: If the separate process crashes or is killed.
     """
-    # In a program with Python inside, sys.executable may be that program.
+    # In a program that embeds Python, such as Blender, sys.executable may be that program.
     if not Path(sys.executable or "").stem.lower().startswith(("python", "pypy")):
         return charts(vertices, faces, area, size)
     try:
@@ -80,8 +80,8 @@ def charts_apart(
         return charts(vertices, faces, area, size)
     if child.returncode:
         raise ValueError(
-            f"xatlas, which unwraps the mesh, ended by itself (exit code {child.returncode}), most likely for want of "
-            "memory: choose fewer faces"
+            f"xatlas, which unwraps the mesh, ended unexpectedly (exit code {child.returncode}), most likely because memory "
+            "ran out: choose fewer faces"
         )
     found = _arrays(answer)
     return found["source"], found["faces"], found["uv"]
@@ -98,7 +98,7 @@ def _start_process(question: IO[bytes]) -> subprocess.Popen[bytes]:
 
 
 def _read_answer(child: subprocess.Popen[bytes], tick: Callable[[], None]) -> bytes:
-    """Read what a process writes until it ends."""
+    """Return everything that a process writes until it ends."""
     while True:
         tick()
         try:
@@ -114,12 +114,14 @@ def _arrays(data: bytes) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Run as the separate process: arrays come from standard input, and the charts go to standard output."""
-    if sys.platform == "linux":  # ends with its parent, even if that is killed; elsewhere it ends when it is done
+    if (
+        sys.platform == "linux"
+    ):  # end with the parent even if it is killed; on other systems, the work is finished first
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     given = _arrays(sys.stdin.buffer.read())
     source, faces, uv = charts(given["vertices"], given["faces"], float(given["area"]), int(given["size"]))
-    answer = io.BytesIO()  # npz needs a file that can seek
+    answer = io.BytesIO()  # because npz needs a seekable file
     np.savez(answer, source=source, faces=faces, uv=uv)
     sys.stdout.buffer.write(answer.getvalue())
 

@@ -1,11 +1,11 @@
 """Texture baking: the texture that makes a mesh look like its pictures, in the least-squares sense.
 
-A *texel* is one of the T cells of the texture that a chart touches; it has a point on a face of the surface. Pixel p of a
+A *texel* is one of the T cells of the texture that a chart touches; it stands for a point on a face. Pixel p of a
 picture has the colour c_p, and is modelled as the mean (A x)_p of the texels that project into it. The baked texture is
 
     x = argmin  sum_p w_p |(A x)_p - c_p|^2 + PULL (sum_p w_p / T) sum_t |x_t - s_t|^2
 
-over the pixels of all views. The weight w_p = (cosine of the viewing angle)^2 alpha^8 is reduced beside silhouettes, and 0
+over the pixels of all views. The weight w_p = (cosine of the viewing angle)^2 alpha^8 is reduced near silhouettes, and 0
 where the surface is hidden. The start s_t is the weighted mean of the colours that the views show at the texel. Pictures are
 premultiplied RGBA (B, 4, H, W) in the display range [0, 1]. Row 0 of a texture is on top (v = 1).
 """
@@ -25,7 +25,7 @@ from ..geometry.cameras import Cameras
 from .unwrap import coordinates
 
 FACING = 0.15
-"""Least cosine of a viewing angle that counts. Below it a pixel covers more than seven times its width of surface."""
+"""The smallest cosine of a viewing angle that counts. At smaller cosines a pixel covers more than six times its width."""
 ALPHA_POWER = 8
 """Power of alpha in the weight of a pixel: an alpha of 0.95 counts two thirds, one of 0.7 a twentieth."""
 SILHOUETTE = 0.05
@@ -33,8 +33,8 @@ SILHOUETTE = 0.05
 SEEN = 1e-2
 """Total weight below which a texel counts as unseen and takes the colour of a neighbour."""
 PULL = 1.0
-"""Strength of the start. At 1, fine detail has a third less error than the start, and smooth colour a tenth more. With a weaker
-pull, detail that the pictures do not resolve is sharpened."""
+"""Strength with which the texture is pulled to the start. At 1, the error of fine detail is a third smaller than at the start,
+and that of smooth colour a tenth larger. With a weaker pull, detail that the pictures do not resolve is sharpened."""
 STEPS = 8
 """Steps of conjugate gradients."""
 CANDIDATES = 1 << 20
@@ -62,7 +62,7 @@ class _Sight:
 
     Attributes:
         texel: The n visible texels, (n,).
-        pixel: The flat index of the pixel that each falls into, (n,).
+        pixel: The flat index of the pixel that each texel falls into, (n,).
         weight: Their weights, (n,).
         cosine: The cosines of their viewing angles, (n,).
         colour: The picture's straight colour at each texel, interpolated, (n, 3).
@@ -86,7 +86,7 @@ def bake(
 ) -> np.ndarray:
     """Bake the texture that best explains pictures of a mesh. Deterministic, and not differentiable.
 
-    Where no view sees the surface, it takes the colour of the nearest part that is seen and faces a similar way. Outside the
+    Where no view sees the surface, it takes the colour of the nearest visible part that faces a similar way. Outside the
     charts the texture repeats the nearest chart, so that filtering and mipmaps show no seams.
 
     Args:
@@ -112,7 +112,7 @@ def bake(
     seen = total > SEEN
     if not seen.any():
         raise ValueError(
-            "the pictures show nothing of the mesh: it must be one of the same field, in its place and size"
+            "the pictures show nothing of the mesh: give a mesh of the same field, in the same place and of the same size"
         )
     neighbour = _nearest(mesh_with_uv, texels, seen)
     start[~seen] = start[neighbour]
@@ -122,7 +122,7 @@ def bake(
 
 
 def project(cameras: Cameras, points: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Project world points into pictures, the inverse of `rays`. Differentiable, but not finite in the plane of the pinhole.
+    """Project world points into pictures, the inverse of `rays`. Differentiable, but not finite at the depth of the pinhole.
 
     Args:
         cameras: B cameras.
@@ -141,7 +141,7 @@ def project(cameras: Cameras, points: Tensor, height: int, width: int) -> tuple[
 
 
 def _texels(mesh: trimesh.Trimesh, size: int, tick: Callable[[], None] = lambda: None) -> _Texels:
-    """The texels touched by a chart, each with the nearest point of its triangle."""
+    """Return the texels that a chart touches, each with the nearest point of its triangle."""
     corners = coordinates(mesh)[mesh.faces] * (size, -size) + (0.0, size)
     # Half a diagonal beyond an edge, so that no texel that a triangle touches is missed. A texel whose centre lies in a
     # triangle belongs to it; only texels at the border compete by distance.
@@ -173,13 +173,13 @@ def _rasterise(
         tick: Called often; it may raise to stop.
 
     Returns:
-        For each flat pixel the cost (inf if there is no triangle), the face (-1), and the barycentric coordinates.
+        For each flat pixel the least cost, its face, and the barycentric coordinates; inf, -1 and 0 if there is no triangle.
     """
     best = np.full(height * width, np.inf)
     winner = np.full(height * width, -1)
     coordinates = np.zeros((height * width, 3))
     gradient, altitude = _gradients(corners)
-    # Minima over the outer axis: numpy is ten times slower over an inner one of length 3.
+    # Minima over the outer axis: over an inner axis of length 3, numpy is ten times slower.
     lowest, highest = (bound.reduce(corners.transpose(1, 0, 2)) for bound in (np.minimum, np.maximum))
     low = np.clip(np.ceil(lowest - reach - 0.5), 0, (width, height)).astype(np.int64)
     high = np.clip(np.floor(highest + reach - 0.5), -1, (width - 1, height - 1)).astype(np.int64)
@@ -201,7 +201,7 @@ def _rasterise(
 
 
 def _gradients(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of the last two barycentric coordinates, (F, 2, 2), and the altitudes (F, 3), 0 for degenerate triangles."""
+    """Return the gradients of the last two barycentric coordinates, (F, 2, 2), and the altitudes (F, 3), 0 if degenerate."""
     (ux, uy), (vx, vy) = (corners[:, k].T - corners[:, 0].T for k in (1, 2))
     area = ux * vy - uy * vx
     flat = np.abs(area) < 1e-12
@@ -212,14 +212,14 @@ def _gradients(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _batches(counts: np.ndarray) -> list[np.ndarray]:
-    """The faces with at least one candidate pixel, in groups of about CANDIDATES pixels."""
+    """Return the faces with at least one candidate pixel, in groups of about CANDIDATES pixels."""
     faces = np.flatnonzero(counts)
     group = np.cumsum(counts[faces]) // CANDIDATES
     return np.split(faces, np.flatnonzero(np.diff(group)) + 1) if len(faces) else []
 
 
 def _boxes(faces: np.ndarray, low: np.ndarray, span: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All pixels of the faces' bounding boxes, as face, x and y."""
+    """Return all pixels of the faces' bounding boxes, as face, x and y."""
     counts = span[faces, 0] * span[faces, 1]
     face = np.repeat(faces, counts)
     step = np.arange(len(face)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -230,7 +230,7 @@ def _boxes(faces: np.ndarray, low: np.ndarray, span: np.ndarray) -> tuple[np.nda
 def _sight(
     mesh: trimesh.Trimesh, texels: _Texels, camera: Cameras, picture: Tensor, tick: Callable[[], None]
 ) -> _Sight:
-    """The texels that one view shows, with their colours and weights."""
+    """Return the texels that one view shows, with their colours and weights."""
     height, width = picture.shape[1:]
     texel, cosine = _facing(mesh, texels, camera)
     position, depth = _positions(camera, texels.point[texel], height, width)
@@ -254,9 +254,9 @@ def _sight(
 
 
 def _facing(mesh: trimesh.Trimesh, texels: _Texels, camera: Cameras) -> tuple[np.ndarray, np.ndarray]:
-    """The texels that face the camera, and the cosines of their viewing angles."""
+    """Return the texels that face the camera, and the cosines of their viewing angles."""
     eye = camera.position[0].numpy()
-    # The eye has one height above the plane of a face. Divided by the distance to a point of the face, it is the cosine.
+    # The cosine at a point is the height of the eye above the plane of the face, divided by the distance from eye to point.
     above = np.einsum("fi,fi->f", eye - mesh.triangles[:, 0], mesh.face_normals)[texels.face]
     texel = np.flatnonzero(above > 0)
     toward = eye - texels.point[texel]
@@ -265,7 +265,7 @@ def _facing(mesh: trimesh.Trimesh, texels: _Texels, camera: Cameras) -> tuple[np
 
 
 def _positions(camera: Cameras, points: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """`project` for one camera and arrays: (n, 2) and (n,)."""
+    """Return the result of `project` for one camera as arrays, (n, 2) and (n,)."""
     position, depth = project(camera, torch.from_numpy(np.array(points)), height, width)
     return position[0].numpy(), depth[0].numpy()
 
@@ -273,7 +273,7 @@ def _positions(camera: Cameras, points: np.ndarray, height: int, width: int) -> 
 def _depths(
     mesh: trimesh.Trimesh, camera: Cameras, height: int, width: int, tick: Callable[[], None] = lambda: None
 ) -> np.ndarray:
-    """Depth of the nearest surface at the centre of each pixel, (H W,), inf where there is none.
+    """Return the depth of the nearest surface at the centre of each pixel, (H W,), inf where there is none.
 
     Faces that reach behind the camera are left out.
     """
@@ -288,14 +288,17 @@ def _depths(
 
 
 def _jumps(depths: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Range of depth among each pixel and its eight neighbours, (H W,). The background and what lies outside are far away."""
+    """Return the range of depth among each pixel and its eight neighbours, (H W,).
+
+    The background and everything outside the picture count as far away.
+    """
     finite = np.where(np.isinf(depths), 1e6, depths).reshape(height, width)
     far = ndimage.maximum_filter(finite, 3, mode="constant", cval=1e6)
     return (far - ndimage.minimum_filter(finite, 3, mode="nearest")).reshape(-1)
 
 
 def _bilinear(picture: Tensor, position: np.ndarray) -> np.ndarray:
-    """Interpolate a picture (4, H, W) at positions (n, 2) in pixels: (n, 4)."""
+    """Return a picture (4, H, W), interpolated at positions (n, 2) in pixels, as (n, 4)."""
     scale = torch.tensor([picture.shape[2], picture.shape[1]])
     grid = 2 * torch.from_numpy(position).float() / scale - 1
     sampled = torch.nn.functional.grid_sample(
@@ -305,13 +308,13 @@ def _bilinear(picture: Tensor, position: np.ndarray) -> np.ndarray:
 
 
 def _straight(rgba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colours (n, 3) without their premultiplied alpha, and the alpha (n,)."""
+    """Return the straight colours (n, 3) and the alpha (n,) of premultiplied RGBA (n, 4)."""
     alpha = np.clip(rgba[:, 3], 0.0, 1.0)
     return np.clip(rgba[:, :3] / np.maximum(alpha, 1e-3)[:, None], 0.0, 1.0), alpha
 
 
 def _mean(sights: list[_Sight], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The weighted mean of what the views show at each texel, (T, 3), and the total weight, (T,)."""
+    """Return the weighted mean of what the views show at each texel, (T, 3), and the total weight, (T,)."""
     total = np.zeros(count)
     colour = np.zeros((count, 3))
     for sight in sights:  # a view sees every texel at most once, so plain indexed sums are safe
@@ -321,11 +324,11 @@ def _mean(sights: list[_Sight], count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _solve(sights: list[_Sight], start: np.ndarray, tick: Callable[[], None]) -> np.ndarray:
-    """The least-squares texture (T, 3) of the module's docstring, by conjugate gradients from the start."""
+    """Return the least-squares texture (T, 3) of the module's docstring, by conjugate gradients from the start."""
     blocks, residuals = zip(*(_equations(sight, start) for sight in sights), strict=True)
     matrix = sparse.vstack(blocks, format="csr")
     transposed = matrix.T.tocsr()
-    # The rows of A sum to one, so the sum of A' W A over all texels is the weight of all pixels.
+    # Each row of A sums to one, so the entries of A' W A sum to the total weight of all pixels.
     pull = PULL * np.float32((transposed @ matrix.sum(axis=1)).mean())
 
     def normal(x: np.ndarray) -> np.ndarray:
@@ -337,7 +340,7 @@ def _solve(sights: list[_Sight], start: np.ndarray, tick: Callable[[], None]) ->
 
 
 def _equations(sight: _Sight, start: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
-    """Rows sqrt(w_p) A_p (P, T) and right-hand sides sqrt(w_p) (c_p - A_p s) (P, 3) for the pixels of one view."""
+    """Return the rows sqrt(w_p) A_p (P, T) and right-hand sides sqrt(w_p) (c_p - A_p s) (P, 3) for one view's pixels."""
     _, first, row = np.unique(sight.pixel, return_index=True, return_inverse=True)
     # Texels have nearly equal area on the surface, so the cosine is their share of the pixel.
     share = sight.cosine / np.bincount(row, sight.cosine)[row]
@@ -348,7 +351,7 @@ def _equations(sight: _Sight, start: np.ndarray) -> tuple[sparse.csr_matrix, np.
 
 
 def _conjugate(normal: Callable[[np.ndarray], np.ndarray], target: np.ndarray, steps: int) -> np.ndarray:
-    """Conjugate gradients from zero for normal(x) = target (T, K), the K columns side by side."""
+    """Solve normal(x) = target (T, K) by conjugate gradients from zero, separately for each of the K columns."""
     x, residual = np.zeros_like(target), target.copy()
     direction, square = residual.copy(), (residual**2).sum(axis=0)
     for _ in range(steps):
@@ -362,15 +365,15 @@ def _conjugate(normal: Callable[[np.ndarray], np.ndarray], target: np.ndarray, s
 
 
 def _nearest(mesh: trimesh.Trimesh, texels: _Texels, seen: np.ndarray) -> np.ndarray:
-    """For every unseen texel, the nearest seen one."""
-    # The normal counts as further coordinates, so that the other side of a thin sheet is far away.
+    """Return the index of the nearest seen texel for every unseen one."""
+    # The normal is added as three more coordinates, so that the other side of a thin sheet is far away.
     place = np.concatenate([texels.point, 0.2 * mesh.face_normals[texels.face]], axis=1)
     nearest = spatial.cKDTree(place[seen], balanced_tree=False).query(place[~seen])[1]
     return np.flatnonzero(seen)[nearest]
 
 
 def _picture(index: np.ndarray, colour: np.ndarray, size: int) -> np.ndarray:
-    """The texture (size, size, 3) uint8: texels in their places, and the nearest texel everywhere else."""
+    """Return the texture (size, size, 3) uint8: texels in their places, and the nearest texel everywhere else."""
     texture = np.zeros((size * size, 3), dtype=np.uint8)
     texture[index] = np.round(255 * colour).astype(np.uint8)
     outside = np.ones(size * size, dtype=bool)

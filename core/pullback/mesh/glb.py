@@ -15,7 +15,7 @@ from ..version import VERSION
 from .unwrap import coordinates
 
 Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
-"""World (right-handed, Z up, objects face -Y) to glTF (right-handed, Y up, objects face +Z)."""
+"""Rotation from the world (right-handed, Z up, objects face -Y) to glTF (right-handed, Y up, objects face +Z)."""
 
 
 def write_glb(
@@ -70,7 +70,7 @@ def write_glb(
 
 
 def _mean_colour(mesh_with_uv: trimesh.Trimesh, texture: np.ndarray) -> list[float]:
-    """The mean linear colour of the surface: the texture in the middle of every face, weighted by area.
+    """Return the mean linear colour of the surface: the texture in the middle of every face, weighted by area.
 
     The mean of the texture itself would include the margins between the charts.
     """

@@ -1,8 +1,8 @@
 """Surface extraction: the closed triangle mesh of a density field.
 
-A density sigma is in 1/length, as in volume rendering: along a length d, light keeps exp(-sigma d) of its intensity. Where a
-sampled field looks solid it may still be fog: deep and thin, full of holes that no view shows. So a point counts as inside if
-the density reaches a level there, or if little light arrives there from any direction. Meshes are in the field's world
+A density sigma is in 1/length, as in volume rendering: along a length d, light keeps exp(-sigma d) of its intensity. A sampled
+field that looks solid may still be fog: deep, thin, and full of holes that no view shows. So a point counts as inside if the
+density reaches a level there, or if little light arrives there from any direction. Meshes are in the field's world
 coordinates (right-handed, Z up) and closed, and their normals point outwards.
 """
 
@@ -22,13 +22,13 @@ from torch import Tensor
 LEVEL = 10.0
 """Density of the surface. Half of the light is lost within log(2) / LEVEL = 0.07, a thirtieth of the object's cube."""
 HIDDEN = 0.3
-"""Points are inside if at least this part of the light is lost on the way to them, even from the clearest direction."""
+"""Points are inside if at least this fraction of the light is lost on the way to them, even from the clearest direction."""
 CHUNK = 1 << 16
-"""Points at which the density is read at a time."""
+"""The number of points at which the density is evaluated at a time."""
 BLUR_CELLS = 0.7
 """Standard deviation of the blur before the surface is extracted, in cells."""
 NUDGE = 5e-3
-"""Least distance of the values from zero, so that the surface keeps off the corners of the grid."""
+"""The smallest magnitude of the values, which keeps the surface away from the corners of the grid."""
 
 
 def extract(
@@ -49,7 +49,7 @@ def extract(
             empty, +inf as opaque. It is called without gradients.
         resolution: Cells along each side of the cube; the density is read at their centres.
         level: The density of the surface.
-        faces: Triangles, at most. Rarely there are a few more, if only they keep a tangled body closed.
+        faces: The largest number of triangles. In rare cases a few more are needed to keep a tangled body closed.
         bound: Half the side of the cube.
         device: The device of the points.
         tick: Called often; it may raise to stop.
@@ -70,7 +70,7 @@ def extract(
     if not signed.max() > 0:
         reached = f"exceeds {level:g} only in specks smaller than a cell of the grid"
         if sigma.max() <= level:
-            reached = f"reaches only {sigma.max():.3g}, not the level of {level:g}, and nothing is hidden by it"
+            reached = f"reaches only {sigma.max():.3g}, not the level of {level:g}, and it hides nothing"
         raise ValueError(f"the field is empty: its density {reached}; sample with more steps or another seed")
     tick()
     vertices, triangles, _, _ = marching_cubes(signed, 0.0, gradient_direction="ascent")
@@ -86,7 +86,7 @@ def _sample(
     device: torch.device | str,
     tick: Callable[[], None],
 ) -> np.ndarray:
-    """The density at the centres of the cells, (R, R, R) float32 as x, y, z."""
+    """Return the density at the centres of the cells, (R, R, R) float32 as x, y, z."""
     axis = ((2 * torch.arange(resolution) + 1) / resolution - 1) * bound
     slabs = []
     with torch.no_grad():
@@ -109,28 +109,28 @@ def _sample(
 
 
 def _signed(sigma: np.ndarray, level: float, cell: float, tick: Callable[[], None]) -> np.ndarray:
-    """A bounded function that is zero at the surface, padded with empty layers that close the surface."""
-    # Based on opacity, not density: a density of 1000 beside 0 would pull the crossing to the empty side.
+    """Return a bounded function that is zero at the surface, padded with empty layers that close the surface."""
+    # Based on opacity, not density: a density of 1000 next to a density of 0 would pull the zero to the empty side.
     sigma = np.maximum(sigma, 0.0)
     opaque = _smoothed(sigma / level)
     hidden = _smoothed(_depth(sigma, cell, tick) / -np.log(1 - HIDDEN))
     signed = np.maximum(opaque, hidden)
-    # At a corner of the grid several vertices would coincide, and triangles would collapse.
+    # If the surface went through a corner of the grid, several vertices would coincide there, and triangles would collapse.
     return np.where(np.abs(signed) < NUDGE, np.copysign(NUDGE, signed), signed)
 
 
 def _smoothed(halvings: np.ndarray) -> np.ndarray:
-    """1/2 - 2^-halvings, padded and blurred.
+    """Return 1/2 - 2^-halvings, padded and blurred.
 
-    Saturated fields are nearly binary and would give stair steps. The blur halves the error of their normals, and still
-    keeps a sheet of one cell above zero.
+    Saturated fields are nearly binary and would give stair steps. The blur halves the error of their normals, but leaves a
+    sheet that is one cell thick above zero.
     """
     opacity = np.pad(1 - np.exp2(-halvings.astype(np.float64)), 2)
     return ndimage.gaussian_filter(opacity, BLUR_CELLS, mode="constant") - 0.5
 
 
 def _depth(sigma: np.ndarray, cell: float, tick: Callable[[], None] = lambda: None) -> np.ndarray:
-    """The optical depth between each cell's centre and the outside, (R, R, R), in the clearest of 26 directions."""
+    """Return the optical depth between each cell's centre and the outside, (R, R, R), in the clearest of 26 directions."""
     least = np.full_like(sigma, np.inf)
     for direction in product((-1, 0, 1), repeat=3):
         if any(direction):
@@ -149,7 +149,7 @@ def _depth(sigma: np.ndarray, cell: float, tick: Callable[[], None] = lambda: No
 
 
 def _largest(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-    """The connected part that encloses the largest volume. Cavities have a negative one."""
+    """Return the connected part that encloses the largest volume. The volume of a cavity is negative."""
     labels = trimesh.graph.connected_component_labels(mesh.face_adjacency, len(mesh.faces))
     a, b, c = mesh.triangles.transpose(1, 0, 2)
     volumes = np.bincount(labels, weights=np.einsum("ni,ni->n", a, np.cross(b, c)))
@@ -157,13 +157,13 @@ def _largest(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
 
 
 def _compact(vertices: np.ndarray, faces: np.ndarray) -> trimesh.Trimesh:
-    """A mesh of some faces, with only the vertices that they use."""
+    """Return a mesh of the given faces, with only the vertices that they use."""
     used, index = np.unique(faces, return_inverse=True)
     return trimesh.Trimesh(vertices[used], index.reshape(-1, 3), process=False)
 
 
 def _decimated(mesh: trimesh.Trimesh, faces: int, tick: Callable[[], None]) -> trimesh.Trimesh:
-    """The mesh with at most `faces` triangles, still closed. Mending adds a few, so the next round aims lower."""
+    """Return a closed mesh with at most `faces` triangles. Mending adds a few, so each round has a lower target."""
     target = faces
     for _ in range(6):
         tick()
@@ -176,7 +176,7 @@ def _decimated(mesh: trimesh.Trimesh, faces: int, tick: Callable[[], None]) -> t
 
 
 def _mended(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Restore that every edge belongs to exactly two triangles.
+    """Mend a mesh so that every edge belongs to exactly two triangles again.
 
     Collapsing edges can fold a thin part flat or close a narrow ring. Both leave edges with four or six triangles.
     """
@@ -190,7 +190,7 @@ def _mended(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _edges(faces: np.ndarray) -> np.ndarray:
-    """Directed edges (3 F, 2). Edge k of face f is row k F + f."""
+    """Return the directed edges (3 F, 2). Edge k of face f is row k F + f."""
     return np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
 
 

@@ -14,7 +14,7 @@ import trimesh
 from .atlas import charts_apart
 
 CHARTS = 64
-"""Charts that the surface is cut into, at least. xatlas is three times as fast with small charts."""
+"""The least number of charts that the surface is cut into. xatlas is three times as fast with small charts."""
 
 
 def unwrap(mesh: trimesh.Trimesh, size: int = 1024, tick: Callable[[], None] = lambda: None) -> trimesh.Trimesh:

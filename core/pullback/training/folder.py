@@ -1,7 +1,7 @@
-"""A folder of pictures, laid out as Hugging Face's `imagefolder`: pictures, and captions in `metadata.jsonl`.
+"""Folders of pictures in the layout of Hugging Face's `imagefolder`, with captions in `metadata.jsonl`.
 
-Pictures may have any size and may lie in folders of the folder. They are decoded when they are first drawn, and kept in memory
-as long as there is room.
+Pictures may have any size and may lie in subfolders. A picture is decoded when it is first drawn, and then kept in memory if
+there is room.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from PIL import Image, UnidentifiedImageError
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
 CACHE_BYTES = 4 << 30
-"""Bytes of decoded pictures that are kept."""
+"""The most memory that decoded pictures may take, in bytes."""
 MOST_PIXELS = 1 << 28
-"""Larger pictures are skipped."""
+"""The largest number of pixels of a picture. Larger pictures are skipped."""
 
 
 class PictureFolder:
-    """The pictures of a folder.
+    """The pictures in a folder.
 
     Args:
         folder: The folder.
@@ -35,7 +35,7 @@ class PictureFolder:
 
     def __init__(self, folder: Path, channels: int = 3, smallest: int = 1):
         if not folder.is_dir():
-            raise ValueError(f"{folder} is no folder: give a folder of pictures")
+            raise ValueError(f"{folder} is not a folder: give a folder of pictures")
         self.channels, self.smallest = channels, smallest
         self.paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
         if not self.paths:
@@ -58,7 +58,7 @@ class PictureFolder:
         """
         while len(self._useless) < len(self.paths):
             path = self.paths[int(random.integers(len(self.paths)))]
-            if path in self._useless:  # drawn again, so that the others come in the same order after a resume
+            if path in self._useless:  # the list is not shortened, so that a resumed training draws the same pictures
                 continue
             try:
                 return self.read(path), self.captions.get(path, "")
@@ -83,15 +83,15 @@ class PictureFolder:
 
 
 def read_picture(path: Path, channels: int) -> np.ndarray:
-    """Return the pixels (H, W, channels) uint8 of a picture; the channels are those of `PictureFolder`.
+    """Return the pixels (H, W, channels) uint8 of a picture, where `channels` is as in `PictureFolder`.
 
     Raises:
-        ValueError: If it is missing or cannot be read.
+        ValueError: If the file is missing or cannot be read.
     """
     try:
         return _opened(path, channels, 1)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is no picture that can be read: give a PNG, JPEG or WebP file ({error})") from error
+        raise ValueError(f"{path} cannot be read as a picture: give a PNG, JPEG or WebP file ({error})") from error
 
 
 def _opened(path: Path, channels: int, smallest: int) -> np.ndarray:
@@ -99,12 +99,13 @@ def _opened(path: Path, channels: int, smallest: int) -> np.ndarray:
         if picture.width * picture.height > MOST_PIXELS:
             raise ValueError(f"it has {picture.width} x {picture.height} pixels, too many")
         if min(picture.size) < smallest:
-            raise ValueError(f"it has {picture.width} x {picture.height} pixels, fewer than {smallest}")
+            size = f"{picture.width} x {picture.height} pixels"
+            raise ValueError(f"it has {size}, and its shorter side is below {smallest} pixels")
         return _pixels(picture, channels)
 
 
 def _pixels(picture: Image.Image, channels: int) -> np.ndarray:
-    """The pixels (H, W, channels) uint8 of a picture, premultiplied or on white."""
+    """Return the pixels (H, W, channels) uint8 of a picture: premultiplied RGBA, or RGB on white."""
     rgba = np.asarray(picture.convert("RGBA"))
     if channels == 3 and (rgba[..., 3] == 255).all():
         return np.ascontiguousarray(rgba[..., :3])
@@ -116,7 +117,7 @@ def _pixels(picture: Image.Image, channels: int) -> np.ndarray:
 
 
 def _captions(folder: Path) -> dict[Path, str]:
-    """The captions in all `metadata.jsonl` of a folder. ValueError names a line that cannot be read."""
+    """Return the captions from every `metadata.jsonl` in a folder. Raise ValueError naming a line that cannot be read."""
     captions = {}
     for listing in sorted(folder.rglob("metadata.jsonl")):
         for number, line in enumerate(listing.read_text("utf-8").splitlines(), 1):
@@ -124,5 +125,6 @@ def _captions(folder: Path) -> dict[Path, str]:
                 entry = json.loads(line)
                 captions[listing.parent / entry["file_name"]] = str(entry.get("text", ""))
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f'line {number} of {listing} is no {{"file_name": …, "text": …}}: mend it') from error
+                form = '{"file_name": …, "text": …}'
+                raise ValueError(f"line {number} of {listing} does not have the form {form}: correct it") from error
     return captions

@@ -1,11 +1,11 @@
 """The training loop of all models.
 
 A model says what it needs in one small object, a `Trainee`: its networks, its optimisers, how a batch is drawn, and its losses.
-The loop does the rest: devices and processes (`accelerate`), averaged weights, checkpoints that are whole or absent, a progress
-bar, sample sheets, and stopping when a loss is no longer a number.
+The loop does the rest: devices and processes (`accelerate`), averaged weights, checkpoints that are never half-written, a
+progress bar, sample sheets, and stopping when a loss is no longer a number.
 
-All random numbers of a step follow from the seed, the step and the process, so that a training that was stopped and resumed goes
-through the same losses as one that was not.
+All random numbers of a step follow from the seed, the step and the process, so that a training that was stopped and resumed has
+the same losses as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ from ..files import atomic
 from ..pictures import write_png
 
 SHEET = ".sheet.png"
-"""The suffix of the sample sheet beside a checkpoint."""
+"""The suffix of the sample sheet that is written next to a checkpoint."""
 
 
 class Trainee(Protocol):
     """A model in training.
 
     Attributes:
-        networks: Its modules by name. "model" is the one whose weights are averaged and in the end used.
-        optimisers: The optimisers of every loss, in the order of the losses. Their learning rates are the highest ones; the
-            schedule scales them.
+        networks: Its modules by name. The averaged weights of "model" are the result of the training.
+        optimisers: A list of optimisers for each loss, in the order of the losses. Their learning rates are the highest ones;
+            the schedule scales them down.
     """
 
     networks: dict[str, Any]
     optimisers: list[list[torch.optim.Optimizer]]
 
     def batch(self, random: np.random.Generator) -> Any:
-        """Draw a batch on the CPU; it must have `to(device)`, or be a tensor."""
+        """Draw a batch on the CPU: a tensor, or an object with a method `to(device)`."""
         ...
 
     def losses(self, batch: Any, random: torch.Generator, step: int) -> Iterator[Tensor]:
-        """Yield the losses, one after the other. The optimisers of a loss take their step before the next is asked for."""
+        """Yield the losses, one after the other. The optimisers of a loss take a step before the next loss is requested."""
         ...
 
     def sheet(self, model: Any) -> Tensor:
-        """Return a picture (3, H, W) in [0, 1] of what the averaged model can do, drawn the same every time."""
+        """Return a picture (3, H, W) in [0, 1] that shows what the averaged model can do, for the same inputs every time."""
         ...
 
     def metadata(self) -> dict[str, str]:
-        """Return what the exported file says of itself."""
+        """Return the metadata that the checkpoints and the exported file carry."""
         ...
 
 
@@ -69,14 +69,14 @@ class Plan:
     """How long and how fast to train.
 
     Args:
-        steps: Steps in total, those of earlier continuations included.
-        warmup: Steps over which the learning rate rises.
-        decay: The last part of the steps, over which it falls to zero.
-        average: The decay of the averaged weights; it is lower in the beginning.
-        clip: The largest norm of a gradient.
-        every: Steps between checkpoints.
-        seed: The seed of everything random.
-        precision: "no" (float32), "bf16", "fp16", or "auto" for bfloat16 where this machine multiplies faster in it.
+        steps: The total number of steps, including those before a resume.
+        warmup: The number of steps at the beginning over which the learning rate rises.
+        decay: The fraction of the steps, at the end, over which the learning rate falls to zero.
+        average: The decay of the averaged weights; it is lower in the first steps.
+        clip: The largest gradient norm; larger gradients are scaled down to it.
+        every: The number of steps between checkpoints.
+        seed: The seed of all random numbers.
+        precision: "no" (float32), "bf16", "fp16", or "auto" for bfloat16 if this machine multiplies faster in it.
     """
 
     steps: int
@@ -89,7 +89,7 @@ class Plan:
     precision: str = "no"
 
     def rate(self, step: int) -> float:
-        """Return the factor of the learning rates at a step, in [0, 1]."""
+        """Return the factor, in [0, 1], by which the learning rates are multiplied at a step."""
         left = 1 - step / self.steps
         return min(1.0, (step + 1) / self.warmup, left / self.decay if self.decay else 1.0)
 
@@ -105,8 +105,8 @@ def train(
 
     Args:
         trainee: The model.
-        checkpoint: The file that keeps the state. Beside it lies a sheet of samples.
-        plan: How long and how fast.
+        checkpoint: The file that keeps the state. A sheet of samples is written next to it.
+        plan: How long and how fast to train.
         console: Where the progress bar is shown.
         tracker: A tracker of `accelerate` that records losses and rates, such as "tensorboard".
 
@@ -115,9 +115,9 @@ def train(
 
     Raises:
         ValueError: If the checkpoint belongs to another model, or a loss is no longer a number. The last good checkpoint
-            stays.
+            is kept.
     """
-    torch.set_flush_denormal(True)  # before the first parallel operation, so that its threads inherit it
+    torch.set_flush_denormal(True)  # before the first parallel operation, so that worker threads inherit it
     accelerator = Accelerator(
         mixed_precision=faster_precision() if plan.precision == "auto" else plan.precision,
         cpu=not torch.cuda.is_available(),
@@ -133,14 +133,14 @@ def train(
     optimisers = [[accelerator.prepare(each) for each in group] for group in trainee.optimisers]
     highest = [[group["lr"] for each in optimisers for group in each.param_groups] for optimisers in trainee.optimisers]
     with _bar(console) as bar:
-        line = bar.add_task("training", total=plan.steps, completed=step, loss=math.nan)
+        task = bar.add_task("training", total=plan.steps, completed=step, loss=math.nan)
         while step < plan.steps:
-            numbers = (plan.seed, step, accelerator.process_index)
-            batch = trainee.batch(np.random.default_rng(numbers)).to(accelerator.device)
-            random = torch.Generator().manual_seed(hash(numbers) & (2**63 - 1))
+            seeds = (plan.seed, step, accelerator.process_index)
+            batch = trainee.batch(np.random.default_rng(seeds)).to(accelerator.device)
+            random = torch.Generator().manual_seed(hash(seeds) & (2**63 - 1))
             values = []
             losses = trainee.losses(batch, random, step)
-            for together, rates in zip(optimisers, highest, strict=True):
+            for loss_optimisers, rates in zip(optimisers, highest, strict=True):
                 with accelerator.autocast():
                     loss = next(losses)
                 if not math.isfinite(value := loss.item()):
@@ -148,21 +148,21 @@ def train(
                         f"training diverged: the loss is {value} at step {step}; {checkpoint} holds the last good state, "
                         "continue from it with a lower learning rate"
                     )
-                groups = [group for each in together for group in each.param_groups]
+                groups = [group for optimiser in loss_optimisers for group in optimiser.param_groups]
                 for group, rate in zip(groups, rates, strict=True):
                     group["lr"] = rate * plan.rate(step)
-                for each in together:
-                    each.zero_grad()
+                for optimiser in loss_optimisers:
+                    optimiser.zero_grad()
                 accelerator.backward(loss)
                 accelerator.clip_grad_norm_([p for group in groups for p in group["params"]], plan.clip)
-                with accelerator.autocast():  # Muon multiplies matrices
-                    for each in together:
-                        each.step()
+                with accelerator.autocast():  # because a step of Muon multiplies matrices
+                    for optimiser in loss_optimisers:
+                        optimiser.step()
                 values.append(value)
             step += 1
             follow(average, accelerator.unwrap_model(trainee.networks["model"]), plan.average, step)
             accelerator.log({f"loss {n}": value for n, value in enumerate(values)}, step=step)
-            bar.update(line, completed=step, loss=values[0])
+            bar.update(task, completed=step, loss=values[0])
             if (step % plan.every == 0 or step == plan.steps) and accelerator.is_main_process:
                 save(checkpoint, trainee, average, step)
                 if not bar.console.is_terminal:  # a log file shows no bar
@@ -176,7 +176,7 @@ def train(
 def faster_precision() -> str:
     """Return the precision in which this machine multiplies faster: "bf16" or "no" (float32).
 
-    CPUs without bfloat16 emulate it, several times slower.
+    CPUs without bfloat16 instructions emulate them, which is several times slower than float32.
     """
     if torch.cuda.is_available():
         return "bf16"
@@ -195,7 +195,7 @@ def faster_precision() -> str:
 
 
 def follow(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Move averaged weights towards the model's. In the first steps they follow faster, so that the start is forgotten."""
+    """Move averaged weights towards the model's, and faster in the first steps, so that the initial weights are forgotten."""
     rate = max(1 - decay, 19 / (step + 20))
     with torch.no_grad():
         for mean, p in zip(average.parameters(), model.parameters(), strict=True):
@@ -205,7 +205,7 @@ def follow(average: nn.Module, model: nn.Module, decay: float, step: int) -> Non
 
 
 def save(checkpoint: Path, trainee: Trainee, average: nn.Module, step: int) -> None:
-    """Write the whole state of a training to a safetensors file."""
+    """Write the complete state of a training to a safetensors file."""
     state = {f"average.{name}": value for name, value in average.state_dict().items()}
     for name, network in trainee.networks.items():
         plain = getattr(network, "module", network)
@@ -240,20 +240,20 @@ def load(checkpoint: Path, trainee: Trainee, average: nn.Module) -> int:
             optimiser.load_state_dict(optimiser.state_dict() | {"state": slots})
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"{checkpoint} is no checkpoint of this model: move it away to start anew, or give the options it was "
+            f"{checkpoint} is not a checkpoint of this model: move it away to start anew, or give the options that it was "
             "started with"
         ) from error
     return step
 
 
 def export(path: Path, model: nn.Module, metadata: dict[str, str]) -> None:
-    """Write the weights of a model in float16, with what they are in the metadata."""
+    """Write the weights of a model in float16, with metadata, to a safetensors file."""
     with atomic(path) as part:
         save_file({key: value.half().cpu().contiguous() for key, value in model.state_dict().items()}, part, metadata)
 
 
 def _all(trainee: Trainee) -> list[torch.optim.Optimizer]:
-    return [each for together in trainee.optimisers for each in together]
+    return [optimiser for loss_optimisers in trainee.optimisers for optimiser in loss_optimisers]
 
 
 def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
