@@ -127,7 +127,7 @@ class Sampling:
         run.progress.begin(_units(run.recipe, pull.solver, pull.walk, run.known))
         params = run.params
         if run.known is not None:
-            params = run.known.drawn(params, run.recipe.solver, run.random, run.progress.tick)
+            params = run.known.fitted(params, run.recipe.solver, run.random, run.progress.tick)
             run.progress.ended(params)
         state = start(params, pull.views, pull.solver, run.random, run.store)
         run.first = state.noise if run.store is None else state.noise / run.ladder.excess

@@ -216,9 +216,9 @@ def test_what_cannot_be_cut_is_refused():
     chain, _ = chain_and_source(vae, latent)
     with pytest.raises(ValueError, match="one by one"):
         exact_tiles.whole(chain, exact_tiles.held(torch.cat([latent, latent])), 8)
-    with pytest.raises(ValueError, match="enlarge evenly"):
+    with pytest.raises(ValueError, match="must enlarge by a whole number"):
         exact_tiles.whole([nn.Upsample(scale_factor=1.5)], exact_tiles.held(latent), 8)
-    with pytest.raises(ValueError, match="is not used"):
+    with pytest.raises(ValueError, match="did not use the given decoder"):
         exact_tiles.input_of(vae.encoder, vae.decode, latent)
 
     class More(nn.Module):

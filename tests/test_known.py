@@ -29,14 +29,14 @@ def test_a_sphere_s_views_see_the_picture_in_their_directions():
     known = Known(SirenSphere(2, 32), waves(equirectangular(128, 256)).movedim(-1, 0))
     view = headings(torch.tensor([0.0, math.pi, 2.0]), torch.tensor([0.2, -0.4, 0.9]), 1.0)  # one across the seam
     expected = waves(rays(view.cameras, 32, 32)[1]).movedim(-1, 1)
-    assert (known.seen(known.picture, view) - expected).abs().max() < 2e-3
+    assert (known.in_views(known.picture, view) - expected).abs().max() < 2e-3
 
 
 def test_a_cylinder_s_views_see_the_columns_that_they_cover():
     strip, canvas = SirenCylinder(3, 8, 32), CanvasViews(3, 8, 32, 4)
     known = Known(strip, torch.randn(3, 8, 32, generator=RANDOM()))
     view = canvas.draw(RANDOM(1))
-    assert torch.allclose(known.seen(known.picture, view), canvas.carried(known.picture, view), atol=1e-5)
+    assert torch.allclose(known.in_views(known.picture, view), canvas.carried(known.picture, view), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_run_starts_from_the_picture_itself_whatever_the_field_can_draw():
 
     random, views, solver = RANDOM(1), FixedViews(None, (1, 3, 16, 16)), Adam(2, 2)
     known = Known(siren, picture)
-    params = known.drawn(siren.init(random), solver, random, lambda: None)
+    params = known.fitted(siren.init(random), solver, random, lambda: None)
     pull = Pull(siren, denoise, views, solver, log_linear(2, 0.1, 1.0), repaint(2), fit=siren.fit)
     state = known.carried(start(params, views, solver, random), pull, random)
     pull(state, random)

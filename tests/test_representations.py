@@ -211,14 +211,14 @@ class Fine(SirenTile):
     ("change", "said"),
     [
         ({"settings": classmethod(lambda cls: 1 / 0)}, "division by zero"),
-        ({"settings": classmethod(lambda cls: (Setting("steps", 1, "Steps."),))}, "'steps' is one of every run"),
-        ({"settings": classmethod(lambda cls: (Setting("size", 1, "Size."),))}, "'size' is one of every run"),
+        ({"settings": classmethod(lambda cls: (Setting("steps", 1, "Steps."),))}, "'steps' has a name that every run uses"),
+        ({"settings": classmethod(lambda cls: (Setting("size", 1, "Size."),))}, "'size' has a name that every run uses"),
         ({"settings": classmethod(lambda cls: (Setting("a b", 1, "Both."),))}, "'a b' must be named"),
         ({"settings": classmethod(lambda cls: (Setting("a", 1, "Big.", 2, 3),))}, "a is 1; it must be between 2 and 3"),
         ({"settings": classmethod(lambda cls: (Setting("a", [], "List."),))}, "must be a number"),
         ({"settings": classmethod(lambda cls: ("a",))}, "has no attribute 'name'"),
         ({"title": 7}, "its title is 7"), ({"sentence": ""}, "its sentence is empty"), ({"command": "Fine One"}, "its command"),
-        ({"command": "mesh"}, "a command of pullback's own"), ({"guidance": float("nan")}, "its guidance is nan"),
+        ({"command": "mesh"}, "is one of Pullback's own commands"), ({"guidance": float("nan")}, "its guidance is nan"),
         ({"name": "other"}, "it calls itself 'other'"),
     ],
 )  # fmt: skip

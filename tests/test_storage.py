@@ -153,9 +153,9 @@ def test_the_version_is_the_package_s():
         ({"numbers": '{"move": 1e999, "passes": 0, "residual": 0}'}, "out of range"),
         ({"numbers": '{"move": Infinity, "passes": 0, "residual": 0}'}, "not JSON"),
         ({"numbers": '{"move": -1, "passes": 0, "residual": 0}'}, "move"),
-        ({"numbers": '{"move": 1000, "passes": 0, "residual": 0}'}, "1000 moves are done of 30"),
+        ({"numbers": '{"move": 1000, "passes": 0, "residual": 0}'}, "it has done 1000 moves of 30"),
         ({"settings": "[" * 60_000}, "nested too deeply"),
-        ({"settings": "[1]"}, "settings are no object"),
+        ({"settings": "[1]"}, "settings are not a JSON object"),
     ],
 )
 def test_a_run_file_that_cannot_be_is_named(tmp_path, changes, said):

@@ -111,7 +111,7 @@ def test_the_worker_refuses_every_wrong_value(here, command):
                 said = _answer(job | given)
                 assert said["type"] == "error" and said["id"] == "1" and not said["resumable"], (setting.name, value)
                 assert setting.name in said["text"] and "\n" not in said["text"] and len(said["text"]) < 400, said
-                assert "a mistake in pullback" not in said["text"], said
+                assert "a bug in pullback" not in said["text"], said
     assert not list(here.iterdir())
 
 
@@ -123,7 +123,7 @@ def test_the_worker_refuses_jobs_of_another_form(here, kind, field):
         if (isinstance(value, str) and field in ("kind", "out")) or (field == "preview" and value == 7):
             continue  # of the right type
         said = _answer(job | {field: value})
-        assert said["type"] == "error" and "a mistake in pullback" not in said["text"], (field, value, said)
+        assert said["type"] == "error" and "a bug in pullback" not in said["text"], (field, value, said)
     assert not list(here.iterdir())
 
 
@@ -142,5 +142,5 @@ def test_the_worker_refuses_wrong_meshes_and_pictures(here, kind):
         {"field": "/no/field", "size": 7},
     ):
         said = _answer(job | {"options": options})
-        assert said["type"] == "error" and "a mistake" not in said["text"], said
+        assert said["type"] == "error" and "a bug in pullback" not in said["text"], said
     assert not list(here.iterdir())

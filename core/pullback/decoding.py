@@ -1,4 +1,4 @@
-"""Display pictures of fields, of any size and from any side, in the memory of a tile."""
+"""Display pictures of fields, at any size and from any side, drawn with memory for one tile at a time."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from .storage import Field
 from .types import AnySize, Model
 
 TILE_PIXELS = 1 << 14
-"""Pixels that are rendered at a time. This bounds the memory; more are no faster on a CPU."""
+"""The number of pixels that are rendered at a time, which bounds the memory. Larger numbers are no faster on a CPU."""
 INTERPOLATED_PIXELS = 1 << 20
-"""Pictures of at least so many pixels are interpolated."""
+"""Pictures of at least this number of pixels are interpolated."""
 TOLERANCE = 2 / 512
 """The largest error of an interpolated signal, whose range is 2."""
 MARGIN = 8
-"""Latents around a tile that are decoded with it."""
+"""Width of the margin around a tile that is decoded with it, in latents."""
 FADE = 6
-"""Latents on either side of a tile's edge over which it fades into its neighbour."""
+"""Distance on either side of a tile's edge over which it fades into its neighbour, in latents."""
 
 
 def flat(field: Field) -> Flat:
-    """Return the representation of a flat field. ValueError if it is not flat."""
+    """Return the representation of a flat field. Raise ValueError if the field is not flat."""
     if not isinstance(field.diffrep, Flat):
         raise ValueError("a 3D field is seen through cameras: give a view")
     return field.diffrep
@@ -41,8 +41,8 @@ def solid(field: Field, what: str = "sides", use: str = "is seen through cameras
 
     Args:
         field: The field.
-        what: What other fields lack, for the error message.
-        use: What only such a field can do, for the error message.
+        what: For the error message: what other fields do not have.
+        use: For the error message: what only 3D fields can do.
 
     Raises:
         ValueError: If the field has no cameras.
@@ -92,7 +92,7 @@ def bands(
     tile: int | None = None,
     exact: bool = False,
 ) -> Iterator[Tensor]:
-    """Render a flat field from top to bottom, in the memory of one band.
+    """Render a flat field from top to bottom, with memory for one band at a time.
 
     Args:
         field: The field.
@@ -115,7 +115,7 @@ def bands(
     draw = functools.partial(diffrep.picture, field.params)
     if isinstance(model, AnySize) and not any(
         diffrep.closed
-    ):  # the decoder enlarges, and the field stays as it was sampled
+    ):  # the decoder draws any size from the signal at the size that was sampled
         with torch.no_grad():
             signal = field.diffrep(field.params)
         return model.any_size(signal, height, width, crop)
@@ -128,7 +128,7 @@ def bands(
 def _interpolated(
     draw: Callable[[int, int, Crop], Tensor], height: int, width: int, model: Model, crop: Crop | None
 ) -> Iterator[Tensor]:
-    """Bands of a large picture, each a row of blocks."""
+    """Yield the bands of a large picture, each a row of blocks."""
     top, left, h, w = crop or (0, 0, height, width)
     draw_fast = interpolated(draw, TOLERANCE)
     for block in range(top // BLOCK, -(-(top + h) // BLOCK)):
@@ -155,11 +155,11 @@ def _decoded(
     closed: tuple[bool, bool],
     side: int | None = None,
 ) -> Iterator[Tensor]:
-    """Bands of a picture that `draw` (height, width, tile) renders as signals, decoded tile by tile.
+    """Yield the bands of a picture whose signals are rendered by `draw`(height, width, crop) and decoded tile by tile.
 
-    The pixels of a decoder depend on their surroundings, so tiles of latents overlap by MARGIN on every side, across the
-    edges too if these are `closed`, and fade into each other. Tiles lie at fixed places of the whole picture, so that a part
-    of a picture equals that part of the whole.
+    A decoded pixel depends on its surroundings, so tiles of latents overlap by MARGIN on every side, also across edges that
+    are `closed`, and fade into each other. Tiles lie at fixed places of the whole picture, so that pixels do not depend on the
+    crop that they are drawn in.
     """
     top, left, h, w = crop or (0, 0, height, width)
     s = model.scale
@@ -175,7 +175,7 @@ def _decoded(
     down, across = _Tiles(rows, edge, False, s), _Tiles(columns, edge, closed[1], s)
 
     def strip(row: int) -> Tensor:
-        """A row of tiles, (C, rows with margins, w), weighted for the fades on all sides."""
+        """Return a row of tiles, (C, rows with margins, w), weighted for the fades on all sides."""
         a, b = down.span(row)
         faded = []
         for column in across.seen(left, left + w):
@@ -190,7 +190,7 @@ def _decoded(
                     whole[:, :, first:last] += tile[:, :, first - start : last - start]
         return whole * down.weights(row)[:, None].to(whole)
 
-    bottom, y = None, top  # the lower margin of the row of tiles above, and the first row that is not yet yielded
+    bottom, y = None, top  # the lower margin of the row of tiles above, and the first row of pixels not yet yielded
     for row in down.seen(top, top + h):
         band, start = strip(row), down.span(row)[0] * s
         if bottom is not None:
@@ -204,7 +204,7 @@ def _decoded(
 
 
 def _with_margins(draw: Callable[[int, int, Crop], Tensor]) -> Callable[[int, int, Crop], Tensor]:
-    """`draw` for a picture that continues for MARGIN rows above and below."""
+    """Return `draw` for a picture that is extended by MARGIN rows of latents above and below."""
     return lambda rows, columns, part: draw(rows - 2 * MARGIN, columns, (part[0] - MARGIN, *part[1:]))
 
 
@@ -213,8 +213,8 @@ class _Tiles:
     """One side of a picture, cut evenly into tiles.
 
     Args:
-        length: Latents of the side.
-        edge: Latents of a tile, at most.
+        length: Length of the side in latents.
+        edge: The largest length of a tile in latents.
         closed: Whether the two ends of the side join.
         scale: Pixels per latent.
     """
@@ -230,18 +230,18 @@ class _Tiles:
 
     @property
     def reach(self) -> int:
-        """Latents on either side of its edge over which a tile fades. No three tiles overlap."""
+        """Distance on either side of an edge over which a tile fades, in latents, so small that no three tiles overlap."""
         return min(FADE, self.length // self.count // 2)
 
     def span(self, i: int) -> tuple[int, int]:
-        """The latents that a tile is decoded from, margins included."""
+        """Return the first latent that a tile is decoded from, margins included, and the one after the last."""
         low, high = (j * self.length // self.count for j in (i, i + 1))
         if self.closed:
             return low - MARGIN, high + MARGIN
         return max(0, low - MARGIN), min(self.length, high + MARGIN)
 
     def seen(self, first: int, last: int) -> list[int]:
-        """The tiles that contribute to the pixels from `first` up to `last`."""
+        """Return the tiles that contribute to the pixels from `first` up to `last`."""
         turns = (-self.length, 0, self.length) if self.closed else (0,)
         spans = [(i, *self.span(i)) for i in range(self.count)]
         return [
@@ -251,7 +251,7 @@ class _Tiles:
         ]
 
     def weights(self, i: int) -> Tensor:
-        """The weight of each pixel of a tile. The weights of all tiles sum to 1 everywhere."""
+        """Return the weight of each pixel of a tile. The weights of all tiles sum to 1 everywhere."""
         a, b = self.span(i)
         low, high = (j * self.length // self.count for j in (i, i + 1))
         place = torch.arange(a * self.scale, b * self.scale) + 0.5
@@ -263,7 +263,7 @@ class _Tiles:
         return weights
 
     def _faded(self, beyond: Tensor) -> Tensor:
-        """A fade from 0 to 1 (sine squared) between `reach` before an edge and `reach` behind it. beyond: in pixels."""
+        """Return a fade from 0 to 1 (sine squared) around an edge, at the distances `beyond` the edge in pixels."""
         part = (beyond / max(1, self.reach * self.scale)).clamp(-1, 1)
         return torch.sin(math.pi / 4 * (1 + part)) ** 2
 

@@ -8,7 +8,7 @@ import torch
 
 
 def sentence(error: BaseException) -> str | None:
-    """Return what went wrong and what to do, or None if the error is a bug of ours."""
+    """Return what went wrong and what to do, or None if the error is a bug in Pullback."""
     if isinstance(error, OSError):
         return plain(f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}")
     if _out_of_memory(error):
@@ -25,7 +25,7 @@ def plain(text: str) -> str:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out. torch has an error class for CUDA only; other devices raise a plain RuntimeError."""
+    """Return whether memory ran out. torch has an error class for CUDA only; other devices raise a plain RuntimeError."""
     if isinstance(error, RuntimeError) and re.search("can't allocate memory|out of memory", str(error)):
         return True
     return isinstance(error, (MemoryError, torch.OutOfMemoryError))

@@ -1,12 +1,12 @@
-"""Decode any size in the memory of a tile, and exactly: the tiles are parts of the whole picture, to rounding.
+"""Decode latents of any size tile by tile, and exactly: apart from rounding, the tiles are parts of the whole picture.
 
-Two things of a decoder look further than a tile. A convolution looks a few pixels beyond its edge, so tiles are computed with
-a margin as wide as the receptive field. A group norm looks at the mean and the variance of the whole picture, so for every
-group norm there is a pass over all tiles that stops there and only measures; what it has measured, later passes apply.
+Two kinds of layers in a decoder depend on more than a tile. A convolution reads a few pixels beyond the tile's edge, so tiles
+are computed with a margin as wide as the receptive field. A group norm uses the mean and the variance of the whole picture, so
+for every group norm a pass over all tiles stops at that norm and measures them. Later passes use the measured values.
 
 Passes would repeat each other's work, so the output of a step is kept as soon as all its norms are measured, if it fits into a
-budget, and later passes start from there. What cannot be computed in parts at all, such as attention, is found by a probe, and
-everything up to it runs once on the whole, at the size of the latent.
+budget, and later passes start from there. Steps that cannot be computed in parts at all, such as attention, are found by a
+probe. Everything up to the last of them runs once on the whole latent.
 """
 
 from __future__ import annotations
@@ -28,29 +28,30 @@ from .representation import Crop
 BUDGET = 1 << 30
 """Bytes of outputs that are kept between passes, by default."""
 PROBE = 17
-"""Pixels of the strip that a step is probed with. What reaches from its middle to an end counts as reaching everywhere."""
+"""Length of the strip that a step is probed with, in pixels. A step that reaches from its middle to an end counts as reaching
+everywhere."""
 CHAINS = (
     ("layers",),  # our own decoder
     # The decoder of diffusers' AutoencoderKL, and its `up_blocks`.
     ("conv_in", "mid_block", "up_blocks", "conv_norm_out", "conv_act", "conv_out"),
     ("resnets", "upsamplers"),
-    # That of the original code, which ComfyUI has, its `mid`, and its `up`, which lists the last first.
+    # The decoder of the original code, which ComfyUI uses, its `mid`, and its `up`, whose blocks are listed in reverse order.
     ("conv_in", "mid", "up", "norm_out", F.silu, "conv_out"),
     ("block_1", "attn_1", "block_2"),
     ("block", "upsample"),
 )
-"""What decoders consist of, in the order in which it runs."""
+"""The parts of known decoders, in the order in which they run."""
 
 Run = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a decoder reads, of which any part can be had.
+    """The input of a decoder, any part of which can be requested.
 
     Args:
-        height: Height of the whole.
-        width: Width of the whole.
+        height: Height of the whole input.
+        width: Width of the whole input.
         part: Returns the part (top, left, h, w) as (1, C, h, w), on the device and of the type that the decoder runs with.
     """
 
@@ -64,11 +65,11 @@ class Step:
     """A part of a decoder, and what probing it has shown.
 
     Args:
-        run: From (1, C, h, w) to (1, channels, scale h, scale w).
+        run: Maps (1, C, h, w) to (1, channels, scale h, scale w).
         channels: Channels of the output.
-        scale: Output pixels per input pixel.
-        reach: Output pixels around its own that an input pixel changes; None if it changes all.
-        norms: Group norms in it.
+        scale: Output pixels per input pixel, along a side.
+        reach: How far an input pixel acts beyond its own output pixels, in output pixels; None if it acts on all of them.
+        norms: The number of group norms in it.
     """
 
     run: Run
@@ -101,13 +102,13 @@ class _Reached(Exception):
 
 
 class _Norms(TorchFunctionMode):
-    """Within it, the group norms that torch computes use moments that are known, in the order in which they run.
+    """A context in which torch's group norms use known moments, in the order in which the norms run.
 
-    The function is replaced and not the modules, so that nothing is left behind, and weights are those that a host such as
-    ComfyUI gives to the function after it has moved, cast or patched them.
+    It replaces the function and not the modules. So nothing has to be undone, and the weights are those that a host such as
+    ComfyUI passes to the function after it has moved, cast or patched them.
 
     Args:
-        known: Moments of the first norms; the next one raises `_Reached`. None lets all norms pass their input on.
+        known: Moments of the first norms; the next norm raises `_Reached`. With None, all norms return their input.
     """
 
     def __init__(self, known: Sequence[Moments] | None):
@@ -151,11 +152,11 @@ def chain_of(decoder: nn.Module, sample: Tensor) -> list[Run]:
     """Return the parts of a decoder that run one after the other, each on the output of the one before.
 
     Args:
-        decoder: Our own, or the decoder of an AutoencoderKL of diffusers or ComfyUI. Of other modules, the chain is the module.
-        sample: A small input of it (1, C, h, w), of the type and on the device that it runs with.
+        decoder: Our own, or the decoder of an AutoencoderKL of diffusers or ComfyUI. Any other module is a chain of one part.
+        sample: A small input (1, C, h, w), of the type and on the device that the decoder runs with.
 
     Raises:
-        ValueError: If the parts do not make of the sample what the decoder makes of it.
+        ValueError: If the chain does not turn the sample into the same picture as the decoder.
     """
     chain, x = _chain(decoder), sample
     with torch.no_grad():
@@ -176,12 +177,12 @@ def _chain(decoder: nn.Module) -> list[Run]:
             parts = [part[::-1] if name == "up" else part for name, part in zip(names, parts, strict=True)]  # type: ignore[index]
             runs = [_chain(part) if isinstance(part, nn.Module) else [part] for part in parts if part is not None]
             return [run for each in runs for run in each]
-    # blocks of diffusers ask for the embedding of a time, which decoders do not have
+    # blocks of diffusers require a time embedding, which decoders do not have
     return [partial(decoder, temb=None) if "temb" in signature(decoder.forward).parameters else decoder]
 
 
 def input_of(decoder: nn.Module, decode: Run, latent: Tensor) -> Tensor:
-    """Return what `decode`, which does something before it, gives to its decoder for a latent (B, C, h, w)."""
+    """Return the tensor that `decode` passes to its decoder for a latent (B, C, h, w), after other operations."""
 
     def stop(_: nn.Module, args: tuple[Tensor, ...]) -> None:
         raise _Reached(args[0], 0)
@@ -193,19 +194,19 @@ def input_of(decoder: nn.Module, decode: Run, latent: Tensor) -> Tensor:
         return reached.x
     finally:
         hook.remove()
-    raise ValueError("the decoder is not used by what decodes; expected that it is: give the model that it belongs to")
+    raise ValueError("decoding did not use the given decoder: give the model that the decoder belongs to")
 
 
 @torch.no_grad()
 def probed(chain: Sequence[Run], source: Source) -> list[Step]:
-    """Find out how far each part of a decoder reaches, by what becomes of a NaN in the middle of a strip of zeros.
+    """Find out how far each part of a decoder reaches, by watching how far a NaN spreads in a strip of zeros.
 
     Args:
         chain: The parts of the decoder.
-        source: What it reads.
+        source: The input of the decoder.
 
     Raises:
-        ValueError: If a part does not enlarge by a whole number, or has group norms that torch's functions do not see.
+        ValueError: If a part does not enlarge by a whole number, or has group norms that do not call torch's function.
     """
     steps: list[Step] = []
     x = source.part((0, 0, 1, 1))
@@ -219,7 +220,7 @@ def probed(chain: Sequence[Run], source: Source) -> list[Step]:
             scale, rest = divmod(out.shape[dim], PROBE)
             if rest or not scale or out.shape[5 - dim] != scale:
                 raise ValueError(
-                    f"a part of the decoder makes {tuple(out.shape)} of {tuple(strip.shape)}: enlarge evenly"
+                    f"a part of the decoder turns {tuple(strip.shape)} into {tuple(out.shape)}: it must enlarge by a whole number"
                 )
             touched = out.isnan().any(1).any(4 - dim).nonzero()[:, 1]
             low, high = int(touched.min()), int(touched.max()) + 1
@@ -238,14 +239,14 @@ def probed(chain: Sequence[Run], source: Source) -> list[Step]:
 
 @dataclass(frozen=True)
 class _Pass:
-    """All tiles of a picture go through some steps.
+    """A pass of all tiles of a picture through some steps.
 
     Args:
         steps: The steps.
-        height: Height of what they read.
-        width: Width of what they read.
-        rows: Rows of tiles (top, left, h, w) of what they read.
-        does: "measure" the first norm whose moments are not known, "keep" what comes out, or "draw" it.
+        height: Height of the input of the steps.
+        width: Width of the input of the steps.
+        rows: Rows of tiles (top, left, h, w) of that input.
+        does: "measure" measures the first norm whose moments are not known, "keep" keeps the output, and "draw" yields it.
     """
 
     steps: Sequence[Step]
@@ -259,7 +260,7 @@ class _Pass:
         return _scale(self.steps)
 
     def tile(self, source: Source, known: Sequence[Moments], at: Crop) -> tuple[Tensor, int]:
-        """Return what comes of a tile (1, C, h, w), and the number of groups of the norm that has stopped it, or 0."""
+        """Return the output for a tile (1, C, h, w) and 0, or the input of the norm that has stopped it and its groups."""
         margin = 0
         for step in self.steps[::-1]:
             margin = -(-(margin + (step.reach or 0)) // step.scale)
@@ -277,7 +278,7 @@ class _Pass:
         return values[..., (top - y) * s : (top - y + h) * s, (left - x) * s : (left - x + w) * s], groups
 
     def measured(self, source: Source, known: Sequence[Moments], tick: Callable[[], None]) -> Moments:
-        """Return the moments of the norm that follows those that are known."""
+        """Return the moments of the first norm whose moments are not known."""
         total: Moments | None = None
         for at in (at for row in self.rows for at in row):
             here = _moments(*self.tile(source, known, at))
@@ -287,7 +288,7 @@ class _Pass:
         return total
 
     def kept(self, source: Source, known: Sequence[Moments], tick: Callable[[], None]) -> Tensor:
-        """Return all that comes out (1, C, H, W), on the CPU."""
+        """Return the whole output (1, C, H, W), on the CPU."""
         whole, s = torch.empty(0), self.scale
         for at in (at for row in self.rows for at in row):
             values, _ = self.tile(source, known, at)
@@ -299,7 +300,7 @@ class _Pass:
         return whole
 
     def drawn(self, source: Source, known: Sequence[Moments], crop: Crop, tick: Callable[[], None]) -> Iterator[Tensor]:
-        """Yield bands (C, rows, w) of a part of what comes out, on the CPU."""
+        """Yield bands (C, rows, w) of a part of the output, on the CPU."""
         top, left, h, w = crop
         for row in self.rows:
             band = []
@@ -315,7 +316,7 @@ def _scale(steps: Sequence[Step]) -> int:
 
 
 def _heaviest(steps: Sequence[Step]) -> int:
-    """The most values that a step makes per pixel that the first one reads."""
+    """Return the largest number of values that a step computes per pixel of the first step's input."""
     return max((step.channels * _scale(steps[: i + 1]) ** 2 for i, step in enumerate(steps)), default=1)
 
 
@@ -332,16 +333,17 @@ def _rows(crop: Crop, side: int) -> list[list[Crop]]:
 def _planned(
     steps: Sequence[Step], height: int, width: int, kept: int, room: float, tile: int, crop: Crop | None
 ) -> list[_Pass]:
-    """The passes that a picture takes.
+    """Return the passes in which a picture is decoded.
 
     Args:
         steps: The steps, none of which reaches everywhere.
-        height: Height of what they read.
-        width: Width of what they read.
-        kept: Values of it that are kept.
-        room: Values that may be kept. While an output is written, that from which it is made is kept as well.
-        tile: Side of a tile in pixels of the picture, at the step that makes the most values. All passes make as many.
-        crop: The part of the picture that is wanted, or None.
+        height: Height of the input of the steps.
+        width: Width of the input of the steps.
+        kept: The number of values of the input that are kept in memory.
+        room: The number of values that may be kept. While an output is written, the input that it is made from is kept too.
+        tile: Side of a tile in pixels of the picture, for the pass whose steps compute the most values per tile. The tiles of
+            other passes are so large that their steps compute as many.
+        crop: The part of the picture that is wanted, or None for all of it.
     """
     passes: list[_Pass] = []
     most, first = _heaviest(steps) * (tile / _scale(steps)) ** 2, 0
@@ -385,15 +387,15 @@ def bands(
     budget: int = BUDGET,
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[Tensor]:
-    """Decode a picture from top to bottom, in the memory of a tile, of the budget and of what attention takes.
+    """Decode a picture from top to bottom, with memory for a tile, for the budget and for what attention needs.
 
     Args:
         chain: The parts of the decoder (`chain_of`).
-        source: What it reads.
+        source: The input of the decoder.
         tile: Side of a tile of the picture in pixels, without its margins.
         crop: The part (top, left, h, w) of the picture that is wanted, or None for all of it.
-        budget: Bytes of outputs that may be kept in the computer's memory. Less takes longer and changes nothing else.
-        tick: Called between tiles with those that are done and those in total, over all passes. It may raise to stop.
+        budget: Bytes of outputs that may be kept in the computer's memory. A smaller budget only makes decoding slower.
+        tick: Called between tiles with the number of tiles done and in total, over all passes. It may raise to stop.
 
     Returns:
         Bands (C, rows, w), on the CPU.

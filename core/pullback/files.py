@@ -46,7 +46,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def clear_remains(path: Path) -> None:
-    """Remove the temporary files of `path` that killed processes left. Call it only while holding a lock on `path`."""
+    """Remove the temporary files of `path` that killed processes left behind. Call it only while holding a lock on `path`."""
     ours = re.compile(re.escape(f".{path.stem}.") + r"\d+-[0-9a-f]{8}" + re.escape(path.suffix))
     for candidate in path.parent.iterdir():
         if ours.fullmatch(candidate.name):

@@ -28,7 +28,6 @@ from .solvers import Adam
 
 DERIVED = {"mesh": MESH, "picture": PICTURE}
 """The kinds of jobs that make a file from an existing field, and their settings."""
-
 RECONSTRUCTION = "reconstruct"
 """The kind of jobs that make an object from photographs."""
 PREVIEW_PAUSE = 8
@@ -40,7 +39,7 @@ load_model = functools.lru_cache(maxsize=1)(tasks.load_model)
 
 @dataclass(frozen=True)
 class Job:
-    """A message that asks for a job. `preview`: the least seconds between two preview pictures, 0 for none."""
+    """A job as a client requests it. `preview` is the least time between two preview pictures in seconds, or 0 for none."""
 
     kind: str
     out: str
@@ -52,7 +51,7 @@ class Job:
 
     @classmethod
     def parse(cls, message: Mapping[str, Any]) -> Job:
-        """Read a message. ValueError if it does not have the form of a job."""
+        """Read a message. Raise ValueError if it does not have the form of a job."""
         given = {name: value for name, value in message.items() if name != "type" and value is not None}
         try:
             return built({**given, "id": str(given.get("id", ""))}, cls)
@@ -62,15 +61,15 @@ class Job:
 
 @dataclass(frozen=True)
 class SamplingJob:
-    """What a job that samples asks for.
+    """A job that samples a field, after its message was checked.
 
     Attributes:
         kind: The representation.
         settings: The settings of the run.
-        own: Those of the representation's own settings that are given.
-        options: The settings of the files that are made of the field.
+        own: The representation's own settings that were given.
+        options: The settings of the files that are made from the field.
         model: The name of the model.
-        device: The device that it runs on.
+        device: The device that the model runs on.
     """
 
     kind: type[Representation]
@@ -82,7 +81,7 @@ class SamplingJob:
 
     @classmethod
     def of(cls, job: Job) -> SamplingJob:
-        """Check a job. ValueError names the first thing that is wrong with it."""
+        """Check a job. Raise ValueError, which names the first thing that is wrong with it."""
         command_of = {of_command(command)[0].noun or command: command for command in commands()}
         if job.kind not in command_of:
             known = ", ".join([*command_of, *DERIVED, RECONSTRUCTION])
@@ -104,15 +103,15 @@ class SamplingJob:
 
 
 def perform(message: Mapping[str, Any], send: Send, tick: Callable[[], None] = lambda: None) -> dict[str, str]:
-    """Do a job.
+    """Run a job.
 
     Args:
-        message: The message that asks for it.
-        send: Takes messages about its progress.
+        message: The message that requests it.
+        send: Called with messages about its progress.
         tick: Called often; it may raise `Cancelled`.
 
     Returns:
-        The paths of the files that it made, by name.
+        The paths of the files that the job made, by name.
 
     Raises:
         ValueError: If anything is wrong with the job.
@@ -139,12 +138,12 @@ def perform(message: Mapping[str, Any], send: Send, tick: Callable[[], None] = l
 
 
 def described() -> dict[str, list[dict[str, Any]]]:
-    """Return what can be asked for, as JSON values, for programs that do not import Pullback.
+    """Return what jobs can request, as JSON values, for programs that do not import Pullback.
 
     Returns:
-        "settings": the settings of every run. "reconstruct": those of a reconstruction. "representations": what each of them
-        declares; `made` are the settings of the files that are made of it, and `closed` and `aspect` are those of `Flat`, None
-        if they depend on the model.
+        "settings": the settings that every run has. "reconstruct": those of a reconstruction. "representations": what each
+        representation declares, where `made` are the settings of the files that are made from it, and `closed` and `aspect` are
+        as in `Flat`, or None if they depend on the model.
     """
     settings = [_without_infinities(each) for each in RUN.values()]
     reconstruct = [_without_infinities(each) for each in RECONSTRUCT.values()]
@@ -172,7 +171,7 @@ def _description(kind: type[Representation]) -> dict[str, Any]:
 
 
 def _without_infinities(setting: Setting) -> dict[str, Any]:
-    """The fields of a setting, with None for infinite bounds, since JSON has no infinity."""
+    """Return the fields of a setting, with None for infinite bounds, since JSON has no infinity."""
     return {name: None if value in (math.inf, -math.inf) else value for name, value in asdict(setting).items()}
 
 
@@ -234,9 +233,9 @@ class _Reporter:
 
     Args:
         run: The run.
-        out: Its output.
-        send: Takes the messages.
-        pause: The least seconds between two previews; 0 for none.
+        out: The output of the run.
+        send: Called with the messages.
+        pause: The least time between two previews in seconds, or 0 for no previews.
     """
 
     def __init__(self, run: Run, out: Path, send: Send, pause: float) -> None:
@@ -264,7 +263,7 @@ class _Reporter:
 
 
 def _costs(run: Run) -> list[float]:
-    """The relative cost of each move of a run: a RePaint move costs almost nothing, the final fit the most."""
+    """Return the relative cost of each move of a run: a RePaint move costs almost nothing, the final fit the most."""
     solver = run.pull.solver
     costs = [0.01 if to < here else 1.0 for here, to in run.settings.walk]
     if isinstance(run.pull, Pull):
@@ -273,7 +272,7 @@ def _costs(run: Run) -> list[float]:
 
 
 def _settings(job: Job, kind: type[Representation]) -> Settings:
-    """The settings of a job that samples. ValueError names the first wrong one."""
+    """Return the settings of a job that samples. Raise ValueError, which names the first wrong one."""
     given = job.settings
     _refuse_unknown("setting", given, {each.name for each in fields(Settings)})
     texts = _texts(given, ("prompt", "negative"))
@@ -293,15 +292,15 @@ def _settings(job: Job, kind: type[Representation]) -> Settings:
 def _options(settings: tuple[Setting, ...], given: Mapping[str, Any], others: Iterable[str]) -> dict[str, Any]:
     """Return the values of a file's settings.
 
-    ValueError names a wrong value. If a name is unknown, it lists the known ones, together with `others`, names that are known
-    but handled elsewhere.
+    Raise ValueError if a value is wrong or a name is unknown. The message then lists the known names, including `others`, which
+    are handled elsewhere.
     """
     _refuse_unknown("option", given, [each.name for each in settings], others)
     return dict(values(settings, given))
 
 
 def _texts(given: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
-    """The values of some names that must be text, "" if they are left out."""
+    """Return the values of some names, which must be text, and "" for those that are left out."""
     texts = {name: given.get(name, "") for name in names}
     for name, value in texts.items():
         if not isinstance(value, str):

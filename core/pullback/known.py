@@ -2,7 +2,7 @@
 
 The picture is a signal (C, h, w) of everything that the field shows: the plane, the whole turn of a cylinder, or all
 directions (equirectangular). The field is first fitted to the picture, and the run carries what the fit misses (`pull.py`),
-so that the run starts from the exact picture plus noise. The part that is kept replaces the model's estimate at every step.
+so that the run starts from the exact picture plus noise. At every step, the kept part replaces the model's estimate.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from .solvers import Adam, Solver
 from .types import Denoiser, Params
 
 STEPS = 150
-"""Solver steps that fit the field to the picture; what they miss is carried."""
+"""The number of solver steps that fit the field to the picture. What they miss is carried."""
 PIXELS = 2048
 """Random pixels per solver step."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """A known picture of a field, and which part of it is kept.
+    """A known picture of a field, and the part of it that is kept.
 
     Args:
         diffrep: The representation of the field.
@@ -36,7 +36,7 @@ class Known:
         mask: 1 where the field is sampled and 0 where the picture is kept, (1, h, w). None keeps nothing.
 
     Raises:
-        ValueError: If the field has no picture, or one of another shape.
+        ValueError: If the field has no picture, or its picture has another shape.
     """
 
     diffrep: Any
@@ -61,11 +61,11 @@ class Known:
         return hasattr(self.diffrep, "shape")
 
     def to(self, device: Any) -> Known:
-        """Return the same on another device."""
+        """Return the same picture on another device."""
         return replace(self, picture=self.picture.to(device), mask=None if self.mask is None else self.mask.to(device))
 
-    def seen(self, values: Tensor, view: Any) -> Tensor:
-        """Return what B views see of values (K, h, w) over the whole picture, (B, K, H, W)."""
+    def in_views(self, values: Tensor, view: Any) -> Tensor:
+        """Return values (K, h, w) over the whole picture as they appear in B views, (B, K, H, W)."""
         at = self.diffrep.lookup(view)
         if at is None:
             return values[None]
@@ -86,21 +86,21 @@ class Known:
             denoise: The model.
             noise: Maps views to unit-normal noise (B, C, H, W), usually the run's first. The model then sees the picture
                 under this noise in the kept part. None shows it what the field renders there.
-            masked: Maps sigma and the mask to the mask at that noise level, if it is not always the same.
+            masked: Maps sigma and the mask to the mask at that noise level. By default, the mask is always the same.
         """
         if self.mask is None:
             return denoise
         mask = self.mask
 
         def denoise_and_keep(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-            free, kept = self.seen(masked(sigma, mask), cond), self.seen(self.picture, cond)
+            free, kept = self.in_views(masked(sigma, mask), cond), self.in_views(self.picture, cond)
             if noise is not None:
                 x = free * x + (1 - free) * (kept + float(sigma) * noise(cond))
             return free * denoise(x, sigma, cond) + (1 - free) * kept
 
         return denoise_and_keep
 
-    def drawn(self, params: Params, solver: Solver, random: Generator, tick: Callable[[], None]) -> Params:
+    def fitted(self, params: Params, solver: Solver, random: Generator, tick: Callable[[], None]) -> Params:
         """Fit the field to the picture.
 
         Args:
@@ -125,23 +125,23 @@ class Known:
         return adam(residual_with_tick, params, adam.init(params), last=True)[0]
 
     def carried(self, state: State, pull: Pull, random: Generator) -> State:
-        """Return a state before the first move that carries what its field misses of the picture.
+        """Return the state before the first move, which carries the difference between the picture and the fitted field.
 
         Args:
-            state: The state to start from, with the parameters of `drawn`.
+            state: The state to start from, with the parameters of `fitted`.
             pull: The sampler.
-            random: Draws the views. The run continues from where it stands afterwards.
+            random: Draws the views. The run continues with the random numbers that follow.
         """
         views = pull.last_views or pull.views
         view = views.draw(random)
         with torch.no_grad():
-            missed = self.seen(self.picture, view) - pull.render(state.params, view)
+            missed = self.in_views(self.picture, view) - pull.render(state.params, view)
         carry = views.scatter(state.carry, view, missed).contiguous()
         return replace(state, carry=carry, random=random.get_state())
 
 
 def _sample_picture(values: Tensor, u: Tensor, v: Tensor, tile: bool) -> Tensor:
-    """Interpolate values (K, h, w) linearly at places u, v (B, H, W) in [0, 1]: (B, K, H, W).
+    """Return values (K, h, w), interpolated linearly at places u, v (B, H, W) in [0, 1], as (B, K, H, W).
 
     The picture wraps around to the left and right, and in a `tile` also up and down.
     """

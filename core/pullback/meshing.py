@@ -34,11 +34,11 @@ def textured_mesh(
     Args:
         field: A field that has a surface.
         model: Decodes its colours.
-        faces: Triangles, at most.
+        faces: The largest number of triangles.
         texture: Side of the texture in pixels.
         resolution: Cells along each side of the grid in which the surface is found.
-        views: Views that the texture is baked from.
-        view_size: Their side in pixels, at least.
+        views: The number of views that the texture is baked from.
+        view_size: The smallest side of these views in pixels.
         tick: Called often; it may raise to stop.
         level: As in `surface`.
 

@@ -31,14 +31,14 @@ class Stage(str, Enum):
 
 @dataclass(frozen=True)
 class Message:
-    """Base of the messages that the worker sends. `type` is their name on the wire."""
+    """Base of the messages that the worker sends. `type` is the value of the field `type` in JSON."""
 
     type: ClassVar[str]
 
 
 @dataclass(frozen=True)
 class Hello(Message):
-    """The first message: the version of the protocol, and who speaks."""
+    """The first message: the versions of the protocol, of Pullback and of Python, and the worker's process id."""
 
     type = "hello"
     protocol: int
@@ -68,12 +68,12 @@ class Heartbeat(Message):
 
 @dataclass(frozen=True)
 class Progress(Message):
-    """How far a job is.
+    """How far a job has come.
 
     Args:
-        stage: What it is doing.
-        move: Moves done.
-        total: Moves of the whole run.
+        stage: What the job is doing.
+        move: The number of moves done.
+        total: The number of moves of the whole run.
         seconds_left: An estimate, or None if there is none yet.
         residual: Root mean square of what the last fit missed.
     """
@@ -104,7 +104,7 @@ class Note(Message):
 
 @dataclass(frozen=True)
 class Done(Message):
-    """The job succeeded: the paths of its files, by name."""
+    """The job succeeded. `files` are the paths of its files, by name."""
 
     type = "done"
     files: dict[str, str]
@@ -112,7 +112,7 @@ class Done(Message):
 
 @dataclass(frozen=True)
 class Cancelled(Message):
-    """The job was cancelled. `resumable`: whether an unfinished run is left."""
+    """The job was cancelled. `resumable` says whether it can be continued from a run file."""
 
     type = "cancelled"
     resumable: bool
@@ -120,7 +120,7 @@ class Cancelled(Message):
 
 @dataclass(frozen=True)
 class Error(Message):
-    """The job failed, or the worker itself if there is no job; `text` says why in one sentence."""
+    """A job failed, or the worker itself if the message names no job. `text` says why in one sentence."""
 
     type = "error"
     text: str

@@ -1,7 +1,7 @@
-"""Measures of pictures: errors, distances between sets, seams, and whether they show what was asked for.
+"""Measures of pictures: errors, distances between sets, seams, and whether pictures show what they should.
 
-Pictures are (B, C, H, W) in [0, 1]. A feature extractor is any callable from pictures (B, 3, H, W) in [0, 1] to features (B, D);
-the default is `PictureTextFeatures`, and `inception` gives the one with which papers measure, if its weights are at hand.
+Pictures are (B, C, H, W) in [0, 1]. A feature extractor is any callable from pictures (B, 3, H, W) in [0, 1] to features (B, D).
+The default is `PictureTextFeatures`; `inception` returns the one that papers use, if its weights are on this machine.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .regions import Box
 from .types import CLIP
 
 Features = Callable[[Tensor], Tensor]
-"""Pictures (B, 3, H, W) in [0, 1] -> features (B, D)."""
+"""Maps pictures (B, 3, H, W) in [0, 1] to features (B, D)."""
 BATCH = 64
-"""Pictures whose features are taken at once."""
+"""The largest number of pictures in a batch."""
 
 
 # Errors of single pictures.
@@ -63,15 +63,15 @@ def _check_alike(pictures: Tensor, truth: Tensor) -> None:
 
 @dataclass(frozen=True)
 class PictureTextFeatures:
-    """Means and standard deviations over all places of every level of the small picture-text model.
+    """Means and standard deviations, over all places, of the feature maps at several levels of the small picture-text model.
 
-    Its embedding answers what a picture shows; its training blurs pictures at random, so that it does not tell sharp pictures
-    from blurred ones. The levels do.
+    The model's embedding does not distinguish sharp pictures from blurred ones, because its training blurs pictures at random.
+    The feature maps do.
 
     Args:
-        device: Where it runs.
-        path: The weights.
-        levels: The levels, from 0, which sees the finest detail.
+        device: The device that the model runs on.
+        path: The weights of the model.
+        levels: The levels, where level 0 sees the finest detail.
     """
 
     device: str = "cpu"
@@ -90,9 +90,8 @@ def inception(weights: Path, device: str = "cpu") -> Features:
     """Return the 2048 features of FID's Inception network, from `torchmetrics` and `torch-fidelity`.
 
     Args:
-        weights: Its weights on this machine, the file pt_inception-2015-12-05-6726825d.pth of torch-fidelity. Nothing is
-            downloaded.
-        device: Where it runs.
+        weights: A copy of torch-fidelity's file pt_inception-2015-12-05-6726825d.pth. Nothing is downloaded.
+        device: The device that the network runs on.
 
     Raises:
         ImportError: If the packages are not installed.
@@ -116,10 +115,10 @@ def features_of(pictures: Iterable[Tensor], features: Features) -> Tensor:
 
     Args:
         pictures: Pictures of any sizes, (3, H, W) each, or one tensor (N, 3, H, W).
-        features: The extractor. Pictures of one size that follow each other are given to it together.
+        features: The extractor. Successive pictures of the same size are passed to it in one batch.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are no pictures.
     """
     found: list[Tensor] = []
     waiting: list[Tensor] = []
@@ -137,8 +136,8 @@ def features_of(pictures: Iterable[Tensor], features: Features) -> Tensor:
 def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Return the Fréchet distance (FID of Heusel et al. 2017) between two sets of features, (N, D) and (M, D).
 
-    It is that of two Gaussians with the means and covariances of the sets. It is biased upwards, the more the fewer pictures
-    there are, so compare only sets of one size.
+    It is the distance between two Gaussians with the means and covariances of the sets. It is biased upwards, and more so for
+    fewer pictures, so compare only values for the same number of pictures.
 
     Raises:
         ValueError: If a set has fewer than two features.
@@ -148,7 +147,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     if max(len(a), len(b)) >= a.shape[1]:
         moments = [(each.mean(0), torch.cov(each.T).reshape(a.shape[1], -1)) for each in (a, b)]
         return frechet_of_gaussians(*moments[0], *moments[1])
-    # Of A = xᵀx and B = yᵀy, the nonzero eigenvalues of A B are the squares of the singular values of x yᵀ.
+    # With A = xᵀx and B = yᵀy, the nonzero eigenvalues of A B are the squares of the singular values of x yᵀ.
     x, y = ((each - each.mean(0)) / (len(each) - 1) ** 0.5 for each in (a, b))
     spread = x.square().sum() + y.square().sum() - 2 * torch.linalg.svdvals(x @ y.T).sum()
     return max(0.0, float((a.mean(0) - b.mean(0)).square().sum() + spread))
@@ -193,19 +192,19 @@ def _check_sets(a: Tensor, b: Tensor) -> None:
 
 
 def fid(made: Iterable[Tensor], true: Iterable[Tensor], features: Features = PictureTextFeatures()) -> float:
-    """Return the Fréchet distance of the features of two sets of pictures, as in `features_of`."""
+    """Return the Fréchet distance between the features of two sets of pictures (`features_of`)."""
     return frechet_distance(features_of(made, features), features_of(true, features))
 
 
 def kid(made: Iterable[Tensor], true: Iterable[Tensor], features: Features = PictureTextFeatures()) -> float:
-    """Return the kernel distance of the features of two sets of pictures, as in `features_of`."""
+    """Return the kernel distance between the features of two sets of pictures (`features_of`)."""
     return kernel_distance(features_of(made, features), features_of(true, features))
 
 
 def patches(pictures: Iterable[Tensor], side: int, each: int = 1, seed: int = 0) -> Iterable[Tensor]:
-    """Yield square patches (C, side, side) at random places of pictures, `each` of every picture.
+    """Yield square patches (C, side, side) at random places of pictures, `each` patches from every picture.
 
-    Pictures of the same sizes in the same order, with the same seed, give patches of the same places.
+    With the same seed, pictures of the same sizes in the same order give patches at the same places.
 
     Raises:
         ValueError: If a picture is smaller than a patch.
@@ -230,14 +229,14 @@ def patch_fid(
     seed: int = 0,
     features: Features = PictureTextFeatures(),
 ) -> float:
-    """Return the Fréchet distance of random patches (pFID of Chai et al. 2022), which sees detail at full resolution.
+    """Return the Fréchet distance between random patches (pFID of Chai et al. 2022), which sees detail at full resolution.
 
     Args:
         made: Pictures (3, H, W) in [0, 1].
         true: The pictures to compare with.
         side: Side of a patch in pixels.
-        each: Patches of every picture; 1 in the paper, of 50,000 pictures.
-        seed: Draws the places, the same ones in both sets.
+        each: Patches per picture. The paper takes 1 from each of 50,000 pictures.
+        seed: The seed of the places, which are the same in both sets.
         features: The extractor.
     """
     return fid(patches(made, side, each, seed), patches(true, side, each, seed), features)
@@ -249,8 +248,8 @@ def patch_fid(
 def seam_error(picture: Tensor, tile: int | tuple[int, int]) -> float:
     """Return how much larger the step across the borders of tiles is than the steps on both sides of them.
 
-    A step is the mean absolute difference between neighbouring pixels along a border. Pictures without seams have values around
-    0, above and below.
+    A step is the mean absolute difference between neighbouring pixels on the two sides of a line. The value for pictures
+    without seams is near 0 and may be negative.
 
     Args:
         picture: A picture (C, H, W).
@@ -292,7 +291,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Layout:
-    """How many boxes show what they should, as parts of all: the right noun, the right colour, and both."""
+    """The fractions of boxes that show the right noun, the right colour, and both."""
 
     noun: float
     colour: float
@@ -300,7 +299,7 @@ class Layout:
 
 
 Classify = Callable[[Tensor], Sequence[tuple[str, str]]]
-"""Parts of pictures (B, C, side, side) -> the noun and the colour of each."""
+"""Maps parts of pictures (B, C, side, side) to the noun and the colour of each."""
 
 
 def layout_accuracy(
@@ -312,7 +311,7 @@ def layout_accuracy(
         pictures: Pictures (C, H, W) in [0, 1].
         layouts: The boxes of each picture.
         classify: The classifier.
-        side: Side of the parts that it sees, in pixels.
+        side: Side of the parts that the classifier sees, in pixels.
 
     Raises:
         ValueError: If there are no boxes, or not as many layouts as pictures.
@@ -328,7 +327,7 @@ def layout_accuracy(
 
 
 def part(picture: Tensor, box: Box, side: int) -> Tensor:
-    """Return the box of a picture (C, H, W), cut at whole pixels and scaled to (C, side, side)."""
+    """Return the part of a picture (C, H, W) in a box, cut at whole pixels and scaled to (C, side, side)."""
     left, top, width, height = box
     rows, columns = picture.shape[1:]
     y, x = min(rows - 1, round(top * rows)), min(columns - 1, round(left * columns))

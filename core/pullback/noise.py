@@ -37,7 +37,7 @@ class Views(Protocol):
         ...
 
     def weights(self, sigma: float) -> Tensor | None:
-        """Return the weight of each view in the fit from noise level sigma, (B,) with mean 1. None weighs all equally."""
+        """Return the weight of each view in the fit of a step from noise level sigma, (B,) with mean 1, or None if equal."""
         ...
 
     def noise(self, generator: Generator) -> Tensor:
@@ -189,9 +189,9 @@ class AnchoredViews:
 
 
 def leading(views: int, sigma: float, high: float = 0.9, chosen: float = 8.0) -> float:
-    """Return the share of the fit that one anchor has beside `views` - 1 fresh views.
+    """Return the share of the fit that one anchor has, next to `views` - 1 fresh views.
 
-    Which of the model's pictures a sample becomes is decided at noise levels of about a quarter of their distance. The
+    Which of the model's pictures a sample becomes is decided at noise levels near a quarter of the distance between them. The
     anchor dominates until then.
 
     Args:
@@ -261,7 +261,7 @@ class WorldViews:
         return torch.where(count > 0, total / count.clamp(min=1), store)
 
     def _sums(self, store: Tensor, view: View) -> tuple[Tensor, Tensor]:
-        """Sum of the cells of each pixel, (B, C, H, W), and their number, (B, 1, H, W)."""
+        """Return the sum of the cells of each pixel, (B, C, H, W), and their number, (B, 1, H, W)."""
         pixels = self.pixels(view).to(store.device)
         b, _, h, w = len(pixels), *self.shape[1:]
         total, count = store.new_zeros(b, len(store), h * w), store.new_zeros(b, 1, h * w)

@@ -1,7 +1,7 @@
 """The files that commands and jobs write, and the runs that lead to them; shared by the command line and the worker.
 
-An output such as `x.glb` has companion files whose names begin with its own. While it is sampled, `x.glb.run` holds the state
-of the run: however it was interrupted, it continues from there to the same bytes.
+An output such as `x.glb` has companion files whose names begin with `x.glb`. While it is sampled, `x.glb.run` holds the state
+of the run. However the run was interrupted, it continues from there to the same bytes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .settings import MAX_PIXELS, MESH, PICTURE, Settings
 from .storage import Field
 from .types import CLIP, Model, Progress
 
-# What companions append to the whole name of their output, so that x.glb and x.png have separate fields.
+# Companions append these to the whole name of their output, so that x.glb and x.png have separate fields.
 FIELD = ".field.safetensors"
 TURNTABLE = ".turntable.png"
 RUN = ".run"
@@ -82,7 +82,7 @@ def claimed(out: Path, *suffixes: str) -> Iterator[None]:
         *suffixes: The suffixes that it may have.
 
     Raises:
-        ValueError: If the name or the folder does not suit, or if another process has claimed the output.
+        ValueError: If the name or the folder cannot be used, or if another process has claimed the output.
     """
     _check_name(out, suffixes)
     if not out.parent.is_dir():
@@ -176,14 +176,14 @@ def run(
     """Prepare a sampling run.
 
     Args:
-        task: What run files call it (`Representation.task`).
+        task: The name of the task in run files (`Representation.task`).
         model: The model.
         recipe: How the field is sampled.
         settings: The settings of the run.
         path: The run file.
         resume: Whether to continue from the run file, if there is one.
         tick: Called before every field evaluation; it may raise `Cancelled`.
-        own: Those of the representation's own settings that the user gave.
+        own: The representation's own settings that the user gave.
 
     Raises:
         ValueError: If the model rejects the prompt, or the run file is damaged or was started with other settings.
@@ -206,7 +206,7 @@ def reconstruction(
     tick: Callable[[], None] = lambda: None,
     clip: CLIP | None = None,
 ) -> Run:
-    """Prepare a reconstruction. Arguments are those of `reconstruct.prepare`, and of `run`.
+    """Prepare a reconstruction. Arguments are as in `reconstruct.prepare` and `run`.
 
     Raises:
         ValueError: If the model does not suit the photographs, or the run file is damaged or of another reconstruction.
@@ -220,7 +220,7 @@ def reconstruction(
 
 
 def _defaults(settings: tuple[Setting, ...]) -> dict[str, Any]:
-    """The settings for which leaving them out means the same as their default, whatever the model."""
+    """Return the defaults of the settings for which leaving them out means the same as their default, whatever the model."""
     return {each.name: each.default for each in settings if not each.unset or each.default == 0}
 
 
@@ -239,7 +239,7 @@ def write_mesh(
         field: A field that has a surface.
         model: Decodes its colours.
         tick: Called often; it may raise `Cancelled`.
-        placement: Where the object lies in the scene that it was photographed in.
+        placement: Where the object lies in the scene in which it was photographed, or None.
         **options: Those of `meshing.textured_mesh`.
     """
     level = LEVEL if placement is None else PHOTOGRAPHED
@@ -297,7 +297,7 @@ def write_sampled(
     tick: Callable[[], None] = lambda: None,
     placement: Placement | None = None,
 ) -> dict[str, str]:
-    """Write all files that a sampling command leaves: the field, and a picture, or a turntable and a mesh or own file.
+    """Write all files of a sampling command: the field, and a picture, or a turntable and a mesh or a file of its own format.
 
     Args:
         out: The output; its suffix chooses between a mesh and the representation's own file.
@@ -305,7 +305,8 @@ def write_sampled(
         model: Decodes its signals.
         options: The values of the settings in `file_settings`.
         tick: Called often; it may raise `Cancelled`.
-        placement: Where the mesh lies in its scene. The field file, whose field lies in the unit ball, records it.
+        placement: Where the mesh lies in its scene, or None. It is recorded in the field file, since the field lies in the unit
+            ball.
 
     Returns:
         The paths of the files: "field", and "picture", "mesh" or "file".

@@ -19,7 +19,7 @@ def straight(premultiplied: Tensor) -> Tensor:
 
 
 def write_png(path: Path, bands: Iterator[Tensor], width: int, height: int) -> None:
-    """Write a PNG file, whole or not at all, in the memory of one band.
+    """Write a PNG file, whole or not at all, with memory for one band at a time.
 
     Args:
         path: Where to write.

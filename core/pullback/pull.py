@@ -59,7 +59,7 @@ class State:
         carry: The carried residual e = y - f(theta), in the same layout.
         move: How many moves of the walk are done.
         random: The state of the random generator.
-        passes: Field evaluations with a derivative so far.
+        passes: The number of field evaluations with a derivative until now.
         residual: Root mean square of what the last fit missed.
     """
 
@@ -89,7 +89,7 @@ def start(params: Params, views: Views, solver: Solver, generator: Generator, no
         params: The parameters to start from.
         views: The views of the run.
         solver: The inner solver.
-        generator: Draws the noise. The run continues from where it stands afterwards.
+        generator: Draws the noise. The run continues with the random numbers that follow.
         noise: Noise to use instead, in the layout of `views`.
     """
     noise = views.noise(generator) if noise is None else noise
@@ -121,8 +121,8 @@ class Pull:
         sigmas: The noise levels, (N + 1,), strictly falling; only the last may be 0 (`schedules.py`).
         walk: The moves (from, to) between indices of `sigmas`, in order (`schedules.repaint`).
         eta: DDIM's stochasticity in [0, 1]. RePaint needs it above 0.
-        gamma: The part of the residual that is carried to the next step, in [0, 1].
-        fit: How renderings are compared with targets. By default, whole views are.
+        gamma: The fraction of the residual that is carried to the next step, in [0, 1].
+        fit: How renderings are compared with targets. By default, all pixels of all views are compared.
         last_views: The views of the final fit, if those of a step do not cover the field. Their noise must have the
             same layout.
         tick: Called before every field evaluation of the inner solve. It may raise `Cancelled`.
@@ -179,12 +179,12 @@ class Pull:
         progress: Progress | None = None,
         save: Callable[[State], None] | None = None,
     ) -> State:
-        """Walk from `state` to the end.
+        """Run from `state` to the end of the walk.
 
         Args:
-            state: Where to start: that of `start`, or a saved one.
-            generator: Its device is that on which random numbers are drawn, the CPU by default. The numbers continue
-                from `state.random`; the generator itself is neither read nor advanced.
+            state: The state to start from: that of `start`, or a saved one.
+            generator: Only its device is used: random numbers are drawn there, by default on the CPU. They continue from
+                `state.random`; the generator itself is neither read nor advanced.
             progress: Called after every move. It may raise `Cancelled`.
             save: Called with the state after every move, before `progress`.
 
@@ -204,12 +204,12 @@ class Pull:
         return state
 
     def _forward(self, state: State, here: int, to: int, generator: Generator) -> State:
-        """One RePaint step back to a higher noise level."""
+        """Take one RePaint step back to a higher noise level."""
         rho = refresh(float(self.sigmas[to]), float(self.sigmas[here]), self.eta)
         return replace(state, noise=mix(state.noise, rho, generator))
 
     def _reverse(self, state: State, here: int, to: int, generator: Generator) -> State:
-        """One reverse step to a lower noise level."""
+        """Take one reverse step to a lower noise level."""
         sigma, sigma_next = float(self.sigmas[here]), float(self.sigmas[to])
         rho = refresh(sigma, sigma_next, self.eta)
         last = to == len(self.sigmas) - 1
@@ -234,7 +234,7 @@ class Pull:
             if views.persistent:
                 rendered = self.render(params, views.kept(view))
                 missed = target[: len(rendered)] - rendered  # the views that come back are the first ones
-                # Contiguous, as it comes back from a file: sums over another memory order round differently.
+                # Contiguous, as after reading it from a file: sums in another memory order would round differently.
                 carry = views.scatter(state.carry, view, missed).contiguous()
             else:
                 missed, carry = -compare(params), state.carry

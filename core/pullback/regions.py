@@ -31,15 +31,15 @@ MOST = 64
 LONGEST = 500
 """The largest number of characters in a sentence."""
 LEAST = 1 / 64
-"""The smallest side of a box, as a part of the picture's."""
+"""The smallest side of a box, as a fraction of the picture's side."""
 VISIBLE = 0.5
-"""A view counts if it shows at least so much of what the best view shows of a region."""
+"""A view counts only if it shows more than this fraction of what the best possible view shows of a region."""
 PLACED = re.compile(
     r"(?P<place>[-+.\de,\s]+(?=[*:])|\s*(?=\*))(\*(?P<weight>[-+.\de,\s]*))?:(?P<sentence>.*)", re.DOTALL
 )
-"""A region whose sentence is not about everything, or has a weight (`parsed`)."""
+"""Matches a region that gives a place or a weight before its sentence (`parsed`)."""
 DATA = 0.5
-"""The standard deviation of pictures that is assumed where gradients do not pass through the model."""
+"""The standard deviation of pictures that is assumed if gradients do not pass through the model."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,13 @@ class Region:
 
     Args:
         text: A sentence.
-        box: The part of a flat field's picture. It may cross the edge of a picture that wraps around. None is everything.
-        side: The direction that an object is seen from: azimuth and elevation in radians. None is every side.
-        weight: How much it counts, 0 or more.
-        scales: Sides of the squares around the box's centre that are shown, in units of the box. More than one makes it count
-            at several scales.
+        box: The part of a flat field's picture, which may cross the edge of a picture that wraps around. None is the whole.
+        side: The direction that an object is seen from, as azimuth and elevation in radians. None is every direction.
+        weight: How much the region counts, 0 or more.
+        scales: Factors by which the box is enlarged around its centre. The region's loss is the mean over all of them.
 
     Raises:
-        ValueError: If one of them is out of range.
+        ValueError: If an argument is out of range.
     """
 
     text: str
@@ -97,12 +96,12 @@ def parsed(text: str, panorama: float = 0.0) -> Region:
 
     Args:
         text: "LEFT,TOP,WIDTH,HEIGHT: SENTENCE" in parts of the picture, "AZIMUTH,ELEVATION: SENTENCE" in degrees for a side of
-            an object, or a sentence alone for everything. For panoramas, "AZIMUTH,ELEVATION,WIDTH,HEIGHT: SENTENCE" in degrees:
-            the middle of the box and its sides. "*WEIGHT" before the colon says how much it counts.
-        panorama: The width of a panorama divided by its height, or 0 if the field is none.
+            an object, or only a sentence for the whole field. For panoramas, "AZIMUTH,ELEVATION,WIDTH,HEIGHT: SENTENCE" in
+            degrees: the middle of the box and its sides. "*WEIGHT" before the colon sets the region's weight.
+        panorama: The width of a panorama divided by its height, or 0 if the field is not a panorama.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If the text has none of these forms.
 
     Example:
         >>> parsed("0.1,0.5,0.3,0.4: a red mushroom").box
@@ -133,7 +132,7 @@ def parsed(text: str, panorama: float = 0.0) -> Region:
 
 
 def box_around(degrees: Box, aspect: float) -> Box:
-    """Return the box, as parts of a panorama, around a direction. Azimuth grows to the left, with 0 in the middle.
+    """Return the box around a direction, as fractions of a panorama. Azimuth is 0 in the middle and grows to the left.
 
     Args:
         degrees: Azimuth and elevation of the middle of the box, its width and its height, in degrees.
@@ -147,7 +146,7 @@ def box_around(degrees: Box, aspect: float) -> Box:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    """Numbers with commas between them. Nothing if one of them is none."""
+    """Parse numbers with commas between them. Return () if one of them is not a number."""
     try:
         return tuple(float(each) for each in text.split(","))
     except ValueError:
@@ -158,23 +157,23 @@ def located(diffrep: Any, texts: Sequence[str]) -> tuple[Region, ...]:
     """Parse the regions of a field.
 
     Args:
-        diffrep: Its representation.
+        diffrep: The representation of the field.
         texts: The regions (`parsed`).
 
     Raises:
-        ValueError: If one is wrong, or does not suit the field.
+        ValueError: If a region is wrong, or does not suit the field.
     """
     return check_places(diffrep, tuple(parsed(text, panorama_aspect(diffrep)) for text in texts))
 
 
 def panorama_aspect(diffrep: Any) -> float:
-    """Return the width of a panorama divided by its height, or 0 if the field is none."""
+    """Return the width of a panorama divided by its height, or 0 if the field is not a panorama."""
     closed = tuple(getattr(diffrep, "closed", (False, False)))
     return diffrep.aspect if hasattr(diffrep, "lookup") and closed == (False, True) else 0.0
 
 
 def check_places(diffrep: Any, regions: tuple[Region, ...]) -> tuple[Region, ...]:
-    """Return regions, if they suit a field.
+    """Check that regions suit a field, and return them.
 
     Raises:
         ValueError: If a box is given for an object, or a side for a flat field.
@@ -196,8 +195,8 @@ class Place:
 
     Args:
         view: The index of the view.
-        box: The part of that view.
-        weight: How much it counts.
+        box: The part of that view that shows the region.
+        weight: How much the view counts.
     """
 
     view: int
@@ -206,11 +205,12 @@ class Place:
 
 
 Locate = Callable[[Region, Any, int], list[Place]]
-"""(region, views, how many) -> where the region lies in them."""
+"""Maps (region, views, number of views) to the places of the region in the views."""
 Parts = Callable[[Box, int], Tensor]
-"""(box, size) -> that part of a picture, as display values (1, 3 or 4, size, size) in [0, 1]."""
+"""Maps (box, size) to that part of a picture, as display values (1, 3 or 4, size, size) in [0, 1]."""
 Show = Callable[[Tensor], Parts]
-"""Signal (1, C, h, w) -> its parts in RGB, differentiable in the signal. What all parts share is computed once."""
+"""Maps a signal (1, C, h, w) to a function that returns its parts in RGB, differentiable in the signal. What all parts share is
+computed once."""
 
 
 def whole(region: Region, view: Any, count: int) -> list[Place]:
@@ -219,7 +219,7 @@ def whole(region: Region, view: Any, count: int) -> list[Place]:
 
 
 def locator(diffrep: Any) -> Locate:
-    """Return how regions are located in the views of a representation.
+    """Return the function that locates regions in the views of a representation.
 
     Boxes of flat fields are found through `lookup`. Sides of an object are found through the directions of its cameras.
     """
@@ -246,7 +246,10 @@ def _facing(region: Region, cameras: Cameras) -> list[Place]:
 
 
 def _inside(box: Box, at: Tensor, closed: Sequence[bool]) -> list[Place]:
-    """Bounding rectangles of a box in views whose pixels lie at places `at` (B, H, W, 2), as parts (right, down)."""
+    """Return the bounding rectangles of a box in views.
+
+    `at` (B, H, W, 2) holds the places of the views' pixels as fractions of the picture, to the right and down.
+    """
     left, top, width, height = box
     right, down = (at.cpu() - torch.tensor([left, top])).unbind(-1)
     if closed[1]:
@@ -277,10 +280,10 @@ def cut(pictures: Tensor, box: Box, size: int) -> Tensor:
 
 
 def shown_by(model: Model) -> Show:
-    """Return how a model shows parts of its signals. Transparent pictures are put on white.
+    """Return the function that shows parts of a model's signals. Transparent pictures are composited over white.
 
-    A model whose decoder draws any part at any size has a method `parts(signal)`. Of other latents, only the surroundings of
-    a box are decoded.
+    A model whose decoder draws any part at any size has a method `parts(signal)`. For other latent models, only the latents
+    around a box are decoded.
     """
 
     def parts_of(signal: Tensor) -> Parts:
@@ -310,7 +313,7 @@ def shown_by(model: Model) -> Show:
 
 
 def _surroundings(signal: Tensor, box: Box, margin: int = 4) -> tuple[Tensor, Box]:
-    """The latents around a box, and the box as a part of them."""
+    """Return the latents around a box, and the box as fractions of their sides."""
     rows, columns = signal.shape[2:]
     left, top, width, height = box
     x0, x1 = max(0, math.floor(left * columns) - margin), min(columns, math.ceil((left + width) * columns) + margin)
@@ -326,8 +329,8 @@ class Guide:
     Args:
         clip: The picture-text model.
         regions: The regions.
-        strength: Scales the guidance. At 1 the sentences count as in the picture-text model's own softmax.
-        through_model: Whether gradients pass through the denoiser, which keeps the sample plausible. Without, the covariance of
+        strength: Scales the guidance. At 1 the sentences count as much as in the picture-text model's own softmax.
+        through_model: Whether gradients pass through the denoiser, which keeps the sample plausible. If not, the covariance of
             the estimate is assumed to be that of independent pixels.
 
     Raises:
@@ -348,7 +351,7 @@ class Guide:
 
     @property
     def active(self) -> bool:
-        """Whether it changes anything."""
+        """Whether the guide changes the sample."""
         return self.strength > 0 and any(region.weight > 0 for region in self.regions)
 
     def texts(self) -> Tensor:
@@ -363,8 +366,8 @@ class Guide:
         Args:
             signal: The signals of B views, (B, C, h, w).
             view: The views.
-            show: How parts of signals are shown.
-            locate: Where the regions lie in the views.
+            show: Shows parts of signals (`shown_by`).
+            locate: Locates the regions in the views (`locator`).
         """
         texts, total = self.texts().to(signal), signal.new_zeros(())
         shown = functools.cache(lambda view: show(signal[view : view + 1]))
@@ -384,14 +387,14 @@ class Guide:
 
         Args:
             denoise: The model.
-            show: How parts of signals are shown (`shown_by`).
-            locate: Where the regions lie in the views (`locator`).
-            separate: Whether the signals of a batch are pictures of their own, each of which shows all the regions, and not
+            show: Shows parts of signals (`shown_by`).
+            locate: Locates the regions in the views (`locator`).
+            separate: Whether the signals of a batch are separate pictures, each of which should show all regions, instead of
                 views of one field.
         """
         if not self.active:
             return denoise
-        self.texts()  # what cannot be read is said before sampling starts
+        self.texts()  # so that a sentence that cannot be encoded raises before sampling starts
 
         def guided(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
             level, strength = float(sigma.flatten()[0]), self.strength * self.clip.temperature
@@ -413,7 +416,7 @@ class Guide:
 
 
 def _grown(box: Box, scale: float) -> Box:
-    """A box scaled about its centre, cut at the picture's edges."""
+    """Return a box scaled about its centre and cut at the picture's edges."""
     if scale == 1:
         return box
     left, top, width, height = box

@@ -1,12 +1,12 @@
-"""All installed representations by name: ours, and those of other packages.
+"""All installed representations by name: Pullback's own, and those of other packages.
 
-A package adds one through the entry point `pullback.representations`, whose value is its class:
+A package adds a representation through an entry point in the group `pullback.representations`, whose value is its class:
 
     [project.entry-points."pullback.representations"]
     my-field = "my_package:MyField"
 
-The command line, the worker and ComfyUI then have it. A representation that is broken is left out, with a warning that names
-it and its package.
+The command line, the worker and ComfyUI then offer it. A broken representation is left out, with a warning that names it and
+its class.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GROUP = "pullback.representations"
 DECLARED = ("name", "title", "sentence", "command", "settings", "suited", "recipe", "init", "__call__")
 """What every representation must have."""
 TAKEN = frozenset({"render", "mesh", "words", "picture", "reconstruct"})
-"""Commands and jobs that sample no representation."""
+"""The names of commands and jobs that do not sample a representation."""
 BUILT_IN: tuple[type[Representation], ...] = (
     VoxelRadiance,
     SirenImage,
@@ -42,7 +42,7 @@ BUILT_IN: tuple[type[Representation], ...] = (
     GaussianSplats,
 )
 FITTED: tuple[type[Representation], ...] = (NerfRadiance,)
-"""Ours that are fitted to photographs (`reconstruct.py`), and that no command samples."""
+"""Our representations that are fitted to photographs (`reconstruct.py`), and that no command samples."""
 RESERVED = frozenset(
     (
         *(each.name for each in fields(Settings)),
@@ -62,7 +62,7 @@ def representations() -> dict[str, type[Representation]]:
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
             found.setdefault(entry.name, _loaded(entry))
-        except Exception as error:  # noqa: BLE001  another package's mistake must not take ours along
+        except Exception as error:  # noqa: BLE001  another package's mistake must not disable ours
             said = " ".join(str(error).split()) or type(error).__name__
             warnings.warn(f"the representation {entry.name} of {entry.value} is left out: {said:.300}", stacklevel=2)
     return found
@@ -74,19 +74,19 @@ def readable() -> dict[str, type[Representation]]:
 
 
 def _loaded(entry: EntryPoint) -> type[Representation]:
-    """The class of an entry point. Raises if it cannot be loaded, or if what it declares would break the interfaces."""
+    """Return the class of an entry point. Raise if it cannot be loaded, or if its declarations would break the interfaces."""
     kind = entry.load()
     missing = [each for each in DECLARED if not hasattr(kind, each)]
     if missing:
         raise TypeError(
-            f"it does not declare its {', '.join(missing)}; pullback.representation says what is to be declared"
+            f"it does not declare its {', '.join(missing)}; see pullback.representation for what to declare"
         )
     if kind.name != entry.name:
         raise TypeError(f"it calls itself {kind.name!r}")
     if not (is_solid(kind) or hasattr(kind, "picture")):
-        raise TypeError("it is neither Flat nor Solid: nothing can be made of it")
+        raise TypeError("it is neither Flat nor Solid, so no file can be made from it")
     if kind.command in TAKEN or kind.noun in TAKEN:
-        raise TypeError(f"{kind.command!r} is a command of pullback's own")
+        raise TypeError(f"{kind.command!r} is one of Pullback's own commands")
     _check_declarations(kind)
     return kind
 
@@ -105,7 +105,7 @@ def _check_declarations(kind: type[Representation]) -> None:
         if not re.fullmatch("[a-z][a-z0-9_]*", setting.name):
             raise TypeError(f"its setting {setting.name!r} must be named in lower case, with underscores")
         if setting.name in RESERVED | {kind.option, kind.side}:
-            raise TypeError(f"its setting {setting.name!r} is one of every run")
+            raise TypeError(f"its setting {setting.name!r} has a name that every run uses already")
         setting.check(setting.default)
     for name in ("views", "guidance", "pixels_wide", "least_wide"):
         value = getattr(kind, name)
@@ -114,8 +114,8 @@ def _check_declarations(kind: type[Representation]) -> None:
 
 
 def package_of(kind: type[Representation]) -> str:
-    """Return the name of the package that a representation comes from, so that it can be named if it is missing."""
-    if kind in BUILT_IN + FITTED:  # under whatever name a host has imported us
+    """Return the name of the package that a representation comes from, for messages where the package is missing."""
+    if kind in BUILT_IN + FITTED:  # also if a host has imported Pullback under another name
         return "pullback"
     return kind.__module__.partition(".")[0]
 

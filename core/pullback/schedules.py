@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 MAX_STEPS = 10_000
-"""The most steps of a run."""
+"""The largest number of steps of a run."""
 
 
 def _check_steps(steps: int) -> None:

@@ -31,7 +31,7 @@ def parsed(text: str | bytes, kind: type[T]) -> T:
         kind: The dataclass.
 
     Raises:
-        ValueError: If the text is no JSON, or a value is missing, unknown, of another type or out of range.
+        ValueError: If the text is not JSON, or a value is missing, unknown, of another type or out of range.
 
     Example:
         >>> from dataclasses import dataclass
@@ -45,7 +45,7 @@ def parsed(text: str | bytes, kind: type[T]) -> T:
 
 
 def decoded(text: str | bytes) -> Any:
-    """Read JSON as Python values. ValueError if it is no JSON, too long, or nested too deeply."""
+    """Read JSON as Python values. Raise ValueError if the text is not JSON, too long, or nested too deeply."""
     if len(text) > LONGEST:
         raise ValueError(f"it has {len(text)} characters, more than {LONGEST}")
     try:
@@ -66,7 +66,7 @@ def built(values: Any, kind: type[T]) -> T:
 
 
 def _refuse_unknown(values: Any, kind: Any, place: str) -> None:
-    """Refuse names that the dataclass, or one within it, does not have."""
+    """Raise ValueError for a name that is not a field of the dataclass, or of a dataclass within it."""
     if not is_dataclass(kind) or not isinstance(values, dict):
         return
     hints = get_type_hints(kind)

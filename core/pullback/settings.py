@@ -1,4 +1,4 @@
-"""The settings that do not depend on a representation: of a run, and of the files that are made of a field.
+"""The settings that do not depend on a representation: those of a run, and those of the files that are made from a field.
 
 Their defaults, ranges and help are declared here once; the command line, the worker and ComfyUI take them from here.
 """
@@ -32,7 +32,7 @@ RUN = {
 RUN_OPTIONS = ("out", "model", "device", "resume", "preview")
 """Options of every sampling command and job that are not settings."""
 PICTURE = (Setting("width", 2048, "Width of the picture in pixels.", 8, MAX_PIXELS, unit="pixels"),)
-"""The settings of a picture that is made of a field."""
+"""The settings of a picture that is made from a field."""
 MESH = (
     Setting("faces", 20_000, "The largest number of triangles of the mesh.", 100, 1_000_000),
     Setting("texture", 1024, "Width and height of the texture in pixels.", 16, 8192, unit="pixels"),
@@ -40,7 +40,7 @@ MESH = (
     Setting("bake_views", 24, "Views that the texture is baked from.", 4, 256),
     Setting("bake_size", 256, "Width and height of these views in pixels.", 32, 2048, unit="pixels"),
 )
-"""The settings of a mesh that is made of a field."""
+"""The settings of a mesh that is made from a field."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Settings:
     """The settings of a run, whatever the representation.
 
     Args:
-        prompt: What to draw. It may be empty if the model takes that.
+        prompt: What to draw. It may be empty if the model allows that.
         negative: What to avoid.
         seed: The seed of all random numbers, 0 to 2^63 - 1.
         steps: The number of noise levels, 1 to `MAX_STEPS`.

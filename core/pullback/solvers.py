@@ -121,8 +121,8 @@ def paper_adam(lr: float | Mapping[str, float] = 1e-3) -> Adam:
 class Muon(Adam):
     """Muon for the weights of hidden layers (Jordan et al. 2024), Adam for all other parameters.
 
-    A gradient of a SIREN lies mostly in a few directions of a layer. An orthogonalised step moves all directions equally,
-    and a SIREN gets closer in 4 passes than with Adam in 13 (docs/benchmarks.md).
+    The gradient of a SIREN's layer lies mostly in a few directions. An orthogonalised step moves equally in all directions,
+    so that a SIREN gets closer to its targets in 4 passes than in 13 passes of Adam (docs/benchmarks.md).
 
     Args:
         steps, last_steps, lr, betas, keep, last_rate: As in `Adam`.
@@ -154,7 +154,7 @@ class Muon(Adam):
 
 
 def _by_shape(matrices: Params) -> list[list[str]]:
-    """Names of matrices, grouped by shape."""
+    """Return the names of matrices, grouped by shape."""
     groups: dict[tuple[int, ...], list[str]] = {}
     for name, matrix in matrices.items():
         groups.setdefault(tuple(matrix.shape), []).append(name)
@@ -166,7 +166,7 @@ def orthogonal_steps(gradients: Sequence[Tensor], momenta: Sequence[Tensor], mom
 
     Args:
         gradients: K gradients (m, n).
-        momenta: Their K running means (m, n), updated in place.
+        momenta: K running means (m, n) of the gradients, updated in place.
         momentum: The decay of the running means, in [0, 1).
 
     Returns:
@@ -206,13 +206,13 @@ class GaussNewton:
     """Damped Gauss-Newton, matrix-free by torch.func; exact in one iteration where f is linear.
 
     Each iteration solves (J^T J + damping I) d = -J^T r by conjugate gradients. The residual must be the same function
-    at every call, so random subsets do not work. The passes that it returns count the products with J or J^T.
+    at every call, so random subsets do not work. The returned number of passes counts the products with J or J^T.
 
     Args:
         iterations: Iterations per fit.
         cg_steps: Steps of conjugate gradients per iteration.
-        damping: Relative to the curvature of J^T J along the gradient.
-        last_iterations: Iterations of the final fit, at least.
+        damping: The damping, relative to the curvature of J^T J along the gradient.
+        last_iterations: The least number of iterations of the final fit.
     """
 
     iterations: int = 1
@@ -233,8 +233,10 @@ class GaussNewton:
         return params, state, passes
 
     def _iterate(self, residual: Residual, params: Params) -> tuple[Params, int]:
-        names = sorted(params)  # always one order, whatever file the parameters came from: sums must not change
-        params = {k: params[k].detach() for k in names}  # and jvp wants primals and tangents in the same order
+        # A fixed order, so that sums round equally when the parameters come from a file. jvp needs primals and tangents in
+        # the same order too.
+        names = sorted(params)
+        params = {k: params[k].detach() for k in names}
         shapes, sizes = [params[k].shape for k in names], [params[k].numel() for k in names]
         products = 2
 
@@ -247,7 +249,7 @@ class GaussNewton:
         r, transposed = vjp(residual, params)  # type: ignore[misc]
 
         def gram(d: Tensor) -> Tensor:
-            """J^T J d."""
+            """Return J^T J d."""
             nonlocal products
             products += 2
             return pack(transposed(jvp(residual, (params,), (unpack(d),))[1])[0])
@@ -267,11 +269,11 @@ def conjugate_gradients(
     Args:
         operator: The linear operator on vectors (n,).
         b: The right-hand side, (n,).
-        steps: Steps, at most.
-        tolerance: Stop when ||operator(x) - b||^2 falls below this part of ||b||^2.
+        steps: The largest number of steps.
+        tolerance: Stop when ||operator(x) - b||^2 falls below this fraction of ||b||^2.
 
     Returns:
-        The solution, (n,): the one of least norm if there are several, since the iteration starts at zero.
+        The solution, (n,). If there are several, it is the one of least norm, since the iteration starts at zero.
 
     Example:
         >>> conjugate_gradients(lambda x: 4 * x, torch.tensor([2.0, 8.0]), steps=3)

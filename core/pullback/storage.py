@@ -1,8 +1,8 @@
-"""Field files and run files. Both are a single safetensors file, never pickle, and both appear by atomic rename.
+"""Field files and run files. Each is a single safetensors file, without pickle, that is renamed into place when it is complete.
 
 A field file holds a finished field: its parameters and, as text, `format`, `kind`, `config` (JSON), `words` (the prompt),
-`model`, `seed` and the version of Pullback. `prompt` repeats the words, unless a host stores its graph there. A run file
-holds the complete state of an unfinished run and its settings, so that it can continue after any interruption.
+`model`, `seed` and the version of Pullback. `prompt` repeats `words`, unless a host stores its graph there. A run file
+holds the complete state of an unfinished run and its settings, so that the run can continue after any interruption.
 """
 
 from __future__ import annotations
@@ -106,15 +106,15 @@ def opened(path: Path, expected: str) -> Iterator[tuple[Any, dict[str, str], Sha
         The open file, its texts, and the shapes of its tensors.
 
     Raises:
-        ValueError: If the file does not exist or is something else.
-        OSError: If it may not be read.
+        ValueError: If the file does not exist, is damaged or has another format.
+        OSError: If the permission to read it is missing.
     """
     if not path.is_file():
         raise ValueError(f"{path} does not exist or is not a file")
     with path.open("rb") as raw:  # safetensors would claim that an unreadable file does not exist
         header = int.from_bytes(raw.read(8), "little")
     if header > MAX_HEADER_BYTES:
-        raise ValueError(f"{path} cannot be read: it is truncated or not a safetensors file of ours")
+        raise ValueError(f"{path} cannot be read: it is truncated or not a safetensors file of Pullback's")
     try:
         with safe_open(path, "pt") as file:
             texts = file.metadata() or {}
@@ -134,7 +134,7 @@ def read(path: Path, expected: str) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _tensors(file: Any, path: Path) -> dict[str, Tensor]:
-    """All tensors of an open file. ValueError if one has values that are not finite."""
+    """Return all tensors of an open file. Raise ValueError if one has values that are not finite."""
     tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     broken = sorted(k for k, v in tensors.items() if v.is_floating_point() and not torch.isfinite(v).all())
     if broken:
@@ -145,7 +145,7 @@ def _tensors(file: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _differing(wanted: Shapes, found: Shapes) -> str:
-    """The names whose shapes differ, at most six of them."""
+    """Return the names whose shapes differ, at most six of them."""
     wrong = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
     return ", ".join(f"{name:.60}" for name in wrong[:6])
 
@@ -164,7 +164,7 @@ def write(path: Path, tensors: dict[str, Tensor], texts: dict[str, str]) -> None
     with atomic(path) as part:
         try:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, texts)
-        except SafetensorError as error:  # it wraps errors of the system, such as a full disk
+        except SafetensorError as error:  # which wraps errors of the operating system, such as a full disk
             code = re.search(r"os error (\d+)", str(error))
             raise (OSError(int(code[1]), os.strerror(int(code[1]))) if code else OSError(str(error))) from error
 
@@ -175,7 +175,7 @@ def save_field(path: Path, field: Field, embedded: Mapping[str, str] | None = No
     Args:
         path: Where to write. The file appears whole or not at all.
         field: The field.
-        embedded: More texts for the file, such as a host's graph. Of our own texts they can replace only `prompt`.
+        embedded: More texts for the file, such as a host's graph. They can replace `prompt`, but no other text of ours.
 
     Raises:
         OSError: If it cannot be written.
@@ -188,7 +188,7 @@ def save_field(path: Path, field: Field, embedded: Mapping[str, str] | None = No
 
 
 def is_field(path: Path) -> bool:
-    """Return whether a file is a field file. Reads only its header; a file that cannot be read is none."""
+    """Return whether a file is a field file, by its header. A file that cannot be read is not one."""
     try:
         with safe_open(path, "pt") as file:
             return (file.metadata() or {}).get("format") == FIELD_FORMAT
@@ -201,7 +201,7 @@ def load_field(path: Path) -> Field:
 
     Raises:
         ValueError: If the file is missing, damaged, of another format, or of an unknown representation.
-        OSError: If it may not be read.
+        OSError: If the permission to read it is missing.
     """
     with opened(path, FIELD_FORMAT) as (file, texts, found):
         diffrep = _diffrep(texts, path)
@@ -217,7 +217,7 @@ def load_field(path: Path) -> Field:
 
 
 def _wanted(diffrep: Any, found: Shapes, path: Path) -> Shapes:
-    """The shapes that a diffrep's parameters have. ValueError if they are too large for any file."""
+    """Return the shapes of a diffrep's parameters. Raise ValueError if they are too large to exist."""
     try:
         with torch.device("meta"):  # allocates nothing: a file may claim any size
             return shapes_of(diffrep.init(Generator()))
@@ -231,7 +231,7 @@ def save_run(path: Path, state: State, settings: dict[str, Any]) -> None:
     Args:
         path: Where to write. The file appears whole or not at all.
         state: The state of the run.
-        settings: The settings of the run, as JSON values. It can only be continued with the same ones.
+        settings: The settings of the run, as JSON values. The run can be continued only with the same settings.
 
     Raises:
         OSError: If it cannot be written.
@@ -261,25 +261,25 @@ def load_run(
 
     Args:
         path: The run file.
-        settings: The settings that it must have been started with.
+        settings: The settings that the run must have been started with.
         expected: A state of the same run, to compare shapes with. It may be on the meta device. None compares nothing.
         moves: The number of moves of the whole run.
-        defaults: The values of settings that are left out, here or in the file.
+        defaults: The values of settings that are left out, either in `settings` or in the file.
 
     Raises:
-        ValueError: If the file is damaged, or was started with other settings or another version of Pullback.
-        OSError: If it may not be read.
+        ValueError: If the file is damaged, or the run was started with other settings or another version of Pullback.
+        OSError: If the permission to read the file is missing.
     """
     try:
         with opened(path, RUN_FORMAT) as (file, texts, found):
             before, numbers = decoded(texts["settings"]), parsed(texts["numbers"], _Numbers)
             if not isinstance(before, dict):
-                raise _Damaged("its settings are no object")
+                raise _Damaged("its settings are not a JSON object")
             _check_same({**(defaults or {}), **before}, {**(defaults or {}), **settings}, path)
             if expected is not None and (wanted := shapes_of(_stored(expected))) != found:
                 raise _Damaged(f"its tensors are not those of this run: {_differing(wanted, found)}")
             if numbers.move > moves:
-                raise _Damaged(f"{numbers.move} moves are done of {moves}")
+                raise _Damaged(f"it has done {numbers.move} moves of {moves}")
             return _state(_tensors(file, path), numbers)
     except _OtherSettings as error:
         raise ValueError(str(error)) from None
@@ -288,15 +288,15 @@ def load_run(
 
 
 class _Damaged(ValueError):
-    """The run file does not hold what it should."""
+    """The content of a run file is not that of a run."""
 
 
 class _OtherSettings(ValueError):
-    """The run file was started with other settings."""
+    """The run of a run file was started with other settings."""
 
 
 def _check_same(before: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
-    """Raise if the settings of a run file differ from those of now, or if its version does."""
+    """Raise `_OtherSettings` if the settings or the version in a run file differ from the present ones."""
     now = json.loads(json.dumps(settings | {"pullback": VERSION}))
     changed = [
         f"{k} {before.get(k)!r:.60} (now {now.get(k)!r:.60})"
@@ -310,13 +310,13 @@ def _check_same(before: dict[str, Any], settings: dict[str, Any], path: Path) ->
 
 
 def _stored(state: State) -> dict[str, Tensor]:
-    """The tensors of a state, under their names in a run file."""
+    """Return the tensors of a state, under their names in a run file."""
     tensors = {f"params.{k}": v for k, v in state.params.items()} | {f"solver.{k}": v for k, v in state.solver.items()}
     return tensors | {"noise": state.noise, "carry": state.carry, "random": state.random}
 
 
 def _state(tensors: dict[str, Tensor], numbers: _Numbers) -> State:
-    Generator().set_state(tensors["random"])  # raises if it is no generator's state
+    Generator().set_state(tensors["random"])  # raises if this is not the state of a generator
     parts: dict[str, Params] = {"params": {}, "solver": {}}
     for key, value in tensors.items():
         head, _, name = key.partition(".")

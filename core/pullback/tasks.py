@@ -1,8 +1,8 @@
 """The tasks that users ask for, as functions: the command line, the worker and ComfyUI's nodes all call these.
 
-A run is prepared from a `Model`, `Settings` and a `Recipe`, and sampled to a `Field`. A field becomes pictures of any size
-(`decoding.py`) or a textured mesh (`meshing.py`); their functions can be imported from here too. Progress, cancelling and
-saving are callbacks (`types.py`, `pull.py`).
+A run is prepared from a `Model`, `Settings` and a `Recipe`, and its result is a `Field`. A field becomes pictures of any size
+(`decoding.py`) or a textured mesh (`meshing.py`); the functions for these can be imported from here too. Progress, cancelling
+and saving are callbacks (`types.py`, `pull.py`).
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def recipe(command: str, model: Model, settings: Settings, choice: str = "", **o
         command: "generate", "image", "panorama", "tile", or the command of another representation.
         model: The model.
         settings: The settings of the run.
-        choice: Which of the command's representations, "" for the default.
-        **own: The representation's own settings; those left out are what suits the model.
+        choice: The `choice` of one of the command's representations, or "" for the default.
+        **own: The representation's own settings; those that are left out take values that suit the model.
 
     Raises:
         ValueError: If the choice or a setting is unknown or wrong.
@@ -71,7 +71,7 @@ def recipe_of(kind: type[Representation], model: Model, settings: Settings, own:
         kind: The representation.
         model: The model.
         settings: The settings of the run.
-        own: The representation's own settings that are given, already checked.
+        own: The representation's own settings that were given, already checked.
     """
     return kind.suited(model, **own).recipe(model, settings.views, settings.seed, **own)
 
@@ -128,7 +128,7 @@ def prepare(model: Model, recipe: Recipe, settings: Settings, tick: Callable[[],
 
 
 def _conditioned(model: Model, settings: Settings, regions: tuple[Region, ...], diffrep: Any) -> Denoiser:
-    """The model's denoiser, which is told the layout too if it can be."""
+    """Return the model's denoiser, conditioned on the layout too if the model takes one."""
     things = [(region.text, region.box) for region in regions if region.box is not None and region.weight > 0]
     condition = settings.prompt, settings.negative, settings.guidance
     if things and isinstance(model, LaysOut):
@@ -145,12 +145,12 @@ def sample(
     save: Callable[[State], None] | None = None,
     device: str = "cpu",
 ) -> State:
-    """Run a prepared sampler to the end; `field_of` makes a field of the result.
+    """Run a prepared sampler to the end; `field_of` makes a field from the result.
 
     Args:
         pull: The sampler, from `prepare` or `reconstruct.prepare`.
         seed: The seed of the run.
-        state: Where to continue from, or None to start from the beginning.
+        state: The state to continue from, or None to start from the beginning.
         progress: Called after every move; it may raise `Cancelled`.
         save: Called with the state after every move.
         device: The device of the model, where the run is computed.
@@ -172,13 +172,13 @@ def field_of(recipe: Recipe, settings: Any, model: Model, state: State) -> Field
 
 
 def settings_of_run(task: str, model: str, settings: Settings, **more: Any) -> dict[str, Any]:
-    """Return what a run file records, and what must be the same for the run to continue from it.
+    """Return the settings that a run file records. They must be the same for the run to continue from the file.
 
     Args:
-        task: What run files call the run (`Representation.task`).
+        task: The name of the task in run files (`Representation.task`).
         model: The name of the model.
         settings: The settings of the run.
-        **more: The representation's own settings that are given.
+        **more: The representation's own settings that were given.
     """
     agreed = asdict(settings)
     if not settings.guide:  # as in the run files of releases without guides

@@ -12,14 +12,14 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 View = Any
-"""A batch of views: whatever the renderer of a diffrep takes. The sampler never looks into it."""
+"""A batch of views, of any type that the diffrep's renderer takes. The sampler never looks into it."""
 
 Params = dict[str, Tensor]
 """The parameters theta of a diffrep, by name."""
 
 
 Box = tuple[float, float, float, float]
-"""Left, top, width and height of a part of a picture, as parts of its sides."""
+"""Left, top, width and height of a part of a picture, as fractions of the picture's sides."""
 
 
 class Denoiser(Protocol):
@@ -44,7 +44,7 @@ class CLIP(Protocol):
     """The interface of models that compare pictures with texts.
 
     Attributes:
-        size: Side of the pictures that it sees, in pixels. It scales others.
+        size: Side of the pictures that it sees, in pixels. It scales pictures of other sizes.
         temperature: The factor of its cosine similarities in the softmax of its training.
     """
 
@@ -61,7 +61,7 @@ class CLIP(Protocol):
         """Return the unit embeddings (B, D) of B texts.
 
         Raises:
-            ValueError: If it cannot read one of them.
+            ValueError: If it cannot encode one of them.
         """
         ...
 
@@ -70,12 +70,12 @@ class Model(Protocol):
     """The interface of pretrained image diffusion models.
 
     Attributes:
-        name: Its name or path. Fields are decoded, and runs continued, only by a model of the same name.
+        name: Its name or path. Only a model of the same name decodes a field or continues a run.
         channels: Channels of the signal that it denoises (pixels or latents).
         size: Side of the signal that it was trained on.
         scale: Picture pixels per signal pixel.
         sigma_min, sigma_max: The range of noise levels that it was trained on.
-        device: Where it runs, and with it every tensor of a run.
+        device: The device that it runs on, and that the tensors of a run are on.
         elevations: Lowest and highest elevation from which it knows objects, in degrees.
     """
 
@@ -97,7 +97,7 @@ class Model(Protocol):
     def elevations(self) -> tuple[float, float]: ...
 
     def denoiser(self, prompt: str, negative: str, guidance: float) -> Denoiser:
-        """Return the denoiser D(x, sigma, view) for a prompt. It must know `Cameras`, and may ignore other views.
+        """Return the denoiser D(x, sigma, view) for a prompt. It must handle `Cameras`, and may ignore other views.
 
         Args:
             prompt: The prompt.
@@ -116,7 +116,7 @@ class Model(Protocol):
 
 @runtime_checkable
 class AnySize(Protocol):
-    """What a `Model` can do whose decoder draws pictures of any size."""
+    """A `Model` whose decoder draws pictures of any size."""
 
     def any_size(
         self, signal: Tensor, height: int, width: int, crop: tuple[int, int, int, int] | None = None
@@ -124,7 +124,7 @@ class AnySize(Protocol):
         """Draw the picture of one signal (1, channels, h, w).
 
         Args:
-            signal: The signal, at the size that the model knows.
+            signal: The signal, at the size that the model was trained on.
             height: Height of the whole picture in pixels.
             width: Width of the whole picture.
             crop: The part (top, left, h, w) that is wanted, or None for all of it.
@@ -137,7 +137,7 @@ class AnySize(Protocol):
 
 @runtime_checkable
 class LaysOut(Protocol):
-    """What a `Model` can do that has learnt layouts: it takes them as a condition, beside the guide (`regions.py`)."""
+    """A `Model` that was trained on layouts and takes them as a condition, in addition to the guide (`regions.py`)."""
 
     def laid_out(
         self,
@@ -154,10 +154,10 @@ class LaysOut(Protocol):
         Args:
             prompt, negative, guidance: As in `Model.denoiser`; the prompt may be empty.
             things: Sentences and their boxes.
-            lookup: Views -> the places (B, h, w, 2) of their signal's pixels, right and down as parts of the whole picture.
-                None means that the views show all of it.
+            lookup: Maps views to the places (B, h, w, 2) of their signal's pixels, as fractions of the whole picture to the
+                right and down, or to None if the views show all of it.
             aspect: Width of the whole picture divided by its height.
-            closed: Whether the bottom continues at the top, and the right at the left.
+            closed: Whether the bottom edge joins the top edge, and the right edge the left one.
 
         Raises:
             ValueError: If the model cannot take the prompt.

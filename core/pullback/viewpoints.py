@@ -14,15 +14,15 @@ from .geometry.sphere import Headings, headings, lattice, pixels_towards
 from .noise import AnchoredViews, Views, WorldViews, leading
 
 ELEVATIONS = (-15.0, 60.0)
-"""Lowest and highest elevation of cameras around an object, in degrees: from where image models know objects."""
+"""Lowest and highest elevation of cameras around an object, in degrees: the range in which image models know objects."""
 LAST_CAMERAS = 32
-"""Cameras of the final fit of an object, at least. Those of a step do not cover it."""
+"""The least number of cameras of the final fit of an object. The cameras of one step do not cover the object."""
 LAST_HEADINGS = 36
-"""Views of the final fit of a sphere, at least. Those of a step do not cover it."""
+"""The least number of views of the final fit of a sphere. The views of one step do not cover the sphere."""
 SPHERE_FOV = math.radians(65.0)
 """Full vertical angle of a view from the centre of a sphere, in radians."""
 CELLS = 6
-"""Cells of noise per pixel in the middle of a view. Pixels at its corners are 2.4 times smaller."""
+"""Cells of noise per pixel in the middle of a view. Pixels at the corners cover a 2.4 times smaller part of the sphere."""
 STEEPEST = 1.2
 """Largest pitch of a view from the centre of a sphere, in radians."""
 
@@ -34,13 +34,13 @@ def orbiting(
     distance: float = DISTANCE,
     fov: float = FOV,
 ) -> Cameras:
-    """Draw cameras around an object, with evenly spaced azimuths from a random one and stratified elevations.
+    """Draw cameras around an object, with evenly spaced azimuths that start at random, and stratified elevations.
 
     Args:
         count: The number of cameras.
         generator: Draws azimuth and elevations.
-        elevations: Lowest and highest elevation in degrees. Within `ELEVATIONS` cameras are uniform in elevation. If the
-            range is wider they are uniform in area, so that few look straight from above or below.
+        elevations: Lowest and highest elevation in degrees. If both lie within `ELEVATIONS`, cameras are uniform in elevation.
+            Otherwise they are uniform in area, so that few look straight down or up.
         distance: Distance from the middle of the object.
         fov: Full vertical angle in radians.
     """
@@ -50,7 +50,7 @@ def orbiting(
 
 
 def _elevation(height: Tensor, elevations: tuple[float, float]) -> Tensor:
-    """Elevations in radians for heights in [0, 1], see `orbiting`."""
+    """Return elevations in radians for heights in [0, 1]; see `orbiting`."""
     low, high = (math.radians(each) for each in elevations)
     if ELEVATIONS[0] <= elevations[0] and elevations[1] <= ELEVATIONS[1]:
         return low + (high - low) * height
@@ -58,7 +58,7 @@ def _elevation(height: Tensor, elevations: tuple[float, float]) -> Tensor:
 
 
 def around(count: int, generator: Generator, fov: float = SPHERE_FOV) -> Headings:
-    """Draw views from the centre of a sphere, with evenly spaced azimuths from a random one, and uniform in area.
+    """Draw views from the centre of a sphere, with evenly spaced azimuths that start at random, and uniform in area.
 
     Args:
         count: The number of views.
@@ -78,7 +78,7 @@ def orbiting_views(
     distance: float = DISTANCE,
     fov: float = FOV,
 ) -> tuple[Views, Views]:
-    """Return the views of an object: an anchor, which the seed chooses, and fresh cameras around it.
+    """Return the views of an object: an anchor camera, which the seed chooses, and fresh cameras around the object.
 
     Args:
         signal: Channels and side of a view.
@@ -92,7 +92,7 @@ def orbiting_views(
     Returns:
         The views of a step, and those of the final fit.
     """
-    law = functools.partial(orbiting, elevations=elevations, distance=distance, fov=fov)
+    draw = functools.partial(orbiting, elevations=elevations, distance=distance, fov=fov)
     usual = max(elevations[0], ELEVATIONS[0]), min(elevations[1], ELEVATIONS[1])
     chosen = torch.Generator().manual_seed(seed)
     anchor = orbiting(1, chosen, usual if usual[0] < usual[1] else elevations, distance, fov)
@@ -100,17 +100,17 @@ def orbiting_views(
     def views(number: int) -> Views:
         shape = (number, signal[0], signal[1], signal[1])
         return AnchoredViews(
-            functools.partial(_beside, anchor, law, number), shape, anchor, functools.partial(leading, number)
+            functools.partial(_with_anchor, anchor, draw, number), shape, anchor, functools.partial(leading, number)
         )
 
     return views(count), views(max(LAST_CAMERAS, count))
 
 
-def _beside(anchor: Cameras, law: Callable[[int, Generator], Cameras], count: int, random: Generator) -> Cameras:
-    """The anchor and `count` - 1 fresh cameras."""
+def _with_anchor(anchor: Cameras, draw: Callable[[int, Generator], Cameras], count: int, random: Generator) -> Cameras:
+    """Return the anchor and `count` - 1 fresh cameras."""
     if count == 1:
         return anchor
-    others = law(count - 1, random)
+    others = draw(count - 1, random)
     return Cameras(torch.cat([anchor.pose, others.pose]), torch.cat([anchor.fov, others.fov]))
 
 

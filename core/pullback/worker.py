@@ -1,4 +1,4 @@
-"""The worker: `python -m pullback.worker` does jobs for another program, in JSON lines over its pipes (docs/worker.md).
+"""The worker: `python -m pullback.worker` runs jobs for another program. They talk in JSON lines over pipes (docs/worker.md).
 
 This module imports nothing that takes time to load: the worker says hello and sends heartbeats before torch is loaded.
 """
@@ -29,7 +29,7 @@ HEARTBEAT_SECONDS = 0.5
 FAILED = 1
 """Exit code if Pullback cannot be loaded."""
 REFUSED = 2
-"""Exit code after a line that is no message, or another version of the protocol."""
+"""Exit code after a line that is not a message, or a greeting in another version of the protocol."""
 
 
 class Worker:
@@ -47,7 +47,7 @@ class Worker:
         self._cancelled: set[str] = set()
 
     def run(self) -> int:
-        """Work until the input ends, which ends the process. Returns an exit code if Pullback cannot be loaded."""
+        """Run jobs until the input ends, which ends the process. Return an exit code only if Pullback cannot be loaded."""
         self.send(Hello(PROTOCOL, VERSION, platform.python_version(), os.getpid()))
         for work in (self._listen, self._beat):
             threading.Thread(target=work, daemon=True).start()
@@ -62,7 +62,7 @@ class Worker:
             self._work(self._jobs.get())
 
     def send(self, message: Message, **more: Any) -> None:
-        """Send a message, with further fields. The process ends if nobody listens any more."""
+        """Send a message, with further fields. The process ends if the client has closed the pipe."""
         line = encoded(message, **more)
         try:
             with self._lock:
@@ -72,7 +72,7 @@ class Worker:
             os._exit(0)
 
     def refuse(self, text: str) -> None:
-        """Say why the worker itself ends."""
+        """Send the reason why the worker itself is about to end."""
         self.send(Error(text), id=None)
 
     def _beat(self) -> None:
@@ -81,26 +81,26 @@ class Worker:
             self.send(Heartbeat())
 
     def _listen(self) -> None:
-        """Take messages until the input ends; then the client is gone, and the process ends whatever it is doing."""
+        """Handle messages until the input ends. The client is then gone, and the process ends, whatever it is doing."""
         greeted = False
         try:
             while line := self._lines.readline(LONGEST + 1):
                 greeted = self._take(decoded(line), greeted)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self.refuse(f"the worker was sent what it does not understand: {error!r}")
+            self.refuse(f"the worker received a message that it does not understand: {error!r}")
             os._exit(REFUSED)
-        finally:  # nothing else would end the process
+        finally:  # because nothing else would end the process
             os._exit(0)
 
     def _take(self, message: dict[str, Any], greeted: bool) -> bool:
-        """Take one message. Returns whether the client has said hello."""
+        """Handle one message. Return whether the client has said hello."""
         kind = message.get("type")
         if kind == Kind.HELLO:
-            spoken = message["protocol"]
-            if spoken != PROTOCOL:
+            version = message["protocol"]
+            if version != PROTOCOL:
                 self.refuse(
-                    f"this worker speaks version {PROTOCOL} of the protocol and was greeted in version {spoken}: "
-                    "install pullback and what uses it of the same release"
+                    f"this worker speaks version {PROTOCOL} of the protocol and was greeted in version {version}: "
+                    "install the same release of pullback and of the program that starts it"
                 )
                 os._exit(REFUSED)
         elif not greeted:
@@ -114,7 +114,7 @@ class Worker:
         return True
 
     def _work(self, job: dict[str, Any]) -> None:
-        """Do one job and say how it ended."""
+        """Run one job and send how it ended."""
         from . import errors, jobs
         from .types import Cancelled
 
@@ -138,19 +138,19 @@ class Worker:
             except Exception as error:  # noqa: BLE001  a failed job must not end the worker
                 traceback.print_exc()
                 text = errors.sentence(error)
-                # A wrong job stays wrong when it is resumed; what the machine lacked, it may have next time.
+                # A job that is wrong fails again when it is resumed, but a lack of memory or disk space may have passed.
                 resumable = not (text and isinstance(error, (ValueError, ImportError))) and _unfinished(job)
-                send(Error(text or f"a mistake in pullback: {error!r}; the log says where", resumable))
+                send(Error(text or f"a bug in pullback: {error!r}; the log shows where", resumable))
         self._cancelled.discard(id)
 
 
 def _unfinished(job: dict[str, Any]) -> bool:
-    """Whether a job has a run file to continue from."""
+    """Return whether a job has a run file to continue from."""
     return Path(str(job.get("out")) + ".run").exists()
 
 
 def _capabilities() -> Ready:
-    """Load everything, and say what there is."""
+    """Load everything, and return what the worker can do."""
     import torch
 
     from .jobs import described  # loads the rest, so that "ready" is true
@@ -164,9 +164,9 @@ def _capabilities() -> Ready:
 
 
 def _claim_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Reserve standard input and output for the protocol, and send whatever libraries print to standard error.
+    """Reserve standard input and output for the protocol, and redirect what libraries print to standard error.
 
-    Libraries that read standard input get nothing. (On Windows, loading one would otherwise wait for our read to end.)
+    Libraries that read standard input find it empty. (On Windows, loading such a library would otherwise wait for our read.)
     """
     lines, out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)

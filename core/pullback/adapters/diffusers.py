@@ -1,8 +1,8 @@
 """Latent diffusion models from a diffusers folder or a single file on this machine.
 
 The signal is the scaled latent that the network sees, (B, channels, h, w); `decode` undoes the VAE's scaling and shift.
-Classifier-free guidance follows `guidance.py`, and both halves share one network call. Where a diffusers pipeline starts from
-unit-normal latents, sampling here starts from these times sqrt(1 + sigma^2) (SD, SDXL) or 1 + sigma (SD3).
+Classifier-free guidance follows `guidance.py`, and both halves share one network call. The latents z of a diffusers pipeline at
+noise level sigma correspond to x = sqrt(1 + sigma^2) z here (SD, SDXL), or x = (1 + sigma) z (SD3).
 
 Nothing is downloaded, pickled weights are not read, and no code of a checkpoint is run. Safety checkers are not loaded.
 """
@@ -33,7 +33,7 @@ from .view_words import with_view
 Parameterisation = Callable[[denoisers.Network], Denoiser]
 
 T5_LENGTH = 256
-"""Tokens that SD3 gives its third text encoder, as in diffusers."""
+"""The number of tokens that the third text encoder of SD3 reads, as in diffusers."""
 
 
 class StableDiffusion:
@@ -84,7 +84,7 @@ class StableDiffusion:
         Args:
             prompt: The prompt.
             negative: The negative prompt, which may be empty.
-            guidance: 0 is unconditional, 1 conditional, more exaggerates (`guidance.py`).
+            guidance: 0 is unconditional, 1 is conditional, and larger values exaggerate (`guidance.py`).
 
         Raises:
             ValueError: If the prompt is empty, or longer than the text encoder reads.
@@ -120,18 +120,18 @@ class StableDiffusion:
         if x.ndim != 4 or x.shape[1] != self.channels:
             expected = f"(B, {self.channels}, h, w)"
             raise ValueError(
-                f"latents have shape {tuple(x.shape)}; {self._short} takes {expected}: build the signal so"
+                f"latents have shape {tuple(x.shape)}; {self._short} takes {expected}: give a signal of this shape"
             )
 
     def _evaluate(self, x: Tensor, t: Tensor, prompts: list[str]) -> Tensor:
-        """The network's output for x (B, C, h, w) and t (B,), with B prompts; in x's dtype, on x's device."""
+        """Return the network's output for x (B, C, h, w), t (B,) and B prompts, in the dtype and on the device of x."""
         net = self._network
         embeddings = [torch.cat(each) for each in zip(*map(self._embedding, prompts), strict=True)]
         return self._predict(x.to(net.device, net.dtype), t.to(net.device), *embeddings).to(x)
 
     @torch.no_grad()
     def _checked_embedding(self, text: str) -> tuple[Tensor, ...]:
-        """(1, ...) embeddings of a text: the sequence and, where the network takes one, the pooled vector."""
+        """Return the (1, ...) embeddings of a text: the sequence and, if the network takes one, the pooled vector."""
         for tokenizer, limit in self._tokenizers():
             excess = len(tokenizer(text, verbose=False).input_ids) - limit
             if excess > 0:
@@ -150,7 +150,7 @@ class StableDiffusion:
     # What differs from family to family.
 
     def _noise(self, scheduler: Any) -> tuple[Parameterisation, float, float]:
-        """How the network's output becomes a denoiser, and the least and the greatest sigma of its training."""
+        """Return the function that makes a denoiser from the network, and the smallest and largest sigma of its training."""
         kinds = {"epsilon": denoisers.epsilon, "v_prediction": denoisers.velocity}
         kind = scheduler.get("prediction_type", "epsilon")
         abar = getattr(self._pipe.scheduler, "alphas_cumprod", None)
@@ -172,10 +172,10 @@ class StableDiffusion:
 
 
 class StableDiffusionXL(StableDiffusion):
-    """SDXL: the network is also told the size of the picture and the pooled text embedding.
+    """SDXL: the network also takes the size of the picture and the pooled text embedding.
 
-    The size told is the signal's, but not less than the model's own as the "original size": a smaller one
-    asks for pictures that look enlarged. An empty negative prompt is a zero embedding where the model says so.
+    The size is that of the signal. The "original size" is at least the model's own, because a smaller one makes pictures look
+    enlarged. An empty negative prompt has a zero embedding if the model's configuration says so.
     """
 
     pipeline = "StableDiffusionXLPipeline"
@@ -234,12 +234,12 @@ def load(
     """Load a model from a diffusers folder or from a single-file checkpoint.
 
     Args:
-        path: A diffusers folder or a .safetensors file. Like diffusers, we take a single file of SD 2 for the v-prediction
-            model.
+        path: A diffusers folder or a .safetensors file. As in diffusers, a single file of SD 2 is assumed to be the
+            v-prediction model.
         device: Where the model runs.
         dtype: The type of the network. The VAE stays in float32 if it would overflow in half precision.
         config: For a single file, a diffusers folder of the same family with its configuration and tokenizers; its weights
-            are not read. By default, the copy that an earlier use of diffusers left on this machine.
+            are not read. By default, the configuration that an earlier use of diffusers left on this machine.
 
     Raises:
         ValueError: If something is missing, damaged or not supported.
@@ -287,7 +287,7 @@ def _from_file(file: Path, dtype: torch.dtype, config: str | Path | None) -> tup
     if file.suffix != ".safetensors":
         remedy = _conversion(file, StableDiffusion.pipeline)
         raise ValueError(f"{file} is not a .safetensors file; pickled weights are never loaded: {remedy}")
-    file.open("rb").close()  # of a file that may not be read safetensors says that it does not exist
+    file.open("rb").close()  # because safetensors says of a file without read permission that it does not exist
     _elements(file)
     with safe_open(file, framework="pt") as tensors:
         if not any(name.startswith("model.diffusion_model.") for name in tensors.keys()):  # noqa: SIM118
@@ -303,7 +303,7 @@ def _from_file(file: Path, dtype: torch.dtype, config: str | Path | None) -> tup
 def _loaded(
     family: type[StableDiffusion], path: Path, method: str, index: dict[str, str], dtype: torch.dtype, **kwargs: Any
 ) -> Any:
-    """The pipeline, without its safety checker and without the optional parts that `index` leaves out."""
+    """Return the pipeline, without its safety checker and without the optional parts that `index` leaves out."""
     library = _library()
     pipeline = getattr(library, family.pipeline)
     optional = ("safety_checker", "feature_extractor", "image_encoder", "text_encoder_3", "tokenizer_3")
@@ -332,11 +332,11 @@ def _component_error() -> type[Exception]:
     return import_module("diffusers.loaders.single_file_utils").SingleFileComponentError
 
 
-# What is on the disk, looked at before diffusers is: so that the errors are ours, and no library can go and fetch.
+# Checks of the files before diffusers reads them, so that the error messages are ours and no library downloads anything.
 
 
 def _inspected(folder: Path) -> tuple[type[StableDiffusion], dict[str, str]]:
-    """The family of a diffusers folder, and the class name of each of its parts that will be loaded."""
+    """Return the family of a diffusers folder, and the class name of each of its parts that will be loaded."""
     if not (folder / "model_index.json").is_file():
         raise ValueError(f"{folder} has no model_index.json; expected a diffusers folder: choose the one that holds it")
     content = _json(folder / "model_index.json")
@@ -366,7 +366,7 @@ def _inspected(folder: Path) -> tuple[type[StableDiffusion], dict[str, str]]:
 
 
 def _check_part(folder: Path) -> None:
-    """Raises unless the folder of a component holds its configuration (or a tokenizer its vocabulary)."""
+    """Raise ValueError unless the folder of a component holds its configuration (or a tokenizer's vocabulary)."""
     names: tuple[str, ...] = ("config.json",)
     if folder.name == "scheduler":
         names = ("scheduler_config.json",)
@@ -382,7 +382,7 @@ def _check_part(folder: Path) -> None:
 
 
 def _weight_files(folder: Path) -> tuple[list[Path], str | None]:
-    """The safetensors files of a component, and their variant (as "fp16") where there is no plain one."""
+    """Return the safetensors files of a component, and their variant (such as "fp16"), or None for plain files."""
     found = {file.name: file for file in sorted(folder.glob("*.safetensors"))}
     if not found:
         pickled = [file.name for file in folder.iterdir() if file.suffix in (".bin", ".ckpt", ".pt", ".pth")]
@@ -410,7 +410,7 @@ def _weight_files(folder: Path) -> tuple[list[Path], str | None]:
 
 
 def _elements(file: Path) -> int:
-    """How many numbers a safetensors file holds, by its header (position numbers left out, which are not weights)."""
+    """Return the number of weights in a safetensors file, by its header. Position ids do not count as weights."""
     try:
         with safe_open(file, framework="pt") as tensors:
             names = [name for name in tensors.keys() if not name.endswith("position_ids")]  # noqa: SIM118
@@ -432,7 +432,7 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _cached_config(file: Path) -> Path:
-    """The configuration of a single file's family, as an earlier use of diffusers left it on this machine."""
+    """Return the configuration of a single file's family that an earlier use of diffusers left on this machine."""
     _library()
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -453,7 +453,7 @@ def _cached_config(file: Path) -> Path:
 
 
 def _conversion(path: Path, pipeline: str = "DiffusionPipeline") -> str:
-    """How to make a diffusers folder with safetensors weights of what is at `path`."""
+    """Return instructions to make a diffusers folder with safetensors weights from the model at `path`."""
     call = f"P.{'from_pretrained' if path.is_dir() else 'from_single_file'}({str(path)!r})"
     code = f"from diffusers import {pipeline} as P; {call}.save_pretrained({path.stem + '-converted'!r})"
     return f'convert it once, online and if you trust its source, with `python -c "{code}"`, and load the new folder'

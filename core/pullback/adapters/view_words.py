@@ -1,7 +1,7 @@
 """View words: what a text-to-image model is told about the side of the object that a camera sees.
 
 A model that was trained without cameras still knows "front view" from "back view". DreamFusion (section 3.2) blends the
-embeddings of these words by azimuth; here the nearest one is used alone. Angles are those of `geometry/cameras.py`.
+embeddings of these words by azimuth; here only the nearest one is used. Angles are as in `geometry/cameras.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from ..geometry.cameras import Cameras
 
 QUARTER = math.radians(45.0) + 1e-4
-"""Half the width of the front and of the back, in radians. The excess keeps views at exactly 45 degrees symmetric."""
+"""Half the width of the front and of the back, in radians. The small excess keeps views at exactly 45 degrees symmetric."""
 OVERHEAD = math.radians(60.0) + 1e-4
 """Elevation above which a view is from overhead, in radians."""
 

@@ -182,15 +182,15 @@ class Marched(Object):
         Returns:
             Signals (B, C, h, w). Without gradients, only one chunk of rays is in memory at a time.
         """
-        return self._seen(params, cameras, height, width, crop, tick)[:, : self.channels]
+        return self._signals_and_opacity(params, cameras, height, width, crop, tick)[:, : self.channels]
 
     def opacity(
         self, params: Params, cameras: Cameras, height: int, width: int, tick: Callable[[], None] = lambda: None
     ) -> Tensor:
         """Return the opacity of each pixel, (B, 1, height, width) in [0, 1], for every kind of signal."""
-        return self._seen(params, cameras, height, width, None, tick)[:, self.channels :]
+        return self._signals_and_opacity(params, cameras, height, width, None, tick)[:, self.channels :]
 
-    def _seen(
+    def _signals_and_opacity(
         self, params: Params, cameras: Cameras, height: int, width: int, crop: Crop | None, tick: Callable[[], None]
     ) -> Tensor:
         """Return signals and opacity, (B, C + 1, h, w)."""

@@ -2,8 +2,8 @@
 
 The world is right-handed with Z up. An object lies in [-1, 1]^3 and faces -Y. A camera looks along -Z of its own frame, with
 +Y up (as in OpenGL, Blender and glTF). Azimuth is the angle around Z, 0 in front of the object (the camera is at -Y) and
-growing counter-clockwise as seen from above. Elevation is the angle above the XY plane. Both are in radians. Pixel centres
-are half-integers: column j of W looks through x = (2j + 1)/W - 1.
+growing counter-clockwise as seen from above. Elevation is the angle above the XY plane. Both are in radians. The centre of
+pixel column j of W lies at x = (2j + 1)/W - 1, where the picture spans [-1, 1].
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 DISTANCE = 3.2
-"""Distance of a camera from the middle of the object, by default."""
+"""The default distance of a camera from the middle of the object."""
 FOV = math.radians(40.0)
-"""Full vertical angle of a camera in radians, by default."""
+"""The default full vertical angle of a camera, in radians."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Cameras:
 
     @property
     def azimuth(self) -> Tensor:
-        """Azimuth of the side that each camera sees, (B,) in (-pi, pi]."""
+        """Azimuth of the side of the object that each camera sees, (B,) in (-pi, pi]."""
         back = self.pose[:, :3, 2]
         return torch.atan2(back[:, 0], -back[:, 1])
 

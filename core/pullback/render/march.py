@@ -66,7 +66,7 @@ def resampled(edges: Tensor, weights: Tensor, places: Tensor) -> Tensor:
         places: Where to draw from the cumulative distribution, (R, M) in [0, 1).
 
     Returns:
-        Distances (R, M): uniform within a piece, and in each as many as its weight says.
+        Distances (R, M), spread over the pieces in proportion to their weights, and uniform within a piece.
 
     Example:
         >>> edges, middle = torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[0.25, 0.75]])

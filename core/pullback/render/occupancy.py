@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def occupied(density: Tensor, threshold: float, grow: int = 1) -> Tensor:
-    """Return which grid points have density near them.
+    """Return which grid points are at most `grow` grid points away from density.
 
     Args:
         density: Density at the grid points, (R, R, R) as z, y, x.
         threshold: The least density that counts.
-        grow: How many grid points around a dense one are included. At 1 and above, every place where trilinear
+        grow: How many grid points around a dense one are included. With 1 or more, every place where trilinear
             interpolation can exceed the threshold is covered, and the surface has room to move.
 
     Returns:

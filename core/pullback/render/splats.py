@@ -10,8 +10,8 @@ from its centre, a Gaussian of opacity o absorbs the part alpha = o exp(-q / 2) 
 through. Beyond REACH deviations alpha is 0.
 
 Pictures are rendered in square tiles. Each tile composites only the Gaussians whose bounding boxes overlap it, so the size of
-the tiles does not affect the result. On the CPU, a tile's Gaussians are packed into a list. On other devices every tile
-computes all Gaussians and masks the rest, or gsplat renders the whole picture if it is installed.
+the tiles does not affect the result. On the CPU, a tile's Gaussians are packed into a list. On other devices, every tile
+computes all Gaussians and masks those that do not overlap it; on CUDA, gsplat renders the picture instead if it is installed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BLUR = 1 / 12
 NEAR = 0.05
 """Depth in front of the camera, in world units, below which Gaussians are not rendered."""
 BEYOND = 0.15
-"""How far outside the picture a mean may lie, as a part of the picture's side, before its Jacobian is taken at that limit."""
+"""How far outside the picture a mean may lie, as a fraction of the side, before its Jacobian is taken at that limit."""
 GSPLAT_REACH = 3.33
 """The largest distance from its mean, in standard deviations, at which gsplat renders a Gaussian."""
 
@@ -223,7 +223,7 @@ def picture(
 def depth(
     gaussians: Gaussians, cameras: Cameras, height: int, width: int, tick: Callable[[], None] = lambda: None
 ) -> Tensor:
-    """Return the mean distance from the camera to the Gaussians that a pixel shows, weighted by how much it shows of each.
+    """Return the mean distance from the camera to the Gaussians in each pixel, weighted by their share of the pixel.
 
     Args:
         gaussians: The Gaussians.
@@ -296,7 +296,7 @@ def window_of(gaussians: Gaussians, cameras: Cameras, height: int, width: int, c
     """Return the part of the picture that gsplat must render so that a crop of it equals that part of the whole picture.
 
     gsplat takes the Jacobian of a mean that lies outside its picture, by more than BEYOND of the side, at that limit. If it
-    rendered the crop alone, Gaussians that reach into the crop from outside would have another shape than in the whole picture,
+    rendered only the crop, Gaussians that reach into the crop from outside would have another shape than in the whole picture,
     and bands of a picture would not match at their edges. The window therefore contains the centres of all Gaussians that reach
     into the crop. Along an axis where one of these centres is at the limit of the whole picture, it is the whole picture.
 
@@ -325,7 +325,7 @@ def window_of(gaussians: Gaussians, cameras: Cameras, height: int, width: int, c
 def _extended(first: int, count: int, size: int, low: float, high: float) -> tuple[int, int]:
     """Extend `count` pixels from `first` on, along a side of `size` pixels, so that they contain the places low and high.
 
-    low is infinite and high is -infinite if there are none.
+    If there are no such places, low is infinite and high is -infinite.
     """
     if low < -BEYOND * size or high > (1 + BEYOND) * size:
         return 0, size
