@@ -161,7 +161,9 @@ def test_the_command_trains_a_field_decoder_that_draws(pictures, tmp_path, monke
     ):
         save_file({"latent_tensor": wrong}, latents)
         assert message in str(draw(latents, "-o", tmp_path / "y.png").exception)
-    assert "cannot be read as a picture" in str(draw(tmp_path / "my.decoder.sheet.png.txt", "-o", tmp_path / "y.png").exception)
+    assert "cannot be read as a picture" in str(
+        draw(tmp_path / "my.decoder.sheet.png.txt", "-o", tmp_path / "y.png").exception
+    )
     assert not (tmp_path / "y.png").exists()
 
 

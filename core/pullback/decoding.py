@@ -139,7 +139,7 @@ def _interpolated(
 def view_bands(
     field: Field, camera: Cameras, height: int, width: int, model: Model, crop: Crop | None = None
 ) -> Iterator[Tensor]:
-    """Render an object through one camera from top to bottom. Arguments and result are those of `bands`."""
+    """Render an object through one camera from top to bottom. The other arguments and the result are as in `bands`."""
     field = _on_device_of(model, field)
     draw = functools.partial(solid(field).through, field.params, camera)
     return _decoded(draw, height, width, model, crop, (False, False))

@@ -246,21 +246,21 @@ class _Pass:
         height: Height of the input of the steps.
         width: Width of the input of the steps.
         rows: Rows of tiles (top, left, h, w) of that input.
-        does: "measure" measures the first norm whose moments are not known, "keep" keeps the output, and "draw" yields it.
+        purpose: "measure" the first norm whose moments are not known, "keep" the output, or "draw" it.
     """
 
     steps: Sequence[Step]
     height: int
     width: int
     rows: list[list[Crop]]
-    does: str
+    purpose: str
 
     @property
     def scale(self) -> int:
         return _scale(self.steps)
 
     def tile(self, source: Source, known: Sequence[Moments], at: Crop) -> tuple[Tensor, int]:
-        """Return the output for a tile (1, C, h, w) and 0, or the input of the norm that has stopped it and its groups."""
+        """Return the output for a tile (1, C, h, w) and 0, or the input of the norm that stops it and its number of groups."""
         margin = 0
         for step in self.steps[::-1]:
             margin = -(-(margin + (step.reach or 0)) // step.scale)
@@ -341,16 +341,16 @@ def _planned(
         width: Width of the input of the steps.
         kept: The number of values of the input that are kept in memory.
         room: The number of values that may be kept. While an output is written, the input that it is made from is kept too.
-        tile: Side of a tile in pixels of the picture, for the pass whose steps compute the most values per tile. The tiles of
-            other passes are so large that their steps compute as many.
+        tile: Side of a tile in pixels of the picture, for a pass through all steps. The tiles of other passes are as large as
+            they can be if no step may compute more values per tile than in that pass.
         crop: The part of the picture that is wanted, or None for all of it.
     """
     passes: list[_Pass] = []
     most, first = _heaviest(steps) * (tile / _scale(steps)) ** 2, 0
 
-    def add(part: Sequence[Step], does: str, seen: Crop | None = None) -> None:
+    def add(part: Sequence[Step], purpose: str, seen: Crop | None = None) -> None:
         rows = _rows(seen or (0, 0, height, width), max(1, int((most / _heaviest(part)) ** 0.5)))
-        passes.append(_Pass(part, height, width, rows, does))
+        passes.append(_Pass(part, height, width, rows, purpose))
 
     for last, step in enumerate(steps):
         part = steps[first : last + 1]
@@ -428,9 +428,9 @@ def bands(
         del x
     known: list[Moments] = []
     for each in passes:
-        if each.does == "measure":
+        if each.purpose == "measure":
             known.append(each.measured(source, known, advance))
-        elif each.does == "keep":
+        elif each.purpose == "keep":
             source, known = held(each.kept(source, known, advance), sample.device), []
         else:
             part = crop or (0, 0, each.height * each.scale, each.width * each.scale)

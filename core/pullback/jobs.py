@@ -90,12 +90,12 @@ class SamplingJob:
         option = of_command(command)[0].option
         texts = _texts(job.options, (option, "model", "device"))
         kind = chosen(command, texts[option])
-        known_own = kind.settings()
-        names = {each.name for each in known_own}
+        declared = kind.settings()
+        names = {each.name for each in declared}
         own = {name: value for name, value in job.options.items() if name in names}
         others = {name: value for name, value in job.options.items() if name not in names and name not in texts}
-        options = _options(outputs.file_settings(kind), others, [*texts, *(each.name for each in known_own)])
-        checked = values(known_own, own)
+        options = _options(outputs.file_settings(kind), others, [*texts, *(each.name for each in declared)])
+        checked = values(declared, own)
         return cls(
             kind, _settings(job, kind), {name: checked[name] for name in own}, options,
             texts["model"] or "toybox", texts["device"] or "cpu",
@@ -124,17 +124,18 @@ def perform(message: Mapping[str, Any], send: Send, tick: Callable[[], None] = l
         return _perform_derived(job, out, send, tick)
     if job.kind == RECONSTRUCTION:
         return _perform_reconstruction(job, out, send, tick)
-    asked = SamplingJob.of(job)
+    sampling_job = SamplingJob.of(job)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with sampling(out, *suffixes(asked.kind)) as path:
-        total = len(asked.settings.walk)
+    with sampling(out, *suffixes(sampling_job.kind)) as path:
+        kind, settings, own = sampling_job.kind, sampling_job.settings, sampling_job.own
+        total = len(settings.walk)
         send(Progress(Stage.LOADING, 0, total))
-        model = load_model(asked.model, asked.device)
-        recipe = tasks.recipe_of(asked.kind, model, asked.settings, asked.own)
-        run = outputs.run(asked.kind.task(), model, recipe, asked.settings, path, job.resume, tick, asked.own)
+        model = load_model(sampling_job.model, sampling_job.device)
+        recipe = tasks.recipe_of(kind, model, settings, own)
+        run = outputs.run(kind.task(), model, recipe, settings, path, job.resume, tick, own)
         sampled = run(_Reporter(run, out, send, job.preview))
-        send(Progress(Stage.MESHING if is_solid(asked.kind) else Stage.WRITING, total, total))
-        return outputs.write_sampled(out, sampled, model, asked.options, tick)
+        send(Progress(Stage.MESHING if is_solid(kind) else Stage.WRITING, total, total))
+        return outputs.write_sampled(out, sampled, model, sampling_job.options, tick)
 
 
 def described() -> dict[str, list[dict[str, Any]]]:
@@ -292,8 +293,8 @@ def _settings(job: Job, kind: type[Representation]) -> Settings:
 def _options(settings: tuple[Setting, ...], given: Mapping[str, Any], others: Iterable[str]) -> dict[str, Any]:
     """Return the values of a file's settings.
 
-    Raise ValueError if a value is wrong or a name is unknown. The message then lists the known names, including `others`, which
-    are handled elsewhere.
+    Raise ValueError if a value is wrong or a name is unknown. For an unknown name, the message lists the known ones, including
+    `others`, which are handled elsewhere.
     """
     _refuse_unknown("option", given, [each.name for each in settings], others)
     return dict(values(settings, given))

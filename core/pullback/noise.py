@@ -37,7 +37,7 @@ class Views(Protocol):
         ...
 
     def weights(self, sigma: float) -> Tensor | None:
-        """Return the weight of each view in the fit of a step from noise level sigma, (B,) with mean 1, or None if equal."""
+        """Return the weight of each view in the fit at noise level sigma, (B,) with mean 1. None weighs all views equally."""
         ...
 
     def noise(self, generator: Generator) -> Tensor:

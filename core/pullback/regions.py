@@ -33,7 +33,8 @@ LONGEST = 500
 LEAST = 1 / 64
 """The smallest side of a box, as a fraction of the picture's side."""
 VISIBLE = 0.5
-"""A view counts only if it shows more than this fraction of what the best possible view shows of a region."""
+"""A view counts only if it shows more than this fraction of what the best view shows of a box, or if the cosine of the angle
+between the view and the side of an object exceeds it."""
 PLACED = re.compile(
     r"(?P<place>[-+.\de,\s]+(?=[*:])|\s*(?=\*))(\*(?P<weight>[-+.\de,\s]*))?:(?P<sentence>.*)", re.DOTALL
 )

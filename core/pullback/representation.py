@@ -321,7 +321,7 @@ class Solid(Protocol):
     def opacity(
         self, params: Params, cameras: Cameras, height: int, width: int, tick: Callable[[], None] = _nothing
     ) -> Tensor:
-        """Return the opacity of each pixel, (B, 1, height, width) in [0, 1]. Arguments are those of `through`."""
+        """Return the opacity of each pixel, (B, 1, height, width) in [0, 1]. Arguments are as in `through`."""
         ...
 
     def depth(

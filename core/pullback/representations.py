@@ -63,8 +63,8 @@ def representations() -> dict[str, type[Representation]]:
         try:
             found.setdefault(entry.name, _loaded(entry))
         except Exception as error:  # noqa: BLE001  another package's mistake must not disable ours
-            said = " ".join(str(error).split()) or type(error).__name__
-            warnings.warn(f"the representation {entry.name} of {entry.value} is left out: {said:.300}", stacklevel=2)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            warnings.warn(f"the representation {entry.name} of {entry.value} is left out: {reason:.300}", stacklevel=2)
     return found
 
 
@@ -146,7 +146,7 @@ def chosen(command: str, choice: str) -> type[Representation]:
 
     Args:
         command: The command that samples it.
-        choice: Its name among those of the command, or "" for the default.
+        choice: The `choice` of the representation, or "" for the command's default.
 
     Raises:
         ValueError: If the command has no such choice.

@@ -49,7 +49,7 @@ def karras(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> 
 
 
 def log_linear(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
-    """Return noise levels evenly spaced in ln sigma. Arguments, result and errors are those of `karras`.
+    """Return noise levels evenly spaced in ln sigma. Arguments, result and errors are as in `karras`, without rho.
 
     Example:
         >>> log_linear(3, 0.1, 10.0)
@@ -67,7 +67,7 @@ def flow(steps: int, shift: float = 1.0, t_max: float = 0.999) -> Tensor:
 
     Args:
         steps: The number of steps N, at least 1.
-        shift: The time shift; 1 is none.
+        shift: The time shift; 1 means no shift.
         t_max: The first flow time, below 1.
 
     Returns:

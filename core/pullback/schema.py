@@ -57,7 +57,7 @@ def decoded(text: str | bytes) -> Any:
 
 
 def built(values: Any, kind: type[T]) -> T:
-    """Make an object of a dataclass from JSON values. Arguments and errors are those of `parsed`."""
+    """Make an object of a dataclass from JSON values. `kind` and the errors are as in `parsed`."""
     _refuse_unknown(values, kind, "$")
     try:
         return msgspec.convert(values, kind)

@@ -288,11 +288,11 @@ def load_run(
 
 
 class _Damaged(ValueError):
-    """The content of a run file is not that of a run."""
+    """A run file does not contain a run."""
 
 
 class _OtherSettings(ValueError):
-    """The run of a run file was started with other settings."""
+    """The run in a run file was started with other settings."""
 
 
 def _check_same(before: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
@@ -327,5 +327,5 @@ def _state(tensors: dict[str, Tensor], numbers: _Numbers) -> State:
 
 
 def generator(seed: int) -> Generator:
-    """Return a generator on the CPU, so that the numbers are the same whatever device the model runs on."""
+    """Return a generator on the CPU, so that its random numbers do not depend on the device that the model runs on."""
     return torch.Generator().manual_seed(seed)

@@ -179,7 +179,7 @@ def _claim_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 def main() -> None:
     """Run the worker on standard input and output."""
-    # Ctrl-C in a terminal reaches the whole process group; the client decides what it means.
+    # Ctrl-C in a terminal reaches the whole process group, but only the client decides what to do about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     code = Worker(*_claim_pipes()).run()
     with contextlib.suppress(OSError):

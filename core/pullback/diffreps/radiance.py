@@ -102,7 +102,7 @@ class Object(Representation):
         return low, high
 
     def seen_through(self, views: int, seed: int, settings: dict[str, Any]) -> tuple[Views, Views]:
-        """Return the cameras of a step and those of the last fit. The arguments are those of `recipe`."""
+        """Return the cameras of a step and those of the last fit. `views`, `seed` and `settings` are as in `recipe`."""
         distance, fov = settings.get("distance", DISTANCE), math.radians(settings.get("fov", math.degrees(FOV)))
         # A field of Pullback 0.1 does not record which elevations it was seen from.
         known = ELEVATIONS if self.elevations == (-90.0, 90.0) else self.elevations
@@ -140,7 +140,7 @@ class Object(Representation):
 
 
 class Marched(Object):
-    """Base of the radiance fields that are rendered along rays, one by one."""
+    """Base of the radiance fields that are rendered along rays."""
 
     def marching(self, params: Params) -> March:
         """Return the function that renders rays. It determines only once, from `params`, where space is empty."""

@@ -28,7 +28,7 @@ TICK_SECONDS = 0.1
 """The time between two calls of `tick`, in seconds."""
 RAISED = (1, 2)
 """Exit codes of a Python that could not run this file, or that raised an exception. The charts are then made in this process,
-which raises the same exception."""
+where such an exception is raised again."""
 
 
 def charts(vertices: np.ndarray, faces: np.ndarray, area: float, size: int) -> Charts:

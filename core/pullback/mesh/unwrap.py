@@ -47,7 +47,7 @@ def unwrap(mesh: trimesh.Trimesh, size: int = 1024, tick: Callable[[], None] = l
 
 
 def coordinates(mesh: trimesh.Trimesh) -> np.ndarray:
-    """Return the texture coordinates of an unwrapped mesh, (V, 2) float64. ValueError if it has none."""
+    """Return the texture coordinates of an unwrapped mesh, (V, 2) float64. Raise ValueError if it has none."""
     uv = getattr(mesh.visual, "uv", None)
     if uv is None or uv.shape != (len(mesh.vertices), 2):
         raise ValueError(f"the mesh needs one uv per vertex, ({len(mesh.vertices)}, 2); unwrap it first")

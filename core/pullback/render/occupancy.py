@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def occupied(density: Tensor, threshold: float, grow: int = 1) -> Tensor:
-    """Return which grid points are at most `grow` grid points away from density.
+    """Return which grid points have density, or lie within `grow` grid points of one that has.
 
     Args:
         density: Density at the grid points, (R, R, R) as z, y, x.

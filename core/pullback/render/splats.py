@@ -254,7 +254,7 @@ def picture_by_gsplat(
     """Render what `picture` renders, with gsplat.
 
     The two differ by gsplat's own thresholds: it leaves out alphas below 1/255, and stops when less than 1/10000 of the light
-    is left. Arguments and result are those of `picture`.
+    is left. Arguments and result are as in `picture`.
     """
     from gsplat import rasterization
 
