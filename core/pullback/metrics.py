@@ -44,7 +44,7 @@ def ssim(pictures: Tensor, truth: Tensor) -> Tensor:
     """
     _check_alike(pictures, truth)
     if min(pictures.shape[2:]) < 11:
-        raise ValueError(f"SSIM looks through a window of 11 pixels; the pictures have {tuple(pictures.shape[2:])}")
+        raise ValueError(f"SSIM needs pictures of at least 11 x 11 pixels, got {tuple(pictures.shape[2:])}")
     settings: dict[str, Any] = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     pairs = zip(pictures.double().cpu().numpy(), truth.double().cpu().numpy(), strict=True)
     return torch.tensor([structural_similarity(a, b, channel_axis=0, data_range=1.0, **settings) for a, b in pairs])

@@ -170,7 +170,9 @@ class Pull:
         if not all(0 <= index < len(sigmas) for move in self.walk for index in move):
             raise ValueError(f"the walk must stay within the {len(sigmas)} noise levels: make both for the same steps")
         if self.eta == 0 and any(to < here for here, to in self.walk):
-            raise ValueError("a walk with RePaint steps needs an eta above 0: without fresh noise they change nothing")
+            raise ValueError(
+                "a walk with RePaint steps needs an eta above 0: without fresh noise, those steps change nothing"
+            )
 
     def __call__(
         self,

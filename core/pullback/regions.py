@@ -82,11 +82,11 @@ class Region:
 def _check_box(box: Box, text: str) -> None:
     left, top, width, height = box
     if not all(math.isfinite(each) for each in box):
-        raise ValueError(f"the box of {text[:40]!r} is {box}; it takes four numbers")
+        raise ValueError(f"the box of {text[:40]!r} is {box}; it must be four finite numbers")
     if not (0 <= left < 1 and 0 <= top < 1 and width <= 1 and top + height <= 1 + 1e-6):
         raise ValueError(
             f"the box of {text[:40]!r} lies outside the picture: left {left:g}, top {top:g}, width {width:g}, height "
-            f"{height:g} are parts of its sides, from 0 to 1"
+            f"{height:g} must be fractions of its sides, from 0 to 1"
         )
     if min(width, height) < LEAST:
         raise ValueError(f"the box of {text[:40]!r} is {width:g} x {height:g}; its sides must be at least {LEAST:g}")

@@ -97,7 +97,7 @@ def read_picture(path: Path, channels: int) -> np.ndarray:
 def _opened(path: Path, channels: int, smallest: int) -> np.ndarray:
     with Image.open(path) as picture:
         if picture.width * picture.height > MOST_PIXELS:
-            raise ValueError(f"it has {picture.width} x {picture.height} pixels, too many")
+            raise ValueError(f"it has {picture.width} x {picture.height} pixels, more than {MOST_PIXELS}")
         if min(picture.size) < smallest:
             size = f"{picture.width} x {picture.height} pixels"
             raise ValueError(f"it has {size}, and its shorter side is below {smallest} pixels")
