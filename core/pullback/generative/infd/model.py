@@ -79,6 +79,11 @@ def _latent(numbers: tuple[int, ...], camera: tuple[float, ...], shape: tuple[in
     return _encoded(_picture(numbers, camera, shape, device))
 
 
+def _transparent(shape: tuple[int, int], device: str) -> Tensor:
+    """An empty picture of the shape of `_picture`."""
+    return torch.full((1, 4, SCALE * shape[0], SCALE * shape[1]), -1.0, device=device)
+
+
 @torch.no_grad()
 def _encoded(pictures: Tensor) -> Tensor:
     device = str(pictures.device)
@@ -94,7 +99,8 @@ def expected_latents(
         numbers: Word numbers (B, LENGTH).
         cameras: Cameras (B, 3), as toybox has them.
         shape: Height and width of the latents.
-        layout: What is expected to stand where, or None.
+        layout: What is expected to stand where, or None. It stands before the landscape of a prompt, or before nothing if the
+            prompt is empty, as in training (`latent_training.together`).
         view: The B views, where there is a layout.
 
     Returns:
@@ -105,7 +111,9 @@ def expected_latents(
     conditions = [(row, tuple(camera), shape, device) for row, camera in zip(prompts, cameras.tolist(), strict=True)]
     if layout is None:
         return torch.cat([_latent(*each) for each in conditions])
-    return _encoded(layout.over(torch.cat([_picture(*each) for each in conditions]), view))
+    nothing = tuple(words.encode(""))
+    behind = [_transparent(shape, device) if each[0] == nothing else _picture(*each) for each in conditions]
+    return _encoded(layout.over(torch.cat(behind), view))
 
 
 def layout_of(
