@@ -35,6 +35,7 @@ from torch import Tensor
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 SIDES = {"1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2}
 LANDSCAPE = "sea at noon"
+GUIDANCE = 3.0
 DEGREES = 90
 """Layouts of panoramas fill so many degrees."""
 WAYS = {
@@ -153,7 +154,9 @@ def sampled(
     """
     model, panorama = tasks.load_model(name), kind == "panorama"
     prompt = LANDSCAPE if panorama else " and ".join(each.text for each in placed)
-    settings = Settings(prompt, seed=seed, steps=steps, guidance=2.0, guide=tuple(e.region(panorama) for e in placed))
+    settings = Settings(
+        prompt, seed=seed, steps=steps, guidance=GUIDANCE, guide=tuple(e.region(panorama) for e in placed)
+    )
     recipe = tasks.recipe("panorama" if panorama else "image", model, settings)
     pull = tasks.prepare(model, recipe, replace(settings, guide=()))
     pull = replace(pull, denoise=denoiser(way, model, settings, recipe.diffrep))

@@ -351,13 +351,13 @@ Press **Run**: *CLIP Guide Region* says what stands where, one node for each box
 
 - Its **model** goes to *KSampler* here; its **guide** would go to *Field Sampler*.
 - **Stronger or weaker**: *strength*, or the *weight* of a region.
-- **Behind the objects**: a landscape as the text, such as *sea at noon*.
+- **Behind the objects**: a second *CLIP Text Encode* with a landscape, such as *sea at noon*, as *positive* of *KSampler*.
 - **Your own model**: *Load Checkpoint* in the place of *Infd Loader*, its VAE to *vae* and to the decoder, and in *Load CLIP Guide Model* an open_clip model that knows all words.
 """,
         310,
     )
     infd = g.add("PullbackInfdLoader")
-    words = _prompts(g, infd, "")
+    nothing = g.add("CLIPTextEncode", clip=(infd, 1), text="", title="No other words", box=(0, 100))
     g.column()
     first = g.add("PullbackCLIPGuideRegion", text="a red mushroom", x=0, y=256, width=512, height=512, box=(250, 0))
     clip = g.add("PullbackLoadCLIPGuideModel")
@@ -369,7 +369,7 @@ Press **Run**: *CLIP Guide Region* says what stands where, one node for each box
     guide = g.add("PullbackMultiScaleCLIPGuide", clip=clip, regions=both, strength=1.0, model=infd, vae=(infd, 2))
     g.column()
     sampled = g.add(
-        "KSampler", model=(guide, 1), **words, latent_image=latent, seed=0, steps=20, cfg=2.0,
+        "KSampler", model=(guide, 1), positive=nothing, negative=nothing, latent_image=latent, seed=0, steps=20, cfg=2.0,
         sampler_name="euler", scheduler="karras", denoise=1.0, box=(250, 0),
     )  # fmt: skip
     decoded = g.add("PullbackResolutionFreeDecode", field=sampled, width=1024, decoder=(infd, 3))
