@@ -345,7 +345,7 @@ def test_a_broken_decoder_is_one_sentence(field_decoder, tmp_path, monkeypatch):
         weights.DECODERS,
         ([str(tmp_path)], {".safetensors"}),
     )
-    for name, says in (("cut", "truncated"), ("other", "no field decoder"), ("gone", "there is no file")):
+    for name, says in (("cut", "truncated"), ("other", "not a field decoder"), ("gone", "there is no file")):
         with pytest.raises(ValueError, match=says):
             decoders.LoadFieldDecoder.execute(f"{name}.safetensors")
     (tmp_path / "good.safetensors").write_bytes(whole)

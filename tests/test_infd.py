@@ -13,7 +13,7 @@ from pullback.generative.infd import model as infd_model
 from pullback.generative.infd.decoder import FORMAT, FieldDecoder, describe, display, load_decoder
 from pullback.generative.infd.discriminator import PatchDiscriminator, adaptive_weight, hinge
 from pullback.generative.infd.latent import LatentConfig, LatentDenoiser, Normal
-from pullback.generative.infd.latent_training import scattered, together
+from pullback.generative.infd.latent_training import compose_pairs, draw_squares
 from pullback.generative.infd.layout import Layout, Thing
 from pullback.generative.infd.network import Autoencoder, Config
 from pullback.generative.infd.patches import patch
@@ -112,8 +112,8 @@ def test_two_objects_stand_side_by_side():
     pictures[:, :, :8] = -1  # a transparent strip
     pictures[3] = 0.9  # a landscape
     random = np.random.default_rng(0)
-    pairs = [scattered(64, random) for _ in range(4)]
-    scenes = together(pictures, torch.tensor([True, True, True, False]), pairs) / 2 + 0.5
+    pairs = [draw_squares(64, random) for _ in range(4)]
+    scenes = compose_pairs(pictures, torch.tensor([True, True, True, False]), pairs) / 2 + 0.5
     for n, pair in enumerate(pairs):
         behind = 0.95 if n == 3 else 0.0
         covered = torch.zeros(64, 64, dtype=torch.bool)

@@ -211,10 +211,10 @@ def test_training_learns_and_exports_what_the_model_loads(shard, tmp_path):
 
 
 def test_prompts_part_into_shapes_and_paints():
-    shapes, paints = words.parted(words.encode("small red and blue chair"))
+    shapes, paints = words.split_colours(words.encode("small red and blue chair"))
     assert shapes == words.encode("small and chair") and paints == ["red", "blue"]
-    assert words.parted(words.encode("red chair")) == (words.encode("chair"), ["red"])
-    assert words.parted(words.encode("chair and table")) == (words.encode("chair table"), [])
+    assert words.split_colours(words.encode("red chair")) == (words.encode("chair"), ["red"])
+    assert words.split_colours(words.encode("chair and table")) == (words.encode("chair table"), [])
 
 
 def test_a_prompt_leaves_the_paints_open_that_it_does_not_name():

@@ -1,8 +1,8 @@
 """Muon: an optimiser whose steps on matrices are orthogonalised momentum.
 
 The same rule as `torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"`, with two differences: the Newton-Schulz
-iteration runs in the precision of the weights (most CPUs emulate bfloat16, four times slower), and on all matrices of one
-shape at once. Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon.
+iteration runs in the precision of the weights (most CPUs emulate bfloat16, four times slower), and as one batch for all
+matrices of the same shape. Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from ..solvers import RMS, orthogonal_steps
 
 FEWEST = 16
-"""Weights with fewer inputs or outputs are no hidden layers."""
+"""Weights with fewer inputs or outputs do not count as hidden layers."""
 
 
 class Muon(torch.optim.Optimizer):
     """Orthogonalised Nesterov momentum, for the weights of hidden layers.
 
     Args:
-        params: Matrices, or kernels of convolutions, which count as matrices (out, everything else).
+        params: Matrices, or kernels of convolutions, which are flattened to matrices (outputs, all other dimensions).
         lr: The learning rate; the root mean square of a step is about 0.2 `lr`, as with AdamW.
         momentum: The decay of the momentum.
         weight_decay: As in AdamW.
@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     by_shape[p.flatten(1).shape].append(p)
             for shape, params in by_shape.items():
-                # Momenta are matrices: flattening one in another memory order would update a copy of it.
+                # Momenta are stored as matrices: `flatten` would copy one that is not contiguous, and the update be lost.
                 momenta = [self.state[p].setdefault("momentum", p.new_zeros(shape)) for p in params]
                 gradients = [p.grad.flatten(1) for p in params if p.grad is not None]
                 steps = orthogonal_steps(gradients, momenta, group["momentum"])
@@ -60,8 +60,8 @@ def with_muon(
     Args:
         network: The network. Matrices and the kernels of convolutions count as hidden layers, unless they have fewer than
             `FEWEST` inputs or outputs.
-        lr: The learning rate of both.
-        but: Tells from its name whether a weight is left to AdamW.
+        lr: The learning rate of both optimisers.
+        but: Takes the name of a weight and returns whether to train it with AdamW instead.
     """
     named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     hidden = {name for name, p in named if p.ndim >= 2 and min(p.flatten(1).shape) >= FEWEST and not but(name)}

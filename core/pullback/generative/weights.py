@@ -13,10 +13,10 @@ def read(path: Path, wanted: str) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Args:
         path: The file.
-        wanted: What to give instead if it does not exist, for the error message.
+        wanted: What the error message asks for if the file does not exist.
 
     Raises:
-        ValueError: If it is missing, truncated, or no safetensors file.
+        ValueError: If the file is missing, truncated, or not a safetensors file.
     """
     if not path.exists():
         raise ValueError(f"{path} does not exist: give {wanted}")
@@ -24,11 +24,11 @@ def read(path: Path, wanted: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, "pt") as file:
             return {key: file.get_tensor(key).float() for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is truncated or no safetensors file: get or train it again ({error})") from error
+        raise ValueError(f"{path} is truncated or not a safetensors file: get or train it again ({error})") from error
 
 
 def format_of(path: Path) -> str:
-    """Return what a .safetensors file says that it holds, "" if it says nothing or is no such file."""
+    """Return the `format` in the metadata of a .safetensors file, or "" if it has none or is not a .safetensors file."""
     try:
         with safe_open(path, "pt") as file:
             return (file.metadata() or {}).get("format", "")

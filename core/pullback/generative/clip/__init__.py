@@ -1,1 +1,1 @@
-"""Models that compare pictures with texts (CLIP, Radford et al. 2021): a small one of ours, and those of `open_clip`."""
+"""Models that compare pictures with texts (CLIP, Radford et al. 2021): a small one of our own, and those of `open_clip`."""

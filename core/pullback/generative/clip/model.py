@@ -1,4 +1,4 @@
-"""Picture-text models as `CLIP`s: the small one of ours, and those of `open_clip`."""
+"""Picture-text models as `CLIP`s: the small one that ships with pullback, and those of `open_clip`."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def network(path: Path = WEIGHTS, device: str = "cpu") -> PictureText:
         net = PictureText(Config(**sizes | {"widths": tuple(sizes["widths"])}))
         net.load_state_dict(tensors)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} is no picture-text model of this version: reinstall pullback ({error})") from error
+        raise ValueError(f"{path} is not a picture-text model of this version: reinstall pullback ({error})") from error
     return net.eval().requires_grad_(False).to(device)
 
 
 @dataclass(frozen=True)
 class SmallCLIP:
-    """The picture-text model that ships with pullback. It reads toybox's words; see `types.CLIP`."""
+    """The picture-text model that ships with pullback; see `types.CLIP`. It knows only toybox's words."""
 
     device: str = "cpu"
     path: Path = WEIGHTS
@@ -79,11 +79,11 @@ class OpenCLIP:
 
     Args:
         model: The model.
-        tokenizer: From sentences to the tokens that it reads.
-        size: Side of the pictures that it sees, in pixels.
-        mean: The mean of RGB in [0, 1] that it expects to be subtracted, three numbers.
-        std: The standard deviation of RGB by which it expects to be divided.
-        device: Where it runs.
+        tokenizer: Converts sentences to the tokens that the model reads.
+        size: Side of the pictures that the model takes, in pixels.
+        mean: The mean RGB in [0, 1], which is subtracted from pictures.
+        std: The standard deviation of RGB, by which pictures are then divided.
+        device: The device that the model is on.
     """
 
     model: Any
@@ -98,9 +98,9 @@ class OpenCLIP:
         return float(self.model.logit_scale.exp())
 
     def encode_image(self, pictures: Tensor) -> Tensor:
-        mean, std = (torch.tensor(each).to(pictures)[:, None, None] for each in (self.mean, self.std))
-        seen = (scaled(pictures, self.size) - mean) / std
-        return F.normalize(self.model.encode_image(seen.to(self.device)), dim=-1).to(pictures)
+        mean, std = (torch.tensor(rgb).to(pictures)[:, None, None] for rgb in (self.mean, self.std))
+        normalised = (scaled(pictures, self.size) - mean) / std
+        return F.normalize(self.model.encode_image(normalised.to(self.device)), dim=-1).to(pictures)
 
     def encode_text(self, texts: list[str]) -> Tensor:
         with torch.no_grad():
@@ -108,7 +108,7 @@ class OpenCLIP:
 
 
 def scaled(pictures: Tensor, size: int) -> Tensor:
-    """Scale pictures (B, C, H, W) to a side in pixels, smoothly where they shrink."""
+    """Scale pictures (B, C, H, W) to size x size pixels, with anti-aliasing."""
     if pictures.shape[2:] == (size, size):
         return pictures
     return F.interpolate(pictures, (size, size), mode="bilinear", antialias=True)
@@ -121,7 +121,7 @@ def load_clip(name: str = "", file: Path | None = None, device: str = "cpu") -> 
         name: "" for the small one that ships with pullback, or the name of an architecture of `open_clip`, such as
             "ViT-B-32".
         file: The weights of that architecture, a .safetensors file. Nothing is downloaded.
-        device: Where it runs.
+        device: The device to load the model on.
 
     Raises:
         ValueError: If the name is unknown, or the file is missing, damaged or of another architecture.
@@ -129,7 +129,7 @@ def load_clip(name: str = "", file: Path | None = None, device: str = "cpu") -> 
     """
     if not name:
         if file is not None:
-            raise ValueError(f"{file} needs the name of its architecture, such as ViT-B-32")
+            raise ValueError(f"{file} was given without the name of its architecture: name it, such as ViT-B-32")
         return SmallCLIP(device)
     try:
         import open_clip
@@ -138,7 +138,7 @@ def load_clip(name: str = "", file: Path | None = None, device: str = "cpu") -> 
     if name not in open_clip.list_models():
         raise ValueError(f"open_clip has no model {name!r}: expected a name such as ViT-B-32")
     if file is None or not file.is_file() or file.suffix != ".safetensors":
-        raise ValueError(f"{name} needs its weights as a .safetensors file on this machine; {file} is none")
+        raise ValueError(f"{name} needs its weights as a .safetensors file on this machine; {file} is not one")
     model = open_clip.create_model(name, pretrained=None)
     try:
         model.load_state_dict(load_file(file))
@@ -146,9 +146,11 @@ def load_clip(name: str = "", file: Path | None = None, device: str = "cpu") -> 
         raise ValueError(f"{file} does not hold the weights of {name}: it is damaged or of another model") from error
     try:
         tokenizer = open_clip.get_tokenizer(name)
-    except OSError as error:  # that of some architectures lies on Hugging Face's hub
-        raise ValueError(f"the tokenizer of {name} is not on this machine: open it once with open_clip") from error
-    sees = open_clip.get_model_preprocess_cfg(model)
-    size = sees["size"] if isinstance(sees["size"], int) else sees["size"][0]
+    except OSError as error:  # some architectures have their tokenizer on the Hugging Face Hub
+        raise ValueError(
+            f"the tokenizer of {name} is not on this machine: load it once with open_clip.get_tokenizer"
+        ) from error
+    wants = open_clip.get_model_preprocess_cfg(model)
+    size = wants["size"] if isinstance(wants["size"], int) else wants["size"][0]
     model = model.eval().requires_grad_(False).to(device)
-    return OpenCLIP(model, tokenizer, size, tuple(sees["mean"]), tuple(sees["std"]), device)
+    return OpenCLIP(model, tokenizer, size, tuple(wants["mean"]), tuple(wants["std"]), device)

@@ -18,9 +18,9 @@ class Config:
     """The sizes of the network.
 
     Args:
-        size: Side of the pictures that it sees, in pixels.
+        size: Side of the pictures that the network takes, in pixels.
         widths: Channels at a half, a quarter, an eighth and a sixteenth of the size.
-        embedding: Values of an embedding.
+        embedding: The number of values in an embedding.
     """
 
     size: int = 64
@@ -29,7 +29,11 @@ class Config:
 
 
 class PictureText(nn.Module):
-    """Embeds pictures and word numbers in one space."""
+    """Embeds pictures and word numbers in one space.
+
+    The weight `temperature` is the natural logarithm of the inverse temperature, as CLIP's `logit_scale` is: in training,
+    cosine similarities are multiplied by its exponential. Weights are saved under this name, so it stays.
+    """
 
     def __init__(self, config: Config = Config()):
         super().__init__()

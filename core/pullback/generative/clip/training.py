@@ -1,4 +1,4 @@
-"""Training of the small picture-text model, by contrast between the pairs of a batch (Radford et al. 2021, figure 3)."""
+"""Training of the small picture-text model, by contrasting the pairs of a batch (Radford et al. 2021, figure 3)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .network import Config, PictureText
 
 FORMAT = "pullback-picture-text-1"
 WHITE, FLAT = 0.35, 0.25
-"""Parts of the objects that are put on white, and on some colour. The others are put on another picture of the batch."""
+"""Fractions of objects that are put on white, and on a random colour. The others are put on another picture of the batch."""
 SCALES = 0.45, 1.3
-"""The smallest and the largest size of a picture in the frame."""
+"""The smallest and the largest size of an object's picture, relative to the frame."""
 BLURRED = 0.4
-"""Part of the pictures that are blurred, as early estimates of a diffusion model are."""
+"""Fraction of pictures that are blurred, as early estimates of a diffusion model are."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class PictureTextTrainee:
 
     Args:
         folder: A folder of toybox's pictures (`pullback.generative.toybox.train render`).
-        config: Its sizes.
+        config: The sizes of the network.
         batch_size: Pairs per step.
         lr: The learning rate.
     """
@@ -65,13 +65,14 @@ class PictureTextTrainee:
         yield contrast(model.pictures(batch.pictures), model.texts(batch.words), model.temperature.exp(), batch.words)
 
     def sheet(self, model: PictureText) -> Tensor:
-        """Return framed pictures, each over a bar that is green if the model finds its noun or its landscape and red if not."""
+        """Return framed pictures, each above a bar: green if the model finds the picture's noun or landscape, else red."""
         batch = self.batch(np.random.default_rng(0))
         kinds = [*NOUNS, *LANDSCAPES]
         with torch.no_grad():
-            near = model.pictures(batch.pictures) @ model.texts(torch.tensor([encode(kind) for kind in kinds])).T
-        right = [encode(kinds[int(k)])[1] in row for k, row in zip(near.argmax(1), batch.words.tolist(), strict=True)]
-        bar = torch.tensor([[0.0, 0.7, 0.0] if each else [0.9, 0.0, 0.0] for each in right])[:, :, None, None]
+            similar = model.pictures(batch.pictures) @ model.texts(torch.tensor([encode(kind) for kind in kinds])).T
+        best = similar.argmax(1)
+        right = [encode(kinds[int(k)])[1] in row for k, row in zip(best, batch.words.tolist(), strict=True)]
+        bar = torch.tensor([[0.0, 0.7, 0.0] if ok else [0.9, 0.0, 0.0] for ok in right])[:, :, None, None]
         tiles = torch.cat([batch.pictures, bar.expand(-1, -1, 4, self.config.size)], 2)
         return torch.cat([torch.cat(list(row), -1) for row in tiles[:64].split(16)], -2)
 
@@ -81,7 +82,7 @@ class PictureTextTrainee:
 
 
 def contrast(pictures: Tensor, texts: Tensor, scale: Tensor, words: Tensor) -> Tensor:
-    """Return the contrastive loss of B pairs. Pairs with the same caption are not held against each other.
+    """Return the contrastive loss of B pairs. Pairs with the same caption do not count as each other's negatives.
 
     Args:
         pictures: Unit embeddings (B, D).
@@ -101,7 +102,7 @@ def framed(rgba: Tensor, random: Generator) -> Tensor:
 
     Args:
         rgba: Premultiplied pictures (B, 4, H, W) in [-1, 1].
-        random: Draws everything.
+        random: Draws sizes, positions, mirroring, backgrounds and blur.
 
     Returns:
         RGB (B, 3, H, W) in [0, 1].
@@ -116,11 +117,11 @@ def framed(rgba: Tensor, random: Generator) -> Tensor:
     matrix = torch.zeros(count, 2, 3)
     matrix[:, 0, 0] = matrix[:, 1, 1] = 1 / scale
     matrix[:, :, 2] = -shift / scale[:, None]
-    seen = rgba / 2 + 0.5
-    moved = F.grid_sample(seen, F.affine_grid(matrix, list(rgba.shape), align_corners=False), align_corners=False)
+    unit = rgba / 2 + 0.5
+    moved = F.grid_sample(unit, F.affine_grid(matrix, list(rgba.shape), align_corners=False), align_corners=False)
     moved = torch.where(draw(1, 1, 1) < 0.5, moved.flip(3), moved)
     colour = draw(3, 1, 1).expand(-1, -1, side, side)
-    other = seen.roll(1, 0)
+    other = unit.roll(1, 0)
     other = other[:, :3] + (1 - other[:, 3:]) * colour
     kind = draw(1, 1, 1)
     behind = torch.where(kind < WHITE, torch.ones_like(colour), torch.where(kind < WHITE + FLAT, colour, other))

@@ -6,21 +6,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 GROUPS = 32
-"""Groups of a group norm, or fewer if the channels are fewer."""
+"""The number of groups of a group norm, unless there are fewer channels."""
 
 
 def norm(channels: int, grouped: bool) -> nn.Module:
-    """Return a group norm, or the identity if it is not `grouped`."""
+    """Return a group norm if `grouped`, and the identity otherwise."""
     return nn.GroupNorm(min(GROUPS, channels), channels, eps=1e-6) if grouped else nn.Identity()
 
 
 class Residual(nn.Module):
-    """Two 3 x 3 convolutions, each behind a norm and SiLU, added to their input.
+    """Two 3 x 3 convolutions, each after a norm and SiLU, added to their input.
 
     Args:
         channels: Channels of the input.
         out: Channels of the output.
-        grouped: Whether there are group norms.
+        grouped: Whether to use group norms.
     """
 
     def __init__(self, channels: int, out: int, grouped: bool):
@@ -39,7 +39,7 @@ class Residual(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over all places with one head, added to its input."""
+    """Self-attention between all positions, with one head, added to its input."""
 
     def __init__(self, channels: int, grouped: bool):
         super().__init__()

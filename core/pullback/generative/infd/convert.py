@@ -1,12 +1,12 @@
-"""Field decoders made of the VAE of another model, whose latents they keep (INFD, section 5.6).
+"""Field decoders that are made from another model's VAE and keep its latents (INFD, section 5.6).
 
 The encoder and the decoder of latent diffusion's AutoencoderKL (Rombach et al. 2022), which Stable Diffusion 1 to 3, SDXL and
-Flux have, become those of an `Autoencoder` of the layout "ldm": its features phi are what the VAE's last convolution reads. CLIF
-starts as that convolution. Untrained, the field decoder therefore draws what the VAE decodes at the VAE's own size, and training
-has to teach it the other sizes only.
+Flux use, become those of an `Autoencoder` with the layout "ldm". Its features phi are the input of the VAE's last convolution,
+and CLIF starts as that convolution. Even without training, the field decoder therefore draws what the VAE decodes at the VAE's
+own size; training only has to teach it other sizes.
 
-Files are read as diffusers names their tensors (also its names before 2023), or as the original code does, alone or in a whole
-checkpoint.
+The names of tensors may be those of diffusers (also those from before 2023) or of the original code. The VAE may be alone in its
+file, or part of a whole checkpoint.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from .network import Autoencoder, Config, Nearest
 from .renderers import CLIF
 
 BASE = 256
-"""Side in pixels of the pictures that the encoder sees in training, by default."""
+"""Default side, in pixels, of the pictures that the encoder sees in training."""
 HIDDEN = 128
-"""Channels of CLIF, by default."""
+"""Default number of CLIF's channels."""
 PREFIXES = ("first_stage_model.", "vae.", "")
-"""What stands before the names of a VAE's tensors in whole checkpoints, and in files of their own."""
+"""The prefixes of the names of a VAE's tensors, in whole checkpoints and in files that hold only a VAE."""
 PARTS = re.compile(r"(encoder|decoder|quant_conv|post_quant_conv)\.")
 ORIGINAL = (
     (r"\.(down|up)\.(\d+)\.block\.(\d+)\.", r".\1_blocks.\2.resnets.\3."),
@@ -48,14 +48,15 @@ ORIGINAL = (
     (r"(attentions\.0)\.(?:v|value)\.", r"\1.to_v."),
     (r"(attentions\.0)\.(?:proj_out|proj_attn)\.", r"\1.to_out.0."),
 )
-"""Names of the original code, and of diffusers before 2023, and what diffusers calls them now."""
+"""Patterns of names in the original code and in diffusers before 2023, and diffusers' names for them now."""
 FAMILIES = (
     ("model.diffusion_model.double_blocks.", "Flux", 0.3611, 0.1159),
     ("model.diffusion_model.joint_blocks.", "Stable Diffusion 3", 1.5305, 0.0609),
     ("conditioner.", "SDXL", 0.13025, 0.0),
     ("cond_stage_model.", "Stable Diffusion 1 or 2", 0.18215, 0.0),
 )
-"""A name in the whole checkpoints of a family, its name, and the scale and shift of its latents."""
+"""The prefix of a tensor by which a family's whole checkpoints are recognised, the family's name, and its latents' scale and
+shift."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ class VAE:
     """The weights of a VAE.
 
     Args:
-        path: Where they came from.
+        path: The file or folder that they were read from.
         tensors: Tensors in float32, with diffusers' names.
-        card: What is known of its latents. A diffusion model's latent is scaling_factor (z - shift_factor), z being the VAE's.
+        card: What is known about its latents z. The diffusion model's latents are scaling_factor (z - shift_factor).
     """
 
     path: Path
@@ -80,7 +81,7 @@ def read_vae(path: Path) -> VAE:
         path: A diffusers folder of a whole model or of its VAE, or a .safetensors file of a VAE or of a whole checkpoint.
 
     Raises:
-        ValueError: If it is missing, damaged, or holds no AutoencoderKL.
+        ValueError: If the path is missing, damaged, or holds no AutoencoderKL.
     """
     if path.is_dir():
         return _from_folder(path / "vae" if (path / "vae").is_dir() else path)
@@ -108,16 +109,15 @@ def _from_folder(folder: Path) -> VAE:
         raise ValueError(f"{folder} has group norms of {config['norm_num_groups']} groups; only {GROUPS} are supported")
     files = sorted(folder.glob("diffusion_pytorch_model*.safetensors"))
     if not files:
-        raise ValueError(f"{folder} has no diffusion_pytorch_model.safetensors: download it again, whole")
-    tensors, _ = _tensors(
-        min(files, key=lambda file: len(file.name))
-    )  # without a variant such as fp16, if there is one
+        raise ValueError(f"{folder} has no diffusion_pytorch_model.safetensors: download all of it again")
+    shortest = min(files, key=lambda file: len(file.name))  # a name without a variant such as fp16, if there is one
+    tensors, _ = _tensors(shortest)
     factors = {name: config[name] for name in ("scaling_factor", "shift_factor") if config.get(name) is not None}
     return VAE(folder, tensors, {"channels": _latent(tensors), **factors})
 
 
 def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of the VAE in a file, named as diffusers does, and the family if the file is a whole checkpoint."""
+    """Return the tensors of the VAE in a file, under diffusers' names, and the family if the file is a known checkpoint."""
     try:
         with safe_open(path, "pt") as file:
             names = list(file.keys())
@@ -128,16 +128,16 @@ def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 raise ValueError(
                     f"{path} holds no VAE: expected the tensors of an AutoencoderKL, alone or in a checkpoint"
                 )
-            ours = [name for name in names if name.startswith(prefix) and PARTS.match(name.removeprefix(prefix))]
-            tensors = {name.removeprefix(prefix): file.get_tensor(name).float() for name in ours}
+            of_vae = [name for name in names if name.startswith(prefix) and PARTS.match(name.removeprefix(prefix))]
+            tensors = {name.removeprefix(prefix): file.get_tensor(name).float() for name in of_vae}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is truncated or no safetensors file: download it again ({error})") from error
+        raise ValueError(f"{path} is truncated or not a safetensors file: download it again ({error})") from error
     known = next((family for mark, *family in FAMILIES if any(name.startswith(mark) for name in names)), None)
     return _renamed(tensors), dict(zip(("family", "scaling_factor", "shift_factor"), known or (), strict=False))
 
 
 def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with diffusers' names. The original code counts the decoder's blocks from the last one that runs."""
+    """Return the tensors under diffusers' names. The original code numbers the decoder's blocks from the one that runs last."""
     original = any(name.startswith("decoder.up.") for name in tensors)
     levels = 1 + max((int(n[1]) for name in tensors if (n := re.match(r"decoder\.up\.(\d+)\.", name))), default=0)
     renamed = {}
@@ -155,7 +155,7 @@ def _latent(tensors: dict[str, Tensor]) -> int:
 
 
 def converted(vae: VAE, base: int = BASE, hidden: int = HIDDEN) -> Autoencoder:
-    """Return an autoencoder with the encoder and the decoder of a VAE, which draws as the VAE does at the VAE's own size.
+    """Return an autoencoder with the encoder and the decoder of a VAE. At the VAE's own size, it draws what the VAE decodes.
 
     Args:
         vae: The VAE.
@@ -163,15 +163,17 @@ def converted(vae: VAE, base: int = BASE, hidden: int = HIDDEN) -> Autoencoder:
         hidden: Channels of CLIF.
 
     Raises:
-        ValueError: If the VAE is not of the layout that Stable Diffusion and Flux have, or the base is no multiple of its scale.
+        ValueError: If the VAE's layers are not those of AutoencoderKL, or the base is not a multiple of its scale.
     """
     tensors = dict(vae.tensors)
     try:
         config = _config(tensors, base, hidden)
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{vae.path} is no whole AutoencoderKL for pictures: {error.args[0]} is missing") from error
+        raise ValueError(
+            f"{vae.path} is not a complete AutoencoderKL for pictures: {error.args[0]} is missing"
+        ) from error
     if base < config.scale or base % config.scale:
-        raise ValueError(f"the base is {base} pixels; it must be a multiple of {config.scale}, the pixels of a latent")
+        raise ValueError(f"the base is {base} pixels; it must be a multiple of {config.scale}, the side of a latent")
     if (
         config.encoder != config.decoder
         or any(width % GROUPS for width in config.encoder)
@@ -182,7 +184,7 @@ def converted(vae: VAE, base: int = BASE, hidden: int = HIDDEN) -> Autoencoder:
     for name, channels in (
         ("quant_conv", 2 * config.latent),
         ("post_quant_conv", config.latent),
-    ):  # SD3 and Flux have none
+    ):  # the VAEs of SD3 and Flux have neither
         tensors.setdefault(f"{name}.weight", torch.eye(channels)[..., None, None])
         tensors.setdefault(f"{name}.bias", torch.zeros(channels))
     try:
@@ -192,11 +194,11 @@ def converted(vae: VAE, base: int = BASE, hidden: int = HIDDEN) -> Autoencoder:
             _start_as(network.renderer, tensors.pop("decoder.conv_out.weight"), tensors.pop("decoder.conv_out.bias"))
     except KeyError as error:
         raise ValueError(
-            f"{vae.path} is no whole AutoencoderKL: {error.args[0]} is missing; download it again"
+            f"{vae.path} is not a complete AutoencoderKL: {error.args[0]} is missing; download it again"
         ) from error
     except RuntimeError as error:
         raise ValueError(
-            f"{vae.path} holds a tensor of another shape than an AutoencoderKL's: choose another VAE"
+            f"{vae.path} holds a tensor whose shape differs from AutoencoderKL's: choose another VAE"
         ) from error
     if tensors:
         raise ValueError(f"{vae.path} has layers that are not supported, such as {min(tensors)}: choose another VAE")
@@ -205,7 +207,7 @@ def converted(vae: VAE, base: int = BASE, hidden: int = HIDDEN) -> Autoencoder:
 
 def _config(tensors: dict[str, Tensor], base: int, hidden: int) -> Config:
     def blocks(start: str) -> list[int]:
-        """Channels of the blocks of a part, by the names of their first layers."""
+        """Return the channels of the blocks whose names begin with `start`, from the shapes of their first layers."""
         found = re.compile(rf"{start}\.(\d+)\.resnets\.0\.conv1\.weight")
         widths = {int(match[1]): len(value) for name, value in tensors.items() if (match := found.fullmatch(name))}
         return [widths[n] for n in range(max(widths) + 1)] if widths else []
@@ -225,7 +227,7 @@ def _config(tensors: dict[str, Tensor], base: int, hidden: int) -> Config:
 
 
 def _encoder(network: Autoencoder, config: Config) -> Iterator[tuple[nn.Module, str]]:
-    """The encoder's modules and diffusers' names for them, in the order in which they run."""
+    """Return pairs of the encoder's modules and diffusers' names for them, in the order in which they run."""
     names = ["encoder.conv_in"]
     for level in range(len(config.encoder)):
         if level:
@@ -236,7 +238,7 @@ def _encoder(network: Autoencoder, config: Config) -> Iterator[tuple[nn.Module, 
 
 
 def _decoder(network: Autoencoder, config: Config) -> Iterator[tuple[nn.Module, str]]:
-    """The same of the decoder."""
+    """Return the pairs of the decoder, as `_encoder` does."""
     names = ["post_quant_conv", "decoder.conv_in", *_middle("decoder", config)]
     for level in range(len(config.decoder)):
         if level:
@@ -251,7 +253,7 @@ def _middle(part: str, config: Config) -> list[str]:
 
 
 def _filled(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
-    """The modules that have weights, in the order in which they run."""
+    """Yield the modules that have weights, in the order in which they run."""
     for module in modules:
         if isinstance(module, nn.Sequential):
             yield from _filled(module)
@@ -260,7 +262,7 @@ def _filled(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
 
 
 def _fill(module: nn.Module, name: str, tensors: dict[str, Tensor]) -> None:
-    """Move weights from `tensors` into a module. KeyError names one that is missing."""
+    """Move weights from `tensors` into a module. Raise KeyError with the name of a missing tensor."""
     if isinstance(module, Residual):
         for part in ("norm1", "conv1", "norm2", "conv2"):
             _fill(getattr(module, part), f"{name}.{part}", tensors)
@@ -278,7 +280,7 @@ def _fill(module: nn.Module, name: str, tensors: dict[str, Tensor]) -> None:
         own_weight, own_bias = module.get_parameter("weight"), module.get_parameter("bias")
         weight, bias = tensors.pop(f"{name}.weight"), tensors.pop(f"{name}.bias")
         if weight.shape[2:] == (3, 3) and own_weight.shape[2:] == (4, 4):
-            # AutoencoderKL pads a picture below and to the right before it halves it; ours pads it on all sides.
+            # Before halving a picture, AutoencoderKL pads it below and to the right; ours pads it on all sides.
             weight = nn.functional.pad(weight, (1, 0, 1, 0))
         if weight.shape != own_weight.shape or bias.shape != own_bias.shape:
             raise RuntimeError(name)  # `copy_` would broadcast
@@ -303,5 +305,5 @@ def _start_as(clif: nn.Module, weight: Tensor, bias: Tensor) -> None:
 
 
 def card_of(vae: VAE) -> dict[str, str]:
-    """Return the metadata of a field decoder that say which latents it takes."""
+    """Return the metadata that tell which latents a field decoder takes."""
     return {"latents": json.dumps(vae.card), "vae": vae.path.name}

@@ -1,7 +1,7 @@
-"""Field decoders: files that hold an autoencoder of this package, and drawing pictures of any size from its latents.
+"""Field decoders: reading the files of autoencoders, and drawing pictures of any size from their latents.
 
-A file is a .safetensors with the weights, and in its metadata the format and the sizes. A decoder that was made from another
-model's VAE (`convert.py`) names that VAE's latents: their channels and their scale.
+A file is a .safetensors file with the weights of an autoencoder; its metadata hold the format and the sizes of the network. For a
+decoder that was made from another model's VAE (`convert.py`), they also hold the channels and the scale of the VAE's latents.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .renderers import CLIF, places
 
 FORMAT = "pullback-field-decoder-1"
 TILE = 256
-"""Side of a tile in pixels. Memory grows with it, not with the picture."""
+"""Default side of a tile in pixels. Larger tiles need more memory."""
 
 
 def describe(config: Config) -> str:
@@ -41,7 +41,7 @@ class FieldDecoder:
     Args:
         autoencoder: The network.
         name: What error messages call it.
-        card: What its file says of its training and of the latents that it takes.
+        card: The metadata of its file, about its training and the latents that it takes.
     """
 
     autoencoder: Autoencoder
@@ -81,16 +81,16 @@ class FieldDecoder:
         return self.autoencoder.features(z.to(next(self.autoencoder.parameters())))
 
     def draw(self, phi: Tensor, height: int, width: int, crop: Crop | None = None) -> Tensor:
-        """Draw a part of a picture, the same as in the whole.
+        """Draw a crop of a picture. Its values are those in the whole picture, unless the renderer has group norms.
 
         Args:
             phi: The features of one picture, (1, C, H, W).
             height: Height of the whole picture in pixels.
-            width: Width of the whole picture.
-            crop: The part (top, left, h, w), or None for all of it.
+            width: Width of the whole picture in pixels.
+            crop: The crop (top, left, h, w) in pixels, or None for the whole picture.
 
         Returns:
-            Values (1, 3 or 4, h, w) around [-1, 1].
+            Values (1, 3 or 4, h, w), nominally in [-1, 1] but not clamped.
         """
         renderer = self.autoencoder.renderer
         top, left, h, w = crop or (0, 0, height, width)
@@ -109,7 +109,7 @@ class FieldDecoder:
 
         Returns:
             The function (box, size) -> display values (1, 3 or 4, size, size) in [0, 1], RGBA premultiplied, on the device of the
-            latents. The box is left, top, width and height, as parts of the picture, and the size in pixels.
+            latents. The box is (left, top, width, height) as fractions of the picture, and the size is in pixels.
         """
         phi = self.autoencoder.features(z.to(next(self.autoencoder.parameters())))
 
@@ -128,9 +128,9 @@ class FieldDecoder:
         self, phi: Tensor, height: int, width: int, crop: Crop | None = None, tick: Callable[[], None] = lambda: None,
         tile: int = TILE,
     ) -> Iterator[Tensor]:  # fmt: skip
-        """Draw a picture from top to bottom, in the memory of a tile and of one band.
+        """Draw a picture from top to bottom, holding only one band of it and one tile in memory.
 
-        A renderer with group norms needs passes over the whole picture that measure it (`exact_tiles.py`).
+        A renderer with group norms needs further passes over the whole picture, to measure what it normalises (`exact_tiles.py`).
 
         Args:
             phi, height, width, crop: As in `draw`.
@@ -159,7 +159,7 @@ class FieldDecoder:
 
 
 def read_latents(path: Path) -> Tensor:
-    """Read latents (1, C, h, w) from a .safetensors file: its tensor `latent_tensor` (ComfyUI's *Save Latent*), or its only one.
+    """Read latents (1, C, h, w) from a .safetensors file: its only tensor, or `latent_tensor` (ComfyUI's *Save Latent*).
 
     Raises:
         ValueError: If the file is missing, damaged, or holds no latents of one picture.
@@ -180,7 +180,7 @@ def encoded(decoder: FieldDecoder, picture: np.ndarray) -> Tensor:
 
     Args:
         decoder: The decoder.
-        picture: The picture, (H, W, channels) uint8, RGBA premultiplied. It is scaled so that its longer side is the encoder's.
+        picture: The picture, (H, W, channels) uint8, RGBA premultiplied. Its longer side is scaled to the encoder's base size.
 
     Returns:
         Latents (1, channels, h, w).
@@ -205,14 +205,16 @@ def load_decoder(path: Path, device: str = "cpu") -> FieldDecoder:
 
     Args:
         path: The file.
-        device: Where it runs.
+        device: The device to load the decoder on.
 
     Raises:
-        ValueError: If it is missing, damaged, or no field decoder.
+        ValueError: If the file is missing, damaged, or not a field decoder.
     """
     tensors, metadata = read(path, "a field decoder, a .safetensors file")
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is no field decoder: its format is {metadata.get('format')!r}, expected {FORMAT!r}")
+        raise ValueError(
+            f"{path} is not a field decoder: its format is {metadata.get('format')!r}, expected {FORMAT!r}"
+        )
     try:
         network = autoencoder_of(json.loads(metadata["config"]))
         network.load_state_dict(tensors)
@@ -222,18 +224,18 @@ def load_decoder(path: Path, device: str = "cpu") -> FieldDecoder:
 
 
 def autoencoder_of(sizes: dict[str, Any]) -> Autoencoder:
-    """Return an autoencoder with the sizes of a file.
+    """Return an untrained autoencoder with the sizes from a file's metadata.
 
     Raises:
-        ValueError, TypeError, KeyError: If these are no sizes of an autoencoder.
+        ValueError, TypeError, KeyError: If they are not the sizes of an autoencoder.
     """
-    known = {each.name for each in fields(Config)}
+    known = {field.name for field in fields(Config)}
     if not isinstance(sizes, dict) or not sizes.keys() <= known:
         raise ValueError("unknown sizes")
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
     config = Config(**values)
     if max(*config.encoder, *config.decoder, config.hidden, config.codes) > 1 << 14 or len(config.encoder) > 8:
-        raise ValueError("sizes too large")  # a file must not make us allocate any amount of memory
+        raise ValueError("sizes too large")  # otherwise a file could make us allocate any amount of memory
     if config.layout not in ("own", "ldm"):
         raise ValueError("unknown layout")
     return Autoencoder(config)

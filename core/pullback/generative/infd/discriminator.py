@@ -11,7 +11,7 @@ LARGEST_WEIGHT = 1e4
 
 
 class PatchDiscriminator(nn.Sequential):
-    """Strided convolutions, from pictures (B, C, H, W) to a score for every place, (B, 1, h, w).
+    """Strided convolutions, from pictures (B, C, H, W) to a score for each of h x w overlapping patches, (B, 1, h, w).
 
     Args:
         channels: Channels of the pictures.
@@ -29,7 +29,7 @@ class PatchDiscriminator(nn.Sequential):
 
 
 def hinge(true: Tensor, drawn: Tensor) -> Tensor:
-    """Return the loss of the discriminator, from its scores of true and of drawn patches."""
+    """Return the loss of the discriminator, from its scores of true patches and of drawn ones."""
     return (F.relu(1 - true).mean() + F.relu(1 + drawn).mean()) / 2
 
 
@@ -38,8 +38,8 @@ def adaptive_weight(error: Tensor, adversarial: Tensor, last: Tensor) -> Tensor:
 
     Args:
         error: The reconstruction loss.
-        adversarial: The loss that the discriminator gives.
-        last: The weights of the last layer.
+        adversarial: The adversarial loss of the autoencoder.
+        last: The weights of the renderer's last layer.
     """
     (pull,) = torch.autograd.grad(error, last, retain_graph=True)
     (push,) = torch.autograd.grad(adversarial, last, retain_graph=True)

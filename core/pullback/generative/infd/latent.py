@@ -1,11 +1,11 @@
 """The latent diffusion model: toybox's trunk over latents, conditioned on the same words, cameras and light.
 
-A latent has a quarter of the side of the picture, so the network is toybox's from a quarter of the size inwards. It sees, beside
-the noisy latent, the latent of the picture that toybox's template expects. It starts from toybox's weights wherever the shapes
-are the same.
+A latent has a quarter of the picture's side, so the network is the inner part of toybox's, from a quarter of the size inwards.
+Besides the noisy latent, it sees the latent of the picture that toybox's template expects. Training starts from toybox's weights
+wherever the shapes are the same.
 
-Latents are scaled to a standard deviation of `SIGMA_DATA`. Noise averages out over the 16 pixels of a latent, so that a latent at
-noise level sigma looks like a picture at `SCALE` times sigma; the network is told the latter.
+Latents are scaled to a standard deviation of `SIGMA_DATA`. In a picture, noise averages out over the 16 pixels that a latent
+covers. So a latent at noise level sigma looks like a picture at `SCALE` times sigma, and the latter is given to the network.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from ...denoisers import edm
 from ..toybox.network import PALETTE, VIEW, Block, Residual, Template, Toybox, Words, camera_features, painted, palettes
-from ..toybox.words import parted
+from ..toybox.words import split_colours
 from .network import Autoencoder
 
 SIGMA_DATA = 0.5
 SCALE = 4
+"""Pixels per latent, along each side."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class LatentConfig:
 
     Args:
         latent: Channels of the latent.
-        side: Side of the latent.
+        side: Side of the latent in training.
         width: Width of the transformer's tokens.
         depth: The number of transformer blocks.
         channels: Channels of the convolutions at the latent's size.
@@ -73,14 +74,14 @@ class LatentDenoiser(nn.Module):
 
     def start_from(self, toybox: Toybox) -> None:
         """Copy the weights of toybox's trunk."""
-        parts = {name: getattr(toybox, name) for name in ("words", "time", "view", "text", "blocks")}
-        parts |= {"enter": toybox.enter[1], "down": toybox.down[2], "up": toybox.up[0], "leave": toybox.leave[0]}
-        for name, part in parts.items():
-            getattr(self, name).load_state_dict(part.state_dict())
+        modules = {name: getattr(toybox, name) for name in ("words", "time", "view", "text", "blocks")}
+        modules |= {"enter": toybox.enter[1], "down": toybox.down[2], "up": toybox.up[0], "leave": toybox.leave[0]}
+        for name, module in modules.items():
+            getattr(self, name).load_state_dict(module.state_dict())
         self.position.data.copy_(toybox.position)
 
     def condition(self, c_noise: Tensor, words: Tensor, camera: Tensor, lit: Tensor) -> Tensor:
-        """Return the condition of all norms, (B, width), from noise level, encoded words, camera and light."""
+        """Return the vector (B, width) that conditions all norms, from noise level, encoded words, camera and light."""
         angle = c_noise[:, None] * self.frequencies
         time = self.time(torch.cat([angle.sin(), angle.cos()], -1))
         view = self.view(torch.cat([camera_features(camera), lit[:, None]], -1))
@@ -115,8 +116,8 @@ class LatentDenoiser(nn.Module):
             z: Noisy latents z0 + sigma eps, (B, latent, side, side).
             sigma: The noise level, (B,).
             words: Encoded words (B, LENGTH, width), from `self.words`.
-            expected: The latent that is expected from words, camera and light alone, in the scale of z, (B, latent, side, side).
-            camera: Cameras (B, 3), as toybox has them.
+            expected: The latent that is expected from words, camera and light alone, scaled as z, (B, latent, side, side).
+            camera: Toybox's camera conditions (B, 3).
             lit: 1 for pictures with light and shadow, else 0, (B,).
         """
         return edm(lambda x, t, c: self.predict(x, t, *c), SIGMA_DATA)(z, sigma, (words, expected, camera, lit))
@@ -128,31 +129,31 @@ def expected_picture(template: Template, words: Tensor, camera: Tensor, lit: Ten
     Args:
         template: Toybox's template.
         words: Word numbers (B, LENGTH).
-        camera: Cameras (B, 3).
-        lit: 1 for pictures with light and shadow, (B,).
+        camera: Toybox's camera conditions (B, 3).
+        lit: 1 for pictures with light and shadow, else 0, (B,).
     """
-    parts = [parted(row) for row in words.tolist()]
-    shapes = template.words(torch.tensor([kept for kept, _ in parts], device=words.device))
+    split = [split_colours(row) for row in words.tolist()]
+    shapes = template.words(torch.tensor([others for others, _ in split], device=words.device))
     layers = template(shapes, camera, lit)
-    palette = torch.stack([palettes(named) for _, named in parts]).to(words.device)
+    palette = torch.stack([palettes(colours) for _, colours in split]).to(words.device)
     weight, main, accent = palette.split((1, PALETTE // 2, PALETTE // 2), -1)
     picture = painted(layers, (weight * main).sum(1), (weight * accent).sum(1))
     return F.interpolate(picture, scale_factor=2.0, mode="bilinear")
 
 
 def put(scene: Tensor, picture: Tensor, top: int, left: int, side: int) -> None:
-    """Put a picture (4, S, S) into a square of a scene (4, H, W), over what is there; both premultiplied, in [0, 1]."""
+    """Draw a picture (4, S, S) over a square of a scene (4, H, W), in place. Both are premultiplied RGBA in [0, 1]."""
     shrunk = F.interpolate(picture[None], (side, side), mode="area")[0]
     scene[:, top : top + side, left : left + side].mul_(1 - shrunk[3:]).add_(shrunk)
 
 
 @dataclass(frozen=True)
 class Normal:
-    """The mean and the standard deviation of every channel of the latents, which they are scaled by.
+    """The mean and the standard deviation of the latents, by which latents are scaled.
 
     Args:
-        mean: (latent,).
-        deviation: (latent,).
+        mean: The mean of each channel, (latent,).
+        deviation: The standard deviation of each channel, (latent,).
     """
 
     mean: tuple[float, ...]
@@ -169,7 +170,7 @@ class Normal:
         return scaled / SIGMA_DATA * deviation + mean
 
     def _columns(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        mean, deviation = (torch.tensor(each).to(z)[:, None, None] for each in (self.mean, self.deviation))
+        mean, deviation = (torch.tensor(values).to(z)[:, None, None] for values in (self.mean, self.deviation))
         return mean, deviation
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Training of the latent diffusion model on toybox's pictures, encoded by a trained autoencoder that stays as it is."""
+"""Training of the latent diffusion model on toybox's pictures, encoded by a trained autoencoder whose weights stay fixed."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from .network import Autoencoder
 
 FORMAT = "pullback-latent-1"
 MEASURED = 256
-"""Pictures from which the scale of the latents is measured."""
+"""The number of pictures from which the mean and the deviation of the latents are measured."""
 SCENES = 0.4
-"""Part of the pictures that show two objects."""
+"""Fraction of each batch that is composed of two pictures (`compose_pairs`)."""
 LAID_OUT = 0.75
-"""Part of those whose layout the model is told."""
+"""Fraction of the composed pictures whose layout the model is told."""
 SIDES = 0.125, 0.5
-"""The smallest and the largest side of an object in such a picture, as a part of the picture's."""
+"""The smallest and the largest side of an object in a composed picture, as a fraction of the picture's side."""
 SHOWN = 8
-"""Pictures on a sample sheet."""
+"""The number of pictures on a sample sheet."""
 
 
 @dataclass
@@ -39,10 +39,10 @@ class Latents:
 
     Attributes:
         z: Scaled latents (B, latent, side, side).
-        expected: Scaled latents of the pictures that the template expects, in the same shape.
+        expected: Scaled latents of the pictures that the template expects, (B, latent, side, side).
         words: Word numbers (B, LENGTH).
-        cameras: Cameras (B, 3).
-        lit: (B,).
+        cameras: Toybox's camera conditions (B, 3).
+        lit: 1 for pictures with light and shadow, else 0, (B,).
     """
 
     z: Tensor
@@ -52,7 +52,7 @@ class Latents:
     lit: Tensor
 
     def to(self, device: torch.device) -> Latents:
-        return Latents(*(getattr(self, each.name).to(device) for each in fields(self)))
+        return Latents(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 class LatentTrainee:
@@ -63,7 +63,7 @@ class LatentTrainee:
         autoencoder: The trained autoencoder.
         batch_size: Pictures per step.
         lr: The learning rate.
-        start_from: The model to start from, trained on the latents of the same encoder. By default it is toybox's trunk.
+        start_from: A model to start from, trained on latents of the same encoder. By default, toybox's weights are used.
     """
 
     def __init__(
@@ -95,25 +95,27 @@ class LatentTrainee:
     def batch(self, random: np.random.Generator) -> Latents:
         """Draw pictures and encode them.
 
-        A part `SCENES` of them show two objects, in front of a landscape or of nothing. Their captions say nothing of the
-        objects. Of most, the expected picture shows where which object stands.
+        The first `SCENES` of them are composed of two pictures each (`compose_pairs`). If the first picture of such a pair is a
+        landscape, caption and camera are its own; if it is an object, both are dropped. In the first `LAID_OUT` of the composed
+        pictures, the expected pictures are composed in the same squares, and so show which object stands where. In the others,
+        the expected picture is that of caption and camera.
         """
         drawn = self.data.batch(self.batch_size, random)
         expected = expected_picture(self.template, drawn.words, drawn.cameras, drawn.lit)
         scenes = round(SCENES * self.batch_size)
-        told = round(LAID_OUT * scenes)
-        places = [scattered(drawn.x.shape[-1], random) for _ in range(scenes)]
+        laid_out = round(LAID_OUT * scenes)
+        squares = [draw_squares(drawn.x.shape[-1], random) for _ in range(scenes)]
         objects = drawn.x[:scenes, 3].amin((1, 2)) < 0.9
-        drawn.x[:scenes] = together(drawn.x[:scenes], objects, places)
-        layouts = together(expected[:scenes], objects, places)[:told]
+        drawn.x[:scenes] = compose_pairs(drawn.x[:scenes], objects, squares)
+        layouts = compose_pairs(expected[:scenes], objects, squares)[:laid_out]
         drawn.words[:scenes][objects] = torch.tensor([START] + [PAD] * (LENGTH - 1))
         drawn.cameras[:scenes][objects] = torch.tensor([0.0, 0.0, ANY])
-        expected[:told] = layouts
-        if told < scenes:
-            rest = slice(told, scenes)
+        expected[:laid_out] = layouts
+        if laid_out < scenes:
+            rest = slice(laid_out, scenes)
             expected[rest] = expected_picture(self.template, drawn.words[rest], drawn.cameras[rest], drawn.lit[rest])
-        true, means = self.normal.scaled(self.autoencoder.encode(torch.cat([drawn.x, expected]))).chunk(2)
-        return Latents(true, means, drawn.words, drawn.cameras, drawn.lit)
+        z, expected_z = self.normal.scaled(self.autoencoder.encode(torch.cat([drawn.x, expected]))).chunk(2)
+        return Latents(z, expected_z, drawn.words, drawn.cameras, drawn.lit)
 
     def losses(self, batch: Latents, random: Generator, step: int) -> Iterator[Tensor]:
         """Yield the weighted denoising error of EDM (Karras et al. 2022, eq. 8), at the noise levels of toybox's training."""
@@ -128,18 +130,19 @@ class LatentTrainee:
 
     @torch.no_grad()
     def sheet(self, model: LatentDenoiser) -> Tensor:
-        """Return pictures, and below what is left of them at three noise levels after one denoising step."""
+        """Return a row of pictures, and below it a row per noise level, with the model's estimates of the noisy pictures."""
         batch, random = self.batch(np.random.default_rng(0)), Generator().manual_seed(0)
-        batch = Latents(*(getattr(batch, each.name)[:SHOWN] for each in fields(batch))).to(model.position.device)
+        batch = Latents(*(getattr(batch, field.name)[:SHOWN] for field in fields(batch))).to(model.position.device)
         noise = torch.randn(batch.z.shape, generator=random).to(batch.z)
         words, rows = model.words(batch.words), [batch.z]
         for sigma in (0.3, 1.0, 20.0):
             levels = torch.full((len(noise),), sigma).to(noise)
             rows.append(model(batch.z + sigma * noise, levels, words, batch.expected, batch.cameras, batch.lit))
         self.autoencoder.to(noise.device)
-        return torch.cat([torch.cat(list(self._drawn(each)), -1) for each in rows], -2)
+        return torch.cat([torch.cat(list(self._drawn(z)), -1) for z in rows], -2)
 
     def _drawn(self, z: Tensor) -> Tensor:
+        """Draw scaled latents on white, at twice the encoder's size."""
         drawn = self.autoencoder.picture(self.normal.latents(z), 2 * self.autoencoder.config.base)
         drawn = (drawn / 2 + 0.5).clamp(0, 1)
         return (drawn[:, :3] + 1 - drawn[:, 3:]).clamp(0, 1)
@@ -150,42 +153,46 @@ class LatentTrainee:
         return {"format": FORMAT, "config": json.dumps(sizes), "normal": json.dumps(normal)}
 
 
-Place = tuple[int, int, int]
+Square = tuple[int, int, int]
 """Top, left and side of a square, in pixels."""
 
 
-def scattered(side: int, random: np.random.Generator) -> tuple[Place, Place]:
-    """Draw two places that do not overlap in a square picture with a side in pixels."""
-    across, places = bool(random.integers(2)), []
+def draw_squares(side: int, random: np.random.Generator) -> tuple[Square, Square]:
+    """Draw two squares in a picture of side x side pixels: one in its left and one in its right half, or above and below."""
+    across, squares = bool(random.integers(2)), []
     for k in range(2):
         small = round(side * float(np.exp(random.uniform(*np.log(SIDES)))))
         free, along = (
             int(random.integers(side - small + 1)),
             int(random.integers(side // 2 - small + 1)) + k * (side // 2),
         )
-        places.append((free, along, small) if across else (along, free, small))
-    return places[0], places[1]
+        squares.append((free, along, small) if across else (along, free, small))
+    return squares[0], squares[1]
 
 
-def together(pictures: Tensor, objects: Tensor, places: list[tuple[Place, Place]]) -> Tensor:
-    """Put every picture small beside the next one.
+def compose_pairs(pictures: Tensor, objects: Tensor, squares: list[tuple[Square, Square]]) -> Tensor:
+    """Compose every picture with the next one, and the last with the first.
+
+    A composition starts as the first picture of its pair if that is a landscape, and transparent if it is an object. Then the
+    objects of the pair are drawn into its two squares. A landscape that is the second picture is left out.
 
     Args:
         pictures: Premultiplied RGBA (B, 4, H, W) in [-1, 1].
-        objects: Whether each shows an object, (B,). Pictures of landscapes are put behind instead, at their full size.
-        places: The places of each pair.
+        objects: Whether each picture shows an object, and not a landscape, (B,).
+        squares: The squares of each pair.
 
     Returns:
-        Pictures of the same shape.
+        The compositions, in the shape of the pictures.
     """
-    seen = pictures / 2 + 0.5
-    scenes = torch.where(objects[:, None, None, None], 0.0, seen)
-    for n, pair in enumerate(places):
-        for k, (top, left, side) in zip((n, (n + 1) % len(seen)), pair, strict=True):
+    unit = pictures / 2 + 0.5
+    scenes = torch.where(objects[:, None, None, None], 0.0, unit)
+    for n, pair in enumerate(squares):
+        for k, (top, left, side) in zip((n, (n + 1) % len(unit)), pair, strict=True):
             if objects[k]:
-                put(scenes[n], seen[k], top, left, side)
+                put(scenes[n], unit[k], top, left, side)
     return 2 * scenes - 1
 
 
 def _by_adam(name: str) -> bool:
+    """Return whether AdamW trains a weight. Muon trains the others."""
     return any(part in name for part in ("modulation", "embedding", "position", "stem", "head"))

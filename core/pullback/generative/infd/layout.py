@@ -1,4 +1,4 @@
-"""Layouts that the latent model is told: what it expects to stand where, drawn into the picture that it expects."""
+"""Layouts for the latent model: objects in boxes, drawn into the expected picture that the model is given."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Lookup = Callable[[Any], Tensor | None]
-"""Views -> the places (B, h, w, 2), right and down as parts of the whole picture, of their latents. None is all of it."""
+"""Takes views and returns where their latents lie in the whole picture, (B, h, w, 2): right and down, as fractions of its width
+and height. It returns None if the view is the whole picture."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """What stands in a box.
+    """An object in a box.
 
     Args:
-        picture: What is expected of it, premultiplied RGBA (1, 4, S, S) in [0, 1].
-        box: Left, top, width and height, as parts of the whole picture. It may cross an edge that the picture closes at.
+        picture: The picture that is expected of the object, premultiplied RGBA (1, 4, S, S) in [0, 1].
+        box: Left, top, width and height, as fractions of the whole picture. It may cross edges at which the picture is closed.
     """
 
     picture: Tensor
@@ -33,9 +34,9 @@ class Layout:
 
     Args:
         things: The things. Later ones stand in front.
-        lookup: Where views lie in the picture.
+        lookup: Tells where the latents of views lie in the picture.
         aspect: Width of the whole picture divided by its height.
-        closed: Whether the bottom continues at the top, and the right at the left.
+        closed: Whether the bottom edge continues at the top, and whether the right edge continues at the left.
     """
 
     things: tuple[Thing, ...]
@@ -44,11 +45,11 @@ class Layout:
     closed: tuple[bool, bool]
 
     def over(self, pictures: Tensor, view: Any) -> Tensor:
-        """Put the things over the expected pictures (B, 4, h, w) of views, premultiplied RGBA in [-1, 1]."""
+        """Draw the things over the expected pictures (B, 4, h, w) of views, premultiplied RGBA in [-1, 1]."""
         rows, columns = pictures.shape[2:]
         at = self._fine(self.lookup(view), rows, columns).to(pictures)
         per_height = rows / float(at[0, :, 0, 1].max() - at[0, :, 0, 1].min() + 1e-6)  # pixels per height of the whole
-        seen = pictures / 2 + 0.5
+        drawn = pictures / 2 + 0.5
         for thing in self.things:
             left, top, width, height = thing.box
             offset = at - torch.tensor([left + width / 2, top + height / 2]).to(at)
@@ -57,16 +58,16 @@ class Layout:
                     offset[..., axis] = (offset[..., axis] + 0.5) % 1 - 0.5
             side = min(height, width * self.aspect)  # of the largest square inside, in heights of the whole
             small = max(2, min(thing.picture.shape[-1], round(side * per_height)))
-            picture = F.interpolate(thing.picture, (small, small), mode="area").to(seen)
+            picture = F.interpolate(thing.picture, (small, small), mode="area").to(drawn)
             grid = 2 * offset * torch.tensor([self.aspect, 1.0]).to(at) / side
-            shown = F.grid_sample(
-                picture.expand(len(seen), -1, -1, -1), grid.expand(len(seen), -1, -1, -1), align_corners=False
+            placed = F.grid_sample(
+                picture.expand(len(drawn), -1, -1, -1), grid.expand(len(drawn), -1, -1, -1), align_corners=False
             )
-            seen = seen * (1 - shown[:, 3:]) + shown
-        return 2 * seen - 1
+            drawn = drawn * (1 - placed[:, 3:]) + placed
+        return 2 * drawn - 1
 
     def _fine(self, at: Tensor | None, rows: int, columns: int) -> Tensor:
-        """Places of pixels, from those of latents."""
+        """Interpolate the positions of pixels from those of latents."""
         if at is None:
             y, x = (torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns
             return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)[None]

@@ -1,7 +1,7 @@
 """Image neural field diffusion as a `Model`: the latent model of the package, and its field decoder.
 
-Its signals are scaled latents (`latent.Normal`), (B, 4, 16, 16) for pictures of 64 pixels. They can be decoded at any size:
-`parts` draws any part of the picture at its own resolution, and `any_size` draws pictures of any number of pixels.
+Its signals are scaled latents (`latent.Normal`), (B, 4, 16, 16) for pictures of 64 x 64 pixels. They can be decoded at any size:
+`parts` draws parts of the picture, each at its own resolution, and `any_size` draws pictures of any number of pixels.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DECODER = FOLDER / "infd.decoder.safetensors"
 LATENT = FOLDER / "infd.latent.safetensors"
 FORMAT = "pullback-latent-1"
 UNSEEN = (0.0, 0.0, float(ANY))
-"""The camera condition of pictures of which the model is told no camera."""
+"""The camera condition of pictures whose camera the model is not told."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -52,7 +52,7 @@ def network(path: Path = LATENT, device: str = "cpu") -> tuple[LatentDenoiser, N
     """
     tensors, metadata = read(path, "a latent model, a .safetensors file")
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is no latent model: its format is {metadata.get('format')!r}, expected {FORMAT!r}")
+        raise ValueError(f"{path} is not a latent model: its format is {metadata.get('format')!r}, expected {FORMAT!r}")
     try:
         net = LatentDenoiser(LatentConfig(**json.loads(metadata["config"])))
         net.load_state_dict(tensors)
@@ -64,7 +64,7 @@ def network(path: Path = LATENT, device: str = "cpu") -> tuple[LatentDenoiser, N
 
 @functools.lru_cache(maxsize=64)
 def _picture(numbers: tuple[int, ...], camera: tuple[float, ...], shape: tuple[int, int], device: str) -> Tensor:
-    """The picture (1, 4, SCALE h, SCALE w) in [-1, 1] that toybox's template expects, for latents of the shape (h, w)."""
+    """Return the picture (1, 4, SCALE h, SCALE w) in [-1, 1] that toybox's template expects, for latents of shape (h, w)."""
     template, one = toybox_network(device=device).template, torch.ones(1, device=device)
     with torch.no_grad():
         at = torch.tensor([camera], device=device)
@@ -75,7 +75,7 @@ def _picture(numbers: tuple[int, ...], camera: tuple[float, ...], shape: tuple[i
 
 @functools.lru_cache(maxsize=64)
 def _latent(numbers: tuple[int, ...], camera: tuple[float, ...], shape: tuple[int, int], device: str) -> Tensor:
-    """The scaled latents of `_picture`, (1, 4, h, w)."""
+    """Return the scaled latents of `_picture`, (1, 4, h, w)."""
     return _encoded(_picture(numbers, camera, shape, device))
 
 
@@ -93,15 +93,15 @@ def _encoded(pictures: Tensor) -> Tensor:
 def expected_latents(
     numbers: Tensor, cameras: Tensor, shape: tuple[int, int], layout: Layout | None = None, view: Any = None
 ) -> Tensor:
-    """Return the scaled latents that are expected of prompts, which the latent model sees beside the noisy ones.
+    """Return the scaled latents that are expected for prompts. The latent model sees them together with the noisy latents.
 
     Args:
         numbers: Word numbers (B, LENGTH).
-        cameras: Cameras (B, 3), as toybox has them.
+        cameras: Toybox's camera conditions (B, 3).
         shape: Height and width of the latents.
-        layout: What is expected to stand where, or None. It stands before the landscape of a prompt, or before nothing if the
-            prompt is empty, as in training (`latent_training.together`).
-        view: The B views, where there is a layout.
+        layout: The layout that is expected, or None. Its things are drawn over the landscape of the prompt or, if the prompt is
+            empty, over nothing, as in training (`latent_training.compose_pairs`).
+        view: The B views, which only a layout needs.
 
     Returns:
         Latents (B, 4, *shape), on the device of the cameras.
@@ -110,7 +110,7 @@ def expected_latents(
     prompts = [tuple(row) for row in numbers.tolist()]
     conditions = [(row, tuple(camera), shape, device) for row, camera in zip(prompts, cameras.tolist(), strict=True)]
     if layout is None:
-        return torch.cat([_latent(*each) for each in conditions])
+        return torch.cat([_latent(*condition) for condition in conditions])
     nothing = tuple(words.encode(""))
     behind = [_transparent(shape, device) if each[0] == nothing else _picture(*each) for each in conditions]
     return _encoded(layout.over(torch.cat(behind), view))
@@ -119,22 +119,22 @@ def expected_latents(
 def layout_of(
     things: Sequence[tuple[str, Box]], lookup: Lookup, aspect: float, closed: tuple[bool, bool], device: str = "cpu"
 ) -> Layout:
-    """Return a layout of things, each as toybox's template expects it; those without a known word are left out.
+    """Return a layout of things, each drawn as toybox's template expects it. Things without a known word are left out.
 
     Args:
         things, lookup, aspect, closed: As in `types.LaysOut`.
-        device: Where it is drawn.
+        device: The device that the pictures of the things are drawn on.
     """
     side = decoder(device=device).autoencoder.config.base // SCALE
     known = [(words.encode(text), box) for text, box in things if words.split(text)[0]]
     pictures = [_picture(tuple(numbers), STILL, (side, side), device) / 2 + 0.5 for numbers, _ in known]
-    standing = tuple(Thing(picture, box) for picture, (_, box) in zip(pictures, known, strict=True))
-    return Layout(standing, lookup, aspect, closed)
+    drawn = tuple(Thing(picture, box) for picture, (_, box) in zip(pictures, known, strict=True))
+    return Layout(drawn, lookup, aspect, closed)
 
 
 @dataclass(frozen=True)
 class InfdModel:
-    """The latent model and its decoder as a `Model`; see types.py for what its attributes mean."""
+    """The latent model and its decoder as a `Model`; types.py explains the attributes of models."""
 
     device: str = "cpu"
     name: str = "infd"
@@ -148,7 +148,7 @@ class InfdModel:
     def denoiser(self, prompt: str, negative: str = "", guidance: float = 3.0) -> Denoiser:
         """Return the denoiser D(z, sigma, view) for a prompt; the arguments are those of `ToyboxModel.denoiser`.
 
-        An empty prompt with a guidance of 0 is the unconditional model, which also knows pictures of two objects.
+        With an empty prompt and a guidance of 0, it is that of the unconditional model, which also draws pairs of objects.
 
         Raises:
             ValueError: If the model knows no word of the prompt.
@@ -171,8 +171,8 @@ class InfdModel:
     ) -> Denoiser:
         """Return the denoiser of pictures with a layout; see `types.LaysOut`.
 
-        The model learnt pictures of two objects without words, and landscapes with two objects. So the prompt counts only
-        if it is a landscape.
+        In training, pictures of two objects alone had no caption, and those of an object in front of a landscape had the
+        landscape's. So the prompt counts only if it names a landscape.
 
         Raises:
             ValueError: If the prompt is not empty and the model knows no word of it.
@@ -213,13 +213,13 @@ class InfdModel:
         return torch.cat([display(field.draw(each[None], rows, columns)) for each in phi])
 
     def parts(self, signal: Tensor) -> Callable[[Box, int], Tensor]:
-        """Return what draws parts of a picture of scaled latents (1, 4, h, w); see `FieldDecoder.parts`."""
+        """Return a function that draws parts of the picture of scaled latents (1, 4, h, w); see `FieldDecoder.parts`."""
         return decoder(device=self.device).parts(network(device=self.device)[1].latents(signal.float()))
 
     def any_size(
         self, signal: Tensor, height: int, width: int, crop: Crop | None = None, tick: Callable[[], None] = lambda: None
     ) -> Iterator[Tensor]:
-        """Draw a picture (1, 4, h, w) of scaled latents at any size, as the bands of `FieldDecoder.bands`."""
+        """Draw the picture of scaled latents (1, 4, h, w) at any size, in bands; see `FieldDecoder.bands`."""
         with torch.no_grad():
             phi = self._features(signal)
         return decoder(device=self.device).bands(phi, height, width, crop, tick)

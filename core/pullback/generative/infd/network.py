@@ -1,8 +1,8 @@
 """The autoencoder of image neural field diffusion: picture -> latent z -> features phi -> pixels of any size.
 
-The encoder sees the whole picture at a fixed size and makes a latent of a quarter of it. The bottleneck keeps the latent
-simple enough for a diffusion model. The decoder makes features at the size of the encoder's picture, and a renderer
-(`renderers.py`) draws any part of the picture at any scale from them.
+The encoder sees the whole picture at a fixed size and makes a latent with, by default, a quarter of its side. The bottleneck
+keeps the latent simple enough for a diffusion model. The decoder makes features at the size of the encoder's picture, and a
+renderer (`renderers.py`) draws any part of the picture at any scale from them.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ class Config:
         channels: Channels of pictures: 3, or 4 for premultiplied RGBA.
         base: Side of the picture that the encoder sees, in pixels.
         latent: Channels of the latent.
-        encoder: Channels of the encoder, from the full size to the latent's.
-        decoder: Channels of the decoder, in the same order; the first is also that of phi.
-        encoder_blocks: Residual blocks per size.
-        decoder_blocks: Residual blocks per size.
-        attention: Whether the middle of both attends to all places.
-        grouped: Whether they have group norms.
+        encoder: Channels of the encoder at each size, from the full size to the latent's.
+        decoder: Channels of the decoder in the same order. The first number is also the number of channels of phi.
+        encoder_blocks: Residual blocks of the encoder at each size.
+        decoder_blocks: Residual blocks of the decoder at each size.
+        attention: Whether encoder and decoder have self-attention at the latent's size.
+        grouped: Whether encoder and decoder have group norms.
         bottleneck: "kl" (a Gaussian around the latent) or "vq" (its nearest code vectors).
-        codes: Code vectors of "vq".
+        codes: The number of code vectors of "vq".
         renderer: "clif" or "heat".
         hidden: Channels of the renderer.
         grouped_renderer: Whether the renderer "clif" has group norms.
         layout: "own", or "ldm" for the layers of latent diffusion's AutoencoderKL (Rombach et al. 2022), whose weights
-            `convert.py` takes over.
+            `convert.py` copies.
     """
 
     channels: int = 4
@@ -74,7 +74,7 @@ PRESETS = {
 
 
 class Middle(nn.Sequential):
-    """The blocks at the size of the latent: residual, attention if there is any, residual."""
+    """The blocks at the size of the latent: residual, optionally attention, residual."""
 
     def __init__(self, channels: int, attention: bool, grouped: bool):
         between = [Attention(channels, grouped)] if attention else []
@@ -117,7 +117,7 @@ class Up(nn.Module):
 
 
 class Nearest(nn.Module):
-    """Doubles both sides by repeating pixels, and smooths: how AutoencoderKL does it."""
+    """Doubles both sides by repeating pixels, and convolves the result, as AutoencoderKL does."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -151,7 +151,7 @@ class Decoder(nn.Module):
 
 
 class KL(nn.Module):
-    """A Gaussian around the encoder's output, drawn close to the unit normal (Kingma & Welling 2014)."""
+    """A Gaussian around the encoder's output, which its loss pulls towards the unit normal (Kingma & Welling 2014)."""
 
     parameters_per_latent = 2
 
@@ -163,7 +163,7 @@ class KL(nn.Module):
         return hidden.chunk(2, 1)[0]
 
     def forward(self, hidden: Tensor, random: Generator | None) -> tuple[Tensor, Tensor]:
-        """Draw a latent, and return it with the divergence from the unit normal, a mean over all values."""
+        """Draw a latent, and return it with its divergence from the unit normal, averaged over all values."""
         mean, log_variance = hidden.chunk(2, 1)
         log_variance = log_variance.clamp(-30, 20)
         noise = torch.randn(mean.shape, generator=random).to(mean)
@@ -171,15 +171,15 @@ class KL(nn.Module):
         return mean + (0.5 * log_variance).exp() * noise, divergence
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return what the decoder reads of a latent: itself."""
+        """Return the latent unchanged, as the decoder reads it."""
         return z
 
 
 class VQ(nn.Module):
-    """The nearest of a set of code vectors (van den Oord et al. 2017), looked up where a latent is decoded.
+    """The nearest of a set of code vectors (van den Oord et al. 2017), looked up when a latent is decoded.
 
-    The weights of the two loss terms are those of taming-transformers' `legacy` form, which the paper uses: BETA weighs the
-    codes' term and not the encoder's.
+    The two loss terms are weighted as in the `legacy` form of taming-transformers, which the paper uses: BETA multiplies the
+    codes' term instead of the encoder's.
     """
 
     BETA = 0.25
@@ -195,13 +195,13 @@ class VQ(nn.Module):
         return hidden
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the nearest code vectors. Gradients pass as if they were z."""
+        """Return the nearest code vectors. Gradients are passed straight through to z."""
         flat = z.movedim(1, -1)
         found = self.codes(torch.cdist(flat.flatten(0, -2), self.codes.weight).argmin(1)).view_as(flat).movedim(-1, 1)
         return z + (found - z).detach() if z.requires_grad else found
 
     def forward(self, hidden: Tensor, random: Generator | None) -> tuple[Tensor, Tensor]:
-        """Quantise a latent, and return it with the loss that draws codes and encoder together."""
+        """Quantise a latent, and return it with the loss that pulls the codes and the encoder's output towards each other."""
         flat = hidden.movedim(1, -1)
         index = torch.cdist(flat.flatten(0, -2).detach(), self.codes.weight.detach()).argmin(1)
         found = self.codes(index).view_as(flat).movedim(-1, 1)
@@ -234,7 +234,7 @@ class Autoencoder(nn.Module):
         return self.decoder(self.bottleneck.decode(z))
 
     def picture(self, z: Tensor, size: int) -> Tensor:
-        """Draw whole pictures (B, channels, size, size) of latents (B, latent, h, w), in the memory of whole pictures."""
+        """Draw whole pictures (B, channels, size, size) from latents (B, latent, h, w), in one piece."""
         at, cell = places(size, size).to(z.device), torch.full((1, 2), 2 / size, device=z.device)
         phi = self.features(z)
         return self.renderer(phi, at.expand(len(z), -1, -1, -1), cell.expand(len(z), -1))

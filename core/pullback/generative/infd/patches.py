@@ -1,4 +1,4 @@
-"""Training patches: a whole picture, small, and a part of it at a random scale (INFD, section 3.3)."""
+"""Training pairs: a whole picture at the encoder's size, and a patch of it at a random scale (INFD, section 3.3)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from .renderers import places
 
 ATTEMPTS = 4
-"""Random places of a patch, of which the one with the most contrast is taken, if patches are `busy`."""
+"""The number of patches that are cut at random if they are to be `busy`. The one with the most contrast is taken."""
 
 
 def patch(
@@ -33,34 +33,34 @@ def patch(
         base: Side of the picture that the encoder sees.
         side: Side of the patch, at most `base`.
         largest: The largest side that pictures are scaled to.
-        random: Draws scale and place.
+        random: Draws the scale and the position of the patch.
         busy: Whether to prefer patches with contrast.
-        octaves: Whether all octaves of scale are equally likely, instead of all sides as in the paper. Patches that are much
-            smaller than the picture then show more of it, so that the latents are learnt sooner.
+        octaves: Whether to draw the logarithm of the scaled side uniformly; the paper draws the side itself uniformly. Pictures
+            are then scaled down more, and patches show a larger part of them, so that the latents are learnt sooner.
 
     Returns:
-        The whole picture (C, base, base) and the patch (C, side, side) in [-1, 1], the places of its pixels (side, side, 2) and
-        the height and width of a pixel (2,), as `renderers.py` has them.
+        The whole picture (C, base, base) and the patch (C, side, side) in [-1, 1]; the places of the patch's pixels
+        (side, side, 2), and the height and width of a pixel (2,), both as in `renderers.py`.
     """
     height, width = picture.shape[:2]
-    true = min(height, width)
-    top, left = int(random.integers(height - true + 1)), int(random.integers(width - true + 1))
-    square = picture[top : top + true, left : left + true]
-    most = max(base, min(true, largest))
+    full = min(height, width)
+    top, left = int(random.integers(height - full + 1)), int(random.integers(width - full + 1))
+    square = picture[top : top + full, left : left + full]
+    most = max(base, min(full, largest))
     scaled = round(base * (most / base) ** random.uniform()) if octaves else int(random.integers(base, most + 1))
     tries = []
     for _ in range(ATTEMPTS if busy else 1):
         y, x = (int(random.integers(scaled - side + 1)) for _ in "yx")
-        unit = true / scaled
+        unit = full / scaled
         box = (x * unit, y * unit, (x + side) * unit, (y + side) * unit)
         tries.append((resized(square, side, box), y, x))
-    pixels, y, x = max(tries, key=lambda each: float(each[0].std()))
+    pixels, y, x = max(tries, key=lambda attempt: float(attempt[0].std()))
     at = places(scaled, scaled, (y, x, side, side))
     return _signal(resized(square, base)), _signal(pixels), at, torch.full((2,), 2 / scaled)
 
 
 def resized(picture: np.ndarray, side: int, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
-    """Scale a square picture, or the box (left, top, right, bottom) of it, to a side, by the mean over each pixel's area."""
+    """Scale a square picture, or a box (left, top, right, bottom) in it, to side x side pixels, averaging over each pixel."""
     if picture.shape[0] == side and box is None:
         return picture
     return np.stack(

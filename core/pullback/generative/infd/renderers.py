@@ -1,11 +1,11 @@
 """Renderers: from a feature map to the pixels of a picture of any size.
 
-A feature map phi is (B, C, H, W). A pixel is a place, the row and column of its centre in [-1, 1], and a cell, its height and
-width in the same units: 2 / height and 2 / width of the whole picture. A renderer is a module
+A feature map phi is (B, C, H, W). A pixel is given by its place, the row and column of its centre in [-1, 1], and by its cell,
+its height and width in the same units: 2 / height and 2 / width of the whole picture. A renderer is a module
 
-    renderer(phi, places (B, h, w, 2), cell (B, 2)) -> values (B, channels, h, w) around [-1, 1]
+    renderer(phi, places (B, h, w, 2), cell (B, 2)) -> values (B, channels, h, w), nominally in [-1, 1]
 
-that needs `margin` more pixels on every side of a part to draw it as in the whole picture.
+A part of a picture has the same values as in the whole picture if it is drawn with `margin` more pixels on every side.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def places(height: int, width: int, crop: Crop | None = None) -> Tensor:
 
 
 def nearest(phi: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """Look up the features that are nearest to places.
+    """Look up the feature that is nearest to each place.
 
     Args:
         phi: Features (B, C, H, W).
@@ -67,8 +67,8 @@ class CLIF(nn.Module):
         channels: Channels of the picture.
         hidden: Channels of the convolutions; 256 in the paper.
         blocks: Residual blocks; 2 in the paper.
-        grouped: Whether there are group norms, as in the paper. Without them, parts equal the whole picture without further
-            passes; with them, `exact_tiles.py` draws parts.
+        grouped: Whether to use group norms, as in the paper. Without them, a part drawn with its margin equals that part of the
+            whole picture. With them, `exact_tiles.py` has to draw parts.
     """
 
     def __init__(self, features: int, channels: int, hidden: int = 256, blocks: int = 2, grouped: bool = False):
@@ -81,7 +81,7 @@ class CLIF(nn.Module):
 
     @property
     def layers(self) -> tuple[Callable[[Tensor], Tensor], ...]:
-        """What runs, one after the other, on what `gather` returns."""
+        """The layers, in the order in which they run on the result of `gather`."""
         return self.enter, *self.blocks, self.norm, nn.functional.silu, self.last
 
     def gather(self, phi: Tensor, places: Tensor, cell: Tensor) -> Tensor:
@@ -108,14 +108,14 @@ class HeatField(nn.Module):
     Args:
         features: Channels of phi.
         channels: Channels of the picture.
-        hidden: Channels of the network that finds the amplitudes.
-        waves: Waves of every feature.
+        hidden: Channels of the network that predicts the amplitudes.
+        waves: The number of waves around every feature.
     """
 
     PIXEL: ClassVar[float] = 0.35
-    """Standard deviation of a Gaussian that blurs like the mean over a pixel, in pixels."""
+    """Standard deviation, in pixels, of a Gaussian that blurs about as much as the mean over a pixel."""
     FASTEST: ClassVar[float] = 2.0
-    """Periods of the fastest wave over half a feature's width, at the start of training."""
+    """The number of periods of the fastest wave across half a feature's width, at the start of training."""
 
     def __init__(self, features: int, channels: int, hidden: int = 256, waves: int = 32):
         super().__init__()

@@ -22,7 +22,7 @@ from .renderers import places
 SMALLEST_JUDGED = 24
 """The smallest side of a patch, in pixels, that the adversary can judge."""
 SHOWN = 6
-"""Pictures on a sample sheet."""
+"""The number of pictures on a sample sheet."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Weights:
     """The weights of the losses.
 
     Args:
-        differences: Of the error of differences between neighbouring pixels, which draws attention to edges.
-        perceptual: Of the perceptual distance, if there is one.
-        adversarial: Of the adversary, 0 for none; 0.75 in the paper, which balances it adaptively.
-        bottleneck: Of the bottleneck's own loss.
+        differences: Weight of the error of differences between neighbouring pixels, which emphasises edges.
+        perceptual: Weight of the perceptual distance, if there is one.
+        adversarial: Weight of the adversarial loss, in addition to its adaptive weight; 0 for no adversary, 0.75 in the paper.
+        bottleneck: Weight of the bottleneck's own loss.
     """
 
     differences: float = 0.5
@@ -49,8 +49,8 @@ class Pairs:
     Attributes:
         small: Whole pictures, (B, C, base, base).
         wanted: Patches, (B, C, side, side).
-        places: The places of their pixels, (B, side, side, 2).
-        cell: Height and width of a pixel, (B, 2).
+        places: The places of the patches' pixels, (B, side, side, 2), as in `renderers.py`.
+        cell: Height and width of a pixel in the same units, (B, 2).
     """
 
     small: Tensor
@@ -59,25 +59,25 @@ class Pairs:
     cell: Tensor
 
     def to(self, device: torch.device) -> Pairs:
-        return Pairs(*(each.to(device) for each in (self.small, self.wanted, self.places, self.cell)))
+        return Pairs(*(tensor.to(device) for tensor in (self.small, self.wanted, self.places, self.cell)))
 
 
 class AutoencoderTrainee:
     """The autoencoder in training, as a `Trainee`.
 
     Args:
-        folder: Its pictures.
-        config: Its sizes.
+        folder: The pictures to train on.
+        config: The sizes of the autoencoder.
         batch_size: Pictures per step.
         lr: The learning rate.
-        side: Side of a patch, at most the base.
-        largest: The largest side that pictures are scaled to.
+        side: Side of a patch in pixels. If it is larger than the base, the base is used.
+        largest: The largest side that pictures are scaled to, in pixels.
         weights: The weights of the losses.
-        start_from: The autoencoder to start from, or None. Its encoder is kept as it is, and with it the latents, so that latent
-            models that were trained on them stay usable.
-        perceptual: A distance between two batches of pictures, (B, C, H, W) each, as one number, or None.
+        start_from: The autoencoder to start from, or None. Its encoder is not trained, so that the latents, and the latent models
+            that were trained on them, stay valid.
+        perceptual: Returns the mean distance between two batches of pictures, (B, C, H, W) each; or None for no such loss.
         octaves: How the scales of patches are drawn (`patches.patch`).
-        card: What the exported file says of the latents, if they are another model's.
+        card: Metadata about the latents for the exported file, if they are another model's.
     """
 
     def __init__(
@@ -115,14 +115,14 @@ class AutoencoderTrainee:
             )
 
     def batch(self, random: np.random.Generator) -> Pairs:
-        """Draw training pairs. Half of the patches are busy; of these alone, the empty edges of pictures would not be learnt."""
+        """Draw training pairs. Only half of the patches are busy, so that the empty edges of pictures are learnt, too."""
         drawn = [
             patch(
                 self.folder.draw(random)[0], self.config.base, self.side, self.largest, random, n % 2 == 0, self.octaves
             )
             for n in range(self.batch_size)
         ]
-        return Pairs(*(torch.stack(each) for each in zip(*drawn, strict=True)))
+        return Pairs(*(torch.stack(tensors) for tensors in zip(*drawn, strict=True)))
 
     def losses(self, batch: Pairs, random: torch.Generator, step: int) -> Iterator[Tensor]:
         """Yield the loss of the autoencoder, and then that of the adversary if there is one."""
@@ -142,18 +142,18 @@ class AutoencoderTrainee:
             yield hinge(adversary(batch.wanted), adversary(drawn.detach()))
 
     def sheet(self, model: Autoencoder) -> Tensor:
-        """Return rows of what the encoder saw, bicubically enlarged, what is drawn at four times the size, and the truth."""
+        """Return three rows at four times the encoder's size: its input, enlarged; the drawn pictures; the true pictures."""
         random, size = np.random.default_rng(0), 4 * self.config.base
         squares = [_square(self.folder.draw(random)[0]) for _ in range(SHOWN)]
         device = next(model.parameters()).device
-        small = torch.stack([_signal(resized(each, self.config.base)) for each in squares]).to(device)
-        true = torch.stack([_signal(resized(each, size)) for each in squares])
+        small = torch.stack([_signal(resized(square, self.config.base)) for square in squares]).to(device)
+        wanted = torch.stack([_signal(resized(square, size)) for square in squares])
         with torch.no_grad():
             phi = model.features(model.encode(small))
             at, cell = places(size, size).to(device), torch.full((1, 2), 2 / size, device=device)
-            drawn = torch.cat([model.renderer(each[None], at[None], cell) for each in phi]).cpu()
+            drawn = torch.cat([model.renderer(features[None], at[None], cell) for features in phi]).cpu()
         enlarged = F.interpolate(small.cpu(), (size, size), mode="bicubic")
-        rows = [_on_white((each / 2 + 0.5).clamp(0, 1)) for each in (enlarged, drawn, true)]
+        rows = [_on_white((pictures / 2 + 0.5).clamp(0, 1)) for pictures in (enlarged, drawn, wanted)]
         return torch.cat([torch.cat(list(row), -1) for row in rows], -2)
 
     def metadata(self) -> dict[str, str]:
@@ -162,7 +162,7 @@ class AutoencoderTrainee:
 
 
 def reconstruction(drawn: Tensor, wanted: Tensor, differences: float) -> Tensor:
-    """Return the mean absolute error of pixels, and of differences between neighbours with a weight."""
+    """Return the mean absolute error of pixels, plus `differences` times that of differences between neighbouring pixels."""
     error = drawn - wanted
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     return error.abs().mean() + differences * edges

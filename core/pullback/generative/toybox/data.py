@@ -1,7 +1,7 @@
 """The training data of toybox: rendered pictures, coloured at random whenever they are used.
 
-A folder holds shards (`pictures.py`) of landscapes and of sketches, whose colours are not yet chosen. A sketch serves for every
-caption with its noun and size, so that new colours need no rendering.
+A folder holds shards of landscapes and of sketches (`pictures.py`). A sketch has no colours yet: it serves every caption with its
+noun and size, so that new colours need no new rendering.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from .network import ANY, painted
 from .words import COLOURS, LENGTH, NOUNS, PAD, SIZES, START, encode
 
 SHARD = 2048
-"""Pictures per file."""
+"""The number of pictures per file."""
 LIT = 0.6
-"""Fraction of pictures that have light and shadow."""
+"""Fraction of pictures that are shown with light and shadow."""
 NAMELESS = 0.25
 """Fraction of captions of one-coloured objects that do not name the colour."""
 SECOND = 0.15
@@ -34,9 +34,9 @@ class Batch:
 
     Attributes:
         x: The pictures, (B, 4, H, W) in [-1, 1].
-        layers: What the template should predict of them, (B, LAYERS, H, W) in [0, 1].
+        layers: The layers that the template should predict for them, (B, LAYERS, H, W) in [0, 1].
         words: Word numbers (B, LENGTH).
-        cameras: Cameras (B, 3).
+        cameras: Azimuth and elevation in radians, and the kind of view, (B, 3).
         lit: 1 for pictures with light and shadow, else 0, (B,).
     """
 
@@ -47,7 +47,7 @@ class Batch:
     lit: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(getattr(self, each.name).to(device) for each in fields(self)))
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 class Pictures:
@@ -59,18 +59,18 @@ class Pictures:
     """
 
     def __init__(self, folder: Path, size: int = 64):
-        self.folder, self.size, self.seen = folder, size, set[Path]()
+        self.folder, self.size, self.loaded = folder, size, set[Path]()
         self.shards: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.refresh()
 
     def refresh(self) -> None:
         """Load the shards that were added to the folder since the last call."""
         for path in sorted(
-            {*self.folder.glob("objects-????.npz"), *self.folder.glob("landscapes-????.npz")} - self.seen
+            {*self.folder.glob("objects-????.npz"), *self.folder.glob("landscapes-????.npz")} - self.loaded
         ):
             with np.load(path) as shard:
                 self.shards.append((_shrunk(shard["pictures"], self.size), shard["labels"], shard["cameras"]))
-            self.seen.add(path)
+            self.loaded.add(path)
         if not self.shards:
             raise FileNotFoundError(f"no objects-*.npz in {self.folder}: run the command `render` first")
 
@@ -79,35 +79,36 @@ class Pictures:
 
         Args:
             size: The number of pictures.
-            rng: Draws everything.
-            dropped: Fraction of captions that are left out, and, independently, fraction of cameras.
+            rng: Draws pictures, captions and colours.
+            dropped: Fraction of captions that are replaced by the empty caption and, independently, fraction of cameras that
+                are replaced by the unknown camera.
         """
-        drawn = [self._one(*divmod(int(n), SHARD), rng) for n in rng.integers(len(self.shards) * SHARD, size=size)]
+        drawn = [self._coloured(*divmod(int(n), SHARD), rng) for n in rng.integers(len(self.shards) * SHARD, size=size)]
         layers, paints, words, cameras, lit = (
-            torch.from_numpy(np.stack([each[k] for each in drawn])) for k in range(5)
+            torch.from_numpy(np.stack(column)) for column in zip(*drawn, strict=True)
         )
         words[torch.from_numpy(rng.uniform(size=size) < dropped)] = torch.tensor([START] + [PAD] * (LENGTH - 1))
         cameras[torch.from_numpy(rng.uniform(size=size) < dropped)] = torch.tensor([0.0, 0.0, ANY])
         return Batch(painted(layers, paints[:, 0], paints[:, 1]), layers, words, cameras, lit)
 
-    def _one(self, shard: int, place: int, rng: Generator) -> tuple[np.ndarray, ...]:
-        """Return layers, paints (2, 3), words, camera and light of one picture."""
-        pictures, labels, cameras = (part[place] for part in self.shards[shard])
+    def _coloured(self, shard: int, index: int, rng: Generator) -> tuple[np.ndarray, ...]:
+        """Return the layers, paints (2, 3), word numbers, camera and light of one picture of a shard."""
+        picture, label, camera = (array[index] for array in self.shards[shard])
         lit = rng.uniform() < LIT
-        if len(pictures) == 3:
-            layers, paints, numbers = _landscape_layers(pictures), np.zeros((2, 3)), labels
+        if len(picture) == 3:
+            layers, paints, words = _landscape_layers(picture), np.zeros((2, 3)), label
         else:
-            text, paints, fixed_accent = caption(int(labels[0]), int(labels[1]), rng)
-            layers, numbers = _sketch_layers(pictures, fixed_accent, lit), np.array(encode(text))
-        return layers, paints.astype(np.float32), numbers.astype(np.int64), cameras, np.array(lit, np.float32)
+            text, paints, fixed_accent = caption(int(label[0]), int(label[1]), rng)
+            layers, words = _sketch_layers(picture, fixed_accent, lit), np.array(encode(text))
+        return layers, paints.astype(np.float32), words.astype(np.int64), camera, np.array(lit, np.float32)
 
 
 def caption(noun: int, size: int, rng: Generator) -> tuple[str, np.ndarray, np.ndarray | None]:
     """Draw a caption and colours for a sketch.
 
     Args:
-        noun: The number of its noun.
-        size: The number of its size word plus one, or 0 if it has none.
+        noun: The number of the sketch's noun in NOUNS.
+        size: One plus the number of its size word in SIZES, or 0 if it has none.
         rng: Draws colours and words.
 
     Returns:
@@ -118,15 +119,15 @@ def caption(noun: int, size: int, rng: Generator) -> tuple[str, np.ndarray, np.n
     first, other = (str(c) for c in rng.choice(list(COLOURS), 2, replace=False))
     second = rng.uniform() < SECOND
     main, accent = objects.paints(name, first, other if second else None, rng)
-    named = f"{first} and {other}" if second else first if rng.uniform() > NAMELESS else ""
+    colours = f"{first} and {other}" if second else first if rng.uniform() > NAMELESS else ""
     fixed_accent = None if second or kind.accent == "main" else accent
-    return f"{SIZES[size - 1] if size else ''} {named} {name}", np.stack([main, accent]), fixed_accent
+    return f"{SIZES[size - 1] if size else ''} {colours} {name}", np.stack([main, accent]), fixed_accent
 
 
 def _sketch_layers(sketch: np.ndarray, fixed_accent: np.ndarray | None, lit: bool) -> np.ndarray:
-    """The template's layers (LAYERS, H, W) of a sketch (11, H, W). A fixed accent becomes part of the fixed colours.
+    """Return the template's layers (LAYERS, H, W) of a sketch (11, H, W). A fixed accent becomes part of the fixed colours.
 
-    An accent in the colour of the main paint keeps a layer of its own, which then gets the same colour.
+    Without one, the accent keeps a layer of its own, to be painted in the caption's second colour or in the main paint.
     """
     values = (sketch[:5] if lit else sketch[5:10]).astype(np.float32) / 255
     main, accent, rest = values[:1], values[1:2], values[2:]
@@ -136,7 +137,7 @@ def _sketch_layers(sketch: np.ndarray, fixed_accent: np.ndarray | None, lit: boo
 
 
 def _landscape_layers(rgb: np.ndarray) -> np.ndarray:
-    """The layers of a landscape (3, H, W), all of whose colours are fixed."""
+    """Return the layers of a landscape (3, H, W), all of whose colours are fixed."""
     paints, alpha = np.zeros((2, *rgb.shape[1:])), np.ones((1, *rgb.shape[1:]))
     return np.concatenate([paints, rgb / 255, alpha]).astype(np.float32)
 

@@ -17,11 +17,14 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Light:
-    """The light at a time of day: the sky at the zenith and at the horizon, the tint of the ground, and sun or moon.
+    """The light at a time of day.
 
     Args:
-        zenith, horizon, ground, disc: Colours; `disc` is that of the sun or the moon.
-        height: The elevation of the sun or the moon in radians.
+        zenith: Colour of the sky at the zenith.
+        horizon: Colour of the sky at the horizon.
+        ground: The tint that the ground's colours are multiplied by.
+        disc: Colour of the sun or the moon.
+        height: Mean elevation of the sun or the moon in radians.
     """
 
     zenith: tuple[float, float, float]
@@ -72,7 +75,7 @@ def _direction(azimuth: Array, elevation: Array) -> Array:
 
 
 def _sky(azimuth: Array, elevation: Array, light: Light, time: str, rng: Generator, cover: float) -> Array:
-    """Return the sky, with sun or moon, stars at night, and clouds that cover about the part `cover`."""
+    """Return the sky with the sun or the moon, with stars at night, and with more clouds the larger `cover` in [0, 1] is."""
     direction = _direction(azimuth, elevation)
     height = np.clip(elevation / (0.45 * np.pi), 0, 1) ** 0.6
     rgb = _mix(np.broadcast_to(light.horizon, direction.shape), light.zenith, height)
@@ -111,7 +114,7 @@ def _mountains(rgb: Array, a: Array, e: Array, light: Light, rng: Generator) -> 
         # A folded ridge has sharp peaks and round valleys, as mountains do.
         skyline = base + height * (0.9 - np.abs(ridge(a, rng, 9, 0.7))) + 0.15 * height * ridge(a, rng, 40, 0.8)
         rock = _solid(a, ((0.42, 0.45, 0.55), (0.34, 0.40, 0.42), (0.26, 0.42, 0.24))[i])
-        slope = ridge(a + 0.6 * (skyline - e), rng, 30, 0.6)  # faces towards the light and away from it
+        slope = ridge(a + 0.6 * (skyline - e), rng, 30, 0.6)  # lit and shaded slopes
         rock = _mix(rock, (0.16, 0.18, 0.26), 0.35 * np.clip(slope, 0, 1))
         if i == 0:
             line = 0.2 + 0.02 * ridge(a, rng, 30, 0.5)

@@ -2,8 +2,8 @@
 
 Signals are 64 x 64 premultiplied RGBA in [-1, 1]. For `Cameras` the model draws objects without light, so that the texture of a
 field holds only colour. It does so at every noise level: shading drawn at a high level would stay, because at lower levels the
-model takes it for paint. `Headings` and `Crops` are views of a landscape. Without a view, an object is seen from `STILL` with
-light and shadow, and a landscape is seen level.
+model would take it for paint. `Headings` and `Crops` are views of a landscape. Without a view, an object is seen from `STILL`
+with light and shadow, and a landscape is seen with a level camera (`LEVEL`).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from .network import ORBIT, PITCH, Config, Toybox
 WEIGHTS = Path(__file__).with_name("toybox.safetensors")
 FORMAT = "pullback-toybox-3"
 STILL = (math.radians(45.0), math.radians(15.0), ORBIT)
-"""The camera condition of an object without a view: with an unknown camera the model would draw all sides at once."""
+"""The camera condition of an object without a view: with an unknown camera, the model would mix all sides in one picture."""
 LEVEL = (0.0, 0.0, PITCH)
 """The camera condition of a landscape without a view."""
 HINTS = 5
-"""Unknown words that a warning names, at most."""
+"""The largest number of unknown words that a message names."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -69,7 +69,7 @@ def network(path: Path = WEIGHTS, device: str = "cpu") -> Toybox:
 
 
 def camera_tensor(view: Any, batch: int, default: tuple[float, float, float] = STILL) -> Tensor:
-    """(B, 3) camera conditions of a view: azimuth, elevation, kind. Without a view it is `default`."""
+    """Return the camera conditions (B, 3) of views: azimuth and elevation in radians, and kind. Without views: `default`."""
     if isinstance(view, Cameras):
         return torch.stack([view.azimuth, view.elevation, torch.full_like(view.azimuth, ORBIT)], -1)
     if isinstance(view, Headings):
@@ -79,10 +79,10 @@ def camera_tensor(view: Any, batch: int, default: tuple[float, float, float] = S
 
 @dataclass(frozen=True)
 class ToyboxModel:
-    """Toybox as a `Model`, whose attributes types.py explains.
+    """Toybox as a `Model`; types.py explains the attributes of models.
 
     Args:
-        dark_below: Noise level below which objects are drawn without light for `Cameras`. By default at all levels.
+        dark_below: Noise level below which objects are drawn without light for `Cameras`. By default, they are at all levels.
         path: The file of the weights.
     """
 
@@ -139,7 +139,7 @@ def check(prompt: str, listed: str = "`pullback words`") -> str:
 
     Args:
         prompt: The prompt.
-        listed: Where users find the list of known words, for the error message.
+        listed: The place where the error message says that known words are listed.
 
     Raises:
         ValueError: If all words are unknown.
@@ -152,7 +152,7 @@ def check(prompt: str, listed: str = "`pullback words`") -> str:
 
 
 def warn_unknown(prompt: str) -> str:
-    """Return the prompt, after a warning if it has unknown words, which names similar known ones."""
+    """Return the prompt. If it has unknown words, issue a warning that names similar known ones."""
     unknown = words.split(prompt)[1]
     if unknown:
         warnings.warn(f"toybox does not know {_hints(unknown)}: left out", stacklevel=2)
@@ -160,6 +160,6 @@ def warn_unknown(prompt: str) -> str:
 
 
 def _hints(unknown: list[str]) -> str:
-    each = list(dict.fromkeys(unknown))
-    hints = [f"{w!r} (near: {', '.join(words.closest(w)) or 'nothing'})" for w in each[:HINTS]]
-    return "; ".join(hints + [f"and {len(each) - HINTS} more"] * (len(each) > HINTS))
+    distinct = list(dict.fromkeys(unknown))
+    hints = [f"{w!r} (near: {', '.join(words.closest(w)) or 'nothing'})" for w in distinct[:HINTS]]
+    return "; ".join(hints + [f"and {len(distinct) - HINTS} more"] * (len(distinct) > HINTS))

@@ -4,9 +4,9 @@ It is U-shaped: convolutions lead down from 64 x 64 to 8 x 8, a transformer work
 connections lead back up. It also gets the picture that the `Template` expects: the mean picture for every colouring that the
 prompt allows, averaged with weights that say how well each explains the noisy picture.
 
-`context` is the encoded prompt, (B, LENGTH, `Config.context`). It concatenates the denoiser's encoding of the words, that of the
-template, and the palette, which has one row per colouring (`palettes`). `camera` is (B, 3): azimuth and elevation in radians, and
-the kind of view. `lit` is (B,): 1 for pictures with light and shadow, 0 for unlit colours.
+`context` is the encoded prompt, (B, LENGTH, `Config.context`). It concatenates the denoiser's encoding of the words, the
+template's encoding, and the palette, which has one row per colouring (`palettes`). `camera` is (B, 3): azimuth and elevation in
+radians, and the kind of view. `lit` is (B,): 1 for pictures with light and shadow, 0 for unlit colours.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...denoisers import edm
-from .words import COLOURS, LENGTH, PAD, VOCABULARY, parted
+from .words import COLOURS, LENGTH, PAD, VOCABULARY, split_colours
 
 SIGMA_DATA = 0.5
 PALETTE = 7
-"""Values of one colouring: its prior weight, and the RGB in [0, 1] of the main paint and of the accent."""
+"""The number of values of one colouring: its prior weight, and the RGB in [0, 1] of the main paint and of the accent."""
 LAYERS = 6
-"""Channels of a template, in [0, 1]: where the main paint is, where the accent is, RGB of everything else, and alpha."""
+"""The number of layers, all in [0, 1]: where the main paint is, where the accent is, RGB of everything else, and alpha."""
 SPREAD = 1.0
 """Assumed standard deviation of a 32 x 32 picture from its template, per value. The likelihood of held-out pictures is flat
-around it. It is larger than the true deviation, 0.16, because the errors of neighbouring values are not independent."""
+around it. It is larger than the measured deviation, 0.16, because the errors of neighbouring values are not independent."""
 VIEW = 22
-"""Values that describe camera and light: those of `camera_features`, and lit."""
+"""The number of values that describe camera and light: the 21 of `camera_features`, and `lit`."""
 ANY, ORBIT, PITCH = 0, 1, 2
 """Kinds of view: unknown; around an object; in a landscape, where only the elevation counts."""
 
@@ -51,7 +51,7 @@ class Config:
 
     @property
     def context(self) -> int:
-        """Values per row of an encoded prompt: two encodings of a word, and a colouring."""
+        """The number of values per row of an encoded prompt: two encodings of a word, and a colouring."""
         return 2 * self.width + PALETTE
 
 
@@ -97,7 +97,7 @@ class Block(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two 3 x 3 convolutions around a condition, added to their input."""
+    """Two 3 x 3 convolutions, added to their input. The condition scales and shifts the second norm."""
 
     def __init__(self, channels: int, width: int):
         super().__init__()
@@ -147,8 +147,8 @@ class Template(nn.Module):
 def palettes(colours: list[str]) -> Tensor:
     """Return the colourings that the colours in a prompt allow.
 
-    Two colours are those of the main paint and the accent. One colour is that of the main paint; nouns that have their own accent
-    show it in the template's fixed colours. Without a colour, all are equally likely.
+    Two colours are those of the main paint and the accent. One colour is that of both; the accents that nouns have of their own
+    are in the template's fixed colours. Without a colour, all known colours are equally likely.
 
     Args:
         colours: The names of the colours, in order.
@@ -162,7 +162,7 @@ def palettes(colours: list[str]) -> Tensor:
 
 
 def painted(layers: Tensor, main: Tensor, accent: Tensor) -> Tensor:
-    """Paint layers (..., LAYERS, H, W) with two colours (..., 3) in [0, 1]: pictures (..., 4, H, W) in [-1, 1]."""
+    """Return pictures (..., 4, H, W) in [-1, 1]: layers (..., LAYERS, H, W), painted with two colours (..., 3) in [0, 1]."""
     m, a, rest, alpha = layers.split((1, 1, 3, 1), -3)
     rgb = m * main[..., None, None] + a * accent[..., None, None] + rest
     return 2 * torch.cat([rgb, alpha.expand_as(rgb[..., :1, :, :])], -3) - 1
@@ -172,7 +172,7 @@ def expected(layers: Tensor, palette: Tensor, x: Tensor, sigma: Tensor) -> Tenso
     """Return the posterior mean over the colourings of a palette, given a noisy picture.
 
     The pictures of each colouring are modelled as a Gaussian of standard deviation SPREAD, so this is the exact posterior mean of
-    a mixture. Of the noisy picture, means of 2 x 2 pixels are used.
+    a mixture. The noisy picture is first averaged over blocks of 2 x 2 pixels.
 
     Args:
         layers: The template's layers, (B, LAYERS, 32, 32).
@@ -232,7 +232,7 @@ class Toybox(nn.Module):
         return encode(self.words, self.template.words, words)
 
     def condition(self, c_noise: Tensor, context: Tensor, camera: Tensor, lit: Tensor) -> Tensor:
-        """Return the condition of all norms, (B, width), from noise level, words, camera and light."""
+        """Return the vector (B, width) that conditions all norms, from noise level, words, camera and light."""
         angle = c_noise[:, None] * self.frequencies
         time = self.time(torch.cat([angle.sin(), angle.cos()], -1))
         view = self.view(torch.cat([camera_features(camera), lit[:, None]], -1))
@@ -278,7 +278,7 @@ def encode(words: Words, shapes: Words, numbers: Tensor) -> Tensor:
     Returns:
         The context (B, LENGTH, `Config.context`).
     """
-    parts = [parted(row) for row in numbers.tolist()]
-    palette = torch.stack([palettes(named) for _, named in parts]).to(numbers.device)
-    shape = torch.tensor([kept for kept, _ in parts], device=numbers.device)
+    split = [split_colours(row) for row in numbers.tolist()]
+    palette = torch.stack([palettes(colours) for _, colours in split]).to(numbers.device)
+    shape = torch.tensor([others for others, _ in split], device=numbers.device)
     return torch.cat([words(numbers), shapes(shape), palette], -1)

@@ -1,9 +1,9 @@
 """The objects that toybox was trained on, built from solids with random proportions.
 
-An object stands upright along +Z and faces -Y. Each of its parts is a closed mesh with a paint: "main" (the colour that the
-caption names), "accent" (the second colour of the caption, or the noun's own), a fixed RGB colour, or all five values of a
-material (`solid`). The insides of hollow objects have a darker shade of their paint, since nothing else would tell a mug from a
-solid cylinder in an unlit picture.
+An object stands upright along +Z and faces -Y. Each of its parts is a mesh with a paint: "main" (the colour that the caption
+names), "accent" (the second colour of the caption, or the noun's own), a fixed RGB colour, or all five values of a material
+(`solid`). The insides of hollow objects have a darker shade of their paint, since nothing else would tell a mug from a solid
+cylinder in an unlit picture.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CREAM, WOOD, STEEL, RUBBER, GLASS, LEAF, BEAK, COFFEE = (
     (0.62, 0.80, 0.92), (0.20, 0.55, 0.22), (0.97, 0.60, 0.10), (0.30, 0.17, 0.09),
 )  # fmt: skip
 INSIDE: Paint = (0.6, 0.0, 0.0, 0.0, 0.0)
-"""The main paint, shaded as the inside of a hollow object."""
+"""The main paint, darkened for the inside of a hollow object."""
 
 
 def _at(mesh: Trimesh, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Trimesh:
@@ -50,19 +50,19 @@ def _tube(radius: float, height: float) -> Trimesh:
 
 
 def _egg(x: float, y: float, z: float) -> Trimesh:
-    """An ellipsoid with these radii."""
+    """Return an ellipsoid with the radii x, y and z."""
     mesh = creation.icosphere(3)
     mesh.apply_scale((x, y, z))
     return mesh
 
 
 def _cone(radius: float, height: float, sections: int = 24) -> Trimesh:
-    """A cone that stands on z = 0."""
+    """Return a cone that stands on z = 0."""
     return creation.cone(radius, height, sections=sections)
 
 
 def _lathe(*profile: tuple[float, float]) -> Trimesh:
-    """The solid of revolution of a closed profile (radius, z) around Z."""
+    """Return the surface that a profile of points (radius, z) sweeps when it turns around Z."""
     return creation.revolve(np.array(profile), sections=28)
 
 
@@ -319,7 +319,7 @@ def _duck(u: Callable[[float, float], float]) -> Parts:
 
 @dataclass(frozen=True)
 class Noun:
-    """How to build one kind of object, and its accent paint where the caption names one colour only."""
+    """How to build one kind of object, and the paint of its accent if the caption names only one colour."""
 
     build: Callable[[Callable[[float, float], float]], Parts]
     accent: Paint = "main"
@@ -335,19 +335,19 @@ NOUNS = {
 }  # fmt: skip
 
 TINT = 0.02
-"""Deviation of a paint from the colour that a word names."""
+"""Standard deviation of a paint's RGB values from its nominal colour."""
 STRETCH = {"tall": (0.8, 0.8, 1.35), "wide": (1.3, 1.3, 0.8)}
 RADIUS = {"small": (0.5, 0.62), "big": (0.96, 1.0), None: (0.86, 0.94)}
 
 
 def solid(noun: str, size: str | None, rng: Generator) -> tuple[Trimesh, np.ndarray]:
-    """One unpainted object of random proportions, its bounding sphere centred on the origin.
+    """Build one unpainted object of random proportions, with its bounding box centred on the origin.
 
-    Without a size word the bounding radius is 0.86 to 0.94.
+    Its farthest vertex has a random distance from the origin, drawn from the range in `RADIUS`.
 
     Returns:
-        The mesh, and its materials (faces, 5): the part of a face that takes the main paint, the part that takes the
-        accent's, and the display RGB in [0, 1] of faces that have a colour of their own. `coloured` paints them.
+        The mesh, and its materials (faces, 5): the fraction of the main paint on a face, the fraction of the accent's, and
+        the display RGB in [0, 1] of faces that have a colour of their own. `coloured` paints them.
     """
     parts = NOUNS[noun].build(lambda low, high: rng.uniform(low, high))
     mesh: Any = trimesh.util.concatenate([part for part, _ in parts])
@@ -368,19 +368,19 @@ def _material(paint: Paint) -> np.ndarray:
 
 
 def paints(noun: str, colour: str, second: str | None, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Display RGB (3,) of the main paint and of the accent's, each a little off the colour that the words name."""
+    """Draw the display RGB (3,) of the main paint and of the accent, each slightly off its nominal colour."""
     main = _tint(COLOURS[colour], rng)
     accent = COLOURS[second] if second else NOUNS[noun].accent
     return main, main if accent == "main" else _tint(accent, rng)
 
 
 def coloured(material: np.ndarray, main: np.ndarray, accent: np.ndarray) -> np.ndarray:
-    """Display RGB (faces, 3) of materials (faces, 5) under two paints (3,)."""
+    """Return the display RGB (faces, 3) of materials (faces, 5), painted with two colours (3,)."""
     return material[:, :1] * main + material[:, 1:2] * accent + material[:, 2:]
 
 
 def build(noun: str, colour: str, second: str | None, size: str | None, rng: Generator) -> tuple[Trimesh, np.ndarray]:
-    """One painted object of random proportions: the mesh of `solid`, and its (faces, 3) display RGB in [0, 1]."""
+    """Build one painted object of random proportions: the mesh of `solid`, and its display RGB (faces, 3) in [0, 1]."""
     mesh, material = solid(noun, size, rng)
     return mesh, coloured(material, *paints(noun, colour, second, rng))
 

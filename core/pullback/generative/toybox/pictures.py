@@ -3,7 +3,7 @@
 A *photograph* of a mesh with D values per face is (2 D + 1, 64, 64) uint8: the values with light, the values without light, and
 alpha, by which both are premultiplied. With RGB on the faces it has 7 channels. A *sketch* is a photograph of the five values of
 an object's materials (`objects.solid`), with 11 channels. It can be coloured later (`network.painted`), so that one rendering
-serves for every caption. A camera is azimuth and elevation in radians, and its kind: ORBIT around an object, or PITCH in a
+serves every caption. A camera is given by azimuth and elevation in radians, and its kind: ORBIT around an object, or PITCH in a
 landscape, where the azimuth means nothing and is 0.
 """
 
@@ -25,18 +25,18 @@ from .words import COLOURS, LANDSCAPES, NOUNS, SIZES, START, TIMES, VOCABULARY, 
 SIZE = 64
 SUPERSAMPLING = 2
 SIZED = 0.15
-"""Part of the captions with a size word."""
+"""Fraction of captions that have a size word."""
 SUN = np.array((-0.35, -0.5, 0.79))
 ELEVATION = (math.radians(-20.0), math.radians(65.0))
 """Lowest and highest elevation of most cameras around an object, in radians."""
 LANDSCAPE_EVERY = 5
-"""One of so many scenes is a landscape."""
+"""On average, one in this many scenes is a landscape."""
 LIT_SCENES = 0.75
-"""Part of the scenes of objects that are shown with light and shadow."""
+"""Fraction of the scenes of objects that are shown with light and shadow."""
 STEEP = 0.25
-"""Part of the cameras that may look from anywhere, even from below."""
+"""Fraction of cameras whose elevation is drawn from a wider range, up to `STEEPEST` above or below the object."""
 STEEPEST = math.radians(88.0)
-"""Largest elevation of these, up or down, in radians."""
+"""Largest elevation of these cameras, up or down, in radians."""
 
 
 def shade(normals: np.ndarray) -> np.ndarray:
@@ -89,8 +89,8 @@ def sketches(count: int, rng: Generator, views: int = 4) -> tuple[np.ndarray, np
         views: Sketches per object.
 
     Returns:
-        Sketches (N, 11, 64, 64) uint8, labels (N, 2) uint8 with the number of the noun and that of the size word plus one (0 if
-        there is none), and cameras (N, 3).
+        Sketches (N, 11, 64, 64) uint8; labels (N, 2) uint8: the number of the noun, and one plus that of the size word, or 0 if
+        there is none; and cameras (N, 3).
     """
     pictures, labels, cameras = [], [], []
     for _ in range(count):
@@ -104,7 +104,7 @@ def sketches(count: int, rng: Generator, views: int = 4) -> tuple[np.ndarray, np
 
 
 def _around(views: int, rng: Generator) -> tuple[Cameras, np.ndarray]:
-    """Random cameras around an object, and their condition for the model, (views, 3)."""
+    """Draw cameras around an object, and return them with their conditions for the model, (views, 3)."""
     azimuth, elevation = rng.uniform(-np.pi, np.pi, views), rng.uniform(*ELEVATION, views)
     elevation = np.where(rng.uniform(size=views) < STEEP, rng.uniform(-STEEPEST, STEEPEST, views), elevation)
     camera = orbit(torch.from_numpy(azimuth), torch.from_numpy(elevation))
@@ -137,7 +137,7 @@ def scene(size: int, rng: Generator) -> tuple[np.ndarray, str]:
 
     Args:
         size: Side of the picture in pixels.
-        rng: Draws everything.
+        rng: Draws the caption, what it shows, the camera and the light.
 
     Returns:
         Premultiplied RGBA (4, size, size) uint8, and its caption.
@@ -153,7 +153,11 @@ def scene(size: int, rng: Generator) -> tuple[np.ndarray, str]:
 def landscapes(
     count: int, rng: Generator, views: int = 4, size: int = SIZE
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Render perspective views of random landscapes, the same with and without light and with alpha 1. See `objects`."""
+    """Render perspective views of random landscapes.
+
+    Arguments and results are those of `objects`, with `size` the side of a picture in pixels. The values with light and those
+    without are the same, and alpha is 1.
+    """
     pictures, words, cameras = [], [], []
     fine = size * SUPERSAMPLING
     for _ in range(count):

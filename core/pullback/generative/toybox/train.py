@@ -1,7 +1,8 @@
 """Rendering of training pictures: `python -m pullback.generative.toybox.train COMMAND`. Needs the extra `train`.
 
-`render` writes the sketches and landscapes that toybox learns from, and `pictures` scenes at their true size, for field decoders.
-Any number of processes may render at any time. `pullback train` trains the models.
+`render` writes the sketches and landscapes that toybox learns from. `pictures` writes scenes of various sizes, each rendered at
+its own size, for training field decoders. Several processes may render into one folder at the same time if their `--seed`s keep
+them from writing the same files (see each command). `pullback train` trains the models.
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ app = typer.Typer(add_completion=False, help="Render the pictures that models ar
 
 @app.command()
 def render(folder: Path, shards: int = 20, seed: int = 0, landscape_every: int = 4) -> None:
-    """Write `shards` files of 2,048 pictures of objects; every `landscape_every`-th holds landscapes instead."""
+    """Write `shards` files of 2,048 pictures. Every `landscape_every`-th file holds landscapes, the others hold objects.
+
+    `--seed` is the number of the first file; the number of a file is also the seed of its pictures. Files that exist already
+    are not rendered again. Processes that run at the same time need separate ranges of numbers, because two processes that
+    render the same number would write to the same temporary file.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(seed, seed + shards):
         land = number % landscape_every == landscape_every - 1
@@ -41,10 +47,10 @@ def render(folder: Path, shards: int = 20, seed: int = 0, landscape_every: int =
 
 @app.command("pictures")
 def render_scenes(folder: Path, count: int = 1000, seed: int = 0, sizes: str = "64,128,256,512,512,512,1024") -> None:
-    """Write `count` PNGs of random scenes and their captions (`metadata.jsonl`, as Hugging Face's imagefolder has it).
+    """Write `count` PNGs of random scenes and their captions (`metadata.jsonl`, in the layout of Hugging Face's imagefolder).
 
     Every picture is rendered at its own size, drawn from `sizes`. Pictures that exist already are not rendered again, and any
-    number of processes with other seeds may write to the same folder.
+    number of processes with different seeds may write to the same folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     choices = [int(size) for size in sizes.split(",")]

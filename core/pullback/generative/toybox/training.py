@@ -16,27 +16,27 @@ from ..muon import with_muon
 from .data import Batch, Pictures
 from .model import FORMAT
 from .network import SIGMA_DATA, Config, Template, Toybox, painted
-from .words import parted
+from .words import split_colours
 
 TEMPLATE_SIZE = 32
 """Side of the template's pictures in pixels."""
 SHOWN = 12
-"""Pictures on a sample sheet."""
+"""The number of pictures on a sample sheet."""
 
 
 class ToyboxTrainee:
-    """The denoiser in training, as a `Trainee`. Its template stays as it is.
+    """The denoiser in training, as a `Trainee`. The weights of its template are not trained.
 
     Args:
         folder: Rendered pictures (`python -m pullback.generative.toybox.train render`).
-        config: Its sizes.
+        config: The sizes of the network.
         batch_size: Pictures per step.
         lr: The learning rate.
         start_from: Exported weights to start from, or None.
         template: The file of a trained template, or None to keep that of `start_from`.
 
     Raises:
-        ValueError: If a file does not fit the sizes.
+        ValueError: If a file does not hold weights of these sizes.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class ToyboxTrainee:
 
     @torch.no_grad()
     def sheet(self, model: Toybox) -> Tensor:
-        """Return pictures, and below what is left of them at three noise levels after one denoising step."""
+        """Return a row of pictures, and below it a row per noise level, with the model's estimates of the noisy pictures."""
         drawn = self.data.batch(SHOWN, np.random.default_rng(0)).to(model.position.device)
         noise = torch.randn(drawn.x.shape, generator=Generator().manual_seed(0)).to(drawn.x)
         rows = [drawn.x]
         for sigma in (0.5, 3.0, 80.0):
             levels = torch.full((SHOWN,), sigma).to(noise)
             rows.append(model(drawn.x + sigma * noise, levels, drawn.words, drawn.cameras, drawn.lit))
-        return torch.cat([_row(each) for each in rows], -2)
+        return torch.cat([_row(pictures) for pictures in rows], -2)
 
     def metadata(self) -> dict[str, str]:
         """Return the metadata of the exported file."""
@@ -109,11 +109,11 @@ class TemplateTrainee:
 
     @torch.no_grad()
     def sheet(self, model: Template) -> Tensor:
-        """Return pictures, and below what the template expects of them."""
+        """Return a row of pictures in two fixed colours, and below it a row of the template's predictions."""
         drawn = self.data.batch(SHOWN, np.random.default_rng(0)).to(next(model.parameters()).device)
         paints = torch.tensor([[0.85, 0.1, 0.1], [0.12, 0.28, 0.88]]).to(drawn.x).expand(SHOWN, 2, 3)
-        rows = (painted(each, paints[:, 0], paints[:, 1]) for each in (drawn.layers, _layers(model, drawn)))
-        return torch.cat([_row(each) for each in rows], -2)
+        rows = (painted(layers, paints[:, 0], paints[:, 1]) for layers in (drawn.layers, _layers(model, drawn)))
+        return torch.cat([_row(pictures) for pictures in rows], -2)
 
     def metadata(self) -> dict[str, str]:
         """Return the metadata of the exported file."""
@@ -121,7 +121,7 @@ class TemplateTrainee:
 
 
 def denoising_error(model: nn.Module, batch: Batch, random: Generator) -> Tensor:
-    """Return EDM's weighted denoising error (Karras et al. 2022, eq. 8), with ln sigma normal around 0.8 and deviation 1.5.
+    """Return EDM's weighted denoising error (Karras et al. 2022, eq. 8), with ln sigma drawn from N(0.8, 1.5^2).
 
     Args:
         model: The denoiser.
@@ -137,13 +137,14 @@ def denoising_error(model: nn.Module, batch: Batch, random: Generator) -> Tensor
 
 
 def _layers(model: Any, batch: Batch) -> Tensor:
-    shapes = torch.tensor([parted(row)[0] for row in batch.words.tolist()], device=batch.words.device)
+    """Return the template's prediction of the layers of a batch."""
+    shapes = torch.tensor([split_colours(row)[0] for row in batch.words.tolist()], device=batch.words.device)
     plain = getattr(model, "module", model)
     return model(plain.words(shapes), batch.cameras, batch.lit).float()
 
 
 def _by_adam(name: str) -> bool:
-    """Whether a weight is none of the matrices of the transformer blocks, which alone are Muon's."""
+    """Return whether AdamW trains a weight. Muon trains only the transformer blocks, without their modulation."""
     return not name.startswith("blocks.") or "modulation" in name
 
 
@@ -155,6 +156,6 @@ def _load(module: nn.Module, path: Path) -> None:
 
 
 def _row(pictures: Tensor) -> Tensor:
-    """Pictures (B, 4, H, W) in [-1, 1] side by side on white, (3, H, B W)."""
+    """Put pictures (B, 4, H, W) in [-1, 1] side by side on white, (3, H, B W)."""
     shown = (pictures / 2 + 0.5).clamp(0, 1)
     return torch.cat(list((shown[:, :3] + 1 - shown[:, 3:]).clamp(0, 1)), -1)

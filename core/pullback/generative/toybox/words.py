@@ -1,7 +1,7 @@
 """The words that toybox knows, and how a prompt becomes word numbers.
 
-A prompt is lower-cased and split into words. Filler words are dropped and synonyms are replaced. Words that are then not in the
-vocabulary are reported, never guessed.
+A prompt is lower-cased and split into words. Filler words are dropped and synonyms are replaced. Words that are still unknown
+after that are reported, never guessed.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ VOCABULARY = (*SPECIAL, *NOUNS, *COLOURS, *SIZES, *LANDSCAPES, *TIMES)
 INDEX = {word: number for number, word in enumerate(VOCABULARY)}
 PAD, START = 0, 1
 LENGTH = 12
-"""Word numbers per prompt, <start> included; shorter prompts are padded."""
+"""The number of word numbers per prompt, including <start>. Shorter prompts are padded."""
 
 
 def split(prompt: str) -> tuple[list[str], list[str]]:
@@ -91,7 +91,7 @@ def split(prompt: str) -> tuple[list[str], list[str]]:
 
 
 def closest(word: str, count: int = 3) -> list[str]:
-    """Return at most `count` known words whose spelling resembles `word`."""
+    """Return at most `count` known words that are spelled like `word`, or that have a synonym spelled like it."""
     near = difflib.get_close_matches(word, [*VOCABULARY[len(SPECIAL) :], *SYNONYMS], n=count, cutoff=0.6)
     return list(dict.fromkeys(SYNONYMS.get(found, found) for found in near))
 
@@ -101,22 +101,24 @@ def encode(prompt: str, name: str = "prompt") -> list[int]:
 
     Args:
         prompt: The prompt.
-        name: What the error message calls it.
+        name: What the error message calls the prompt.
 
     Raises:
-        ValueError: If it has more known words than fit.
+        ValueError: If the prompt has more than LENGTH - 1 known words.
     """
     known, _ = split(prompt)
     if len(known) > LENGTH - 1:
-        raise ValueError(f"the {name} has {len(known)} words that toybox knows; it takes {LENGTH - 1}: shorten it")
+        raise ValueError(
+            f"the {name} has {len(known)} words that toybox knows, but at most {LENGTH - 1} fit: shorten it"
+        )
     numbers = [START, *(INDEX[word] for word in known)]
     return numbers + [PAD] * (LENGTH - len(numbers))
 
 
-def parted(numbers: list[int]) -> tuple[list[int], list[str]]:
-    """Separate word numbers (LENGTH) into those without colours, (LENGTH), and the names of the colours, in order.
+def split_colours(numbers: list[int]) -> tuple[list[int], list[str]]:
+    """Split the word numbers (LENGTH) of a prompt into those of other words, padded to LENGTH, and the names of its colours.
 
-    If there are two colours, the "and" between them stays, because it tells the template that the accent has a colour of its own.
+    If there are at least two colours, "and" is kept, because it tells the template that the accent has a colour of its own.
     """
     first = INDEX[next(iter(COLOURS))]
     named = [VOCABULARY[number] for number in numbers if first <= number < first + len(COLOURS)]
