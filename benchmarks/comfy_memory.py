@@ -1,9 +1,9 @@
-"""A hundred prompts in one ComfyUI server: does its memory stay?
+"""Does the memory of a ComfyUI server stay the same over a hundred prompts?
 
     PYTHONPATH=tests python benchmarks/comfy_memory.py [--prompts 100]
 
-Every prompt has a seed of its own, so that nothing comes from the cache. Memory is the server's resident set between
-prompts; the claim is that the last figure is within 5 % of the one after the fifth prompt.
+Every prompt has its own seed, so that nothing comes from the cache. Memory is the server's resident set between prompts. After
+the last prompt, it should be at most 1.05 times that after the fifth.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--workflow", choices=WORKFLOWS, default=WORKFLOWS[0])
     given = parser.parse_args()
     saved = json.loads((ROOT / "workflows" / "api" / f"{given.workflow}.json").read_text(encoding="utf-8"))
-    seen = []
+    sizes = []
     with tempfile.TemporaryDirectory() as base, Server(Path(base)) as server:
         for number in range(given.prompts):
             graph = quick(saved)
@@ -34,11 +34,11 @@ def main() -> None:
             run = server.run(graph)
             if not run.ok:
                 raise SystemExit(f"prompt {number + 1}: {run.error}")
-            seen.append(server.memory())
+            sizes.append(server.memory())
             if number < 5 or number % 10 == 9:
-                print(f"after {number + 1:3} prompts: {seen[-1] / 2**20:6.0f} MiB", flush=True)
-    if len(seen) >= 5:
-        print(f"the last over the fifth: {seen[-1] / seen[4]:.3f} (at most 1.05)")
+                print(f"after {number + 1:3} prompts: {sizes[-1] / 2**20:6.0f} MiB", flush=True)
+    if len(sizes) >= 5:
+        print(f"after the last prompt, divided by after the fifth: {sizes[-1] / sizes[4]:.3f} (should be at most 1.05)")
 
 
 if __name__ == "__main__":

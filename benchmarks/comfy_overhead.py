@@ -1,8 +1,8 @@
-"""Overhead: what Field Sampler on a SIREN costs beside SamplerCustomAdvanced, for the same evaluations of one MODEL.
+"""Overhead: the time of Field Sampler with a SIREN, compared with SamplerCustomAdvanced for the same evaluations of one MODEL.
 
-Needs ComfyUI (COMFYUI_PATH or ~/ComfyUI). The model is toybox, each of whose evaluations waits until `--seconds` have
-passed: a stand-in for a large one. Both samplers run in turn, in one process; the figure is the ratio of their times.
-The processor's own seconds are printed as well: on a busy machine they say what the ratio would be on an idle one.
+Needs ComfyUI (COMFYUI_PATH or ~/ComfyUI). The model is toybox, slowed down so that each evaluation takes at least `--seconds`: a
+stand-in for a large model. The samplers run one after the other in the same process, and the ratio of their times is printed.
+Processor time is printed as well: on a busy machine, it tells what the ratio would be on an idle one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from comfy_pack import REASON, comfyui, part
 
 
 def slowed(model: Any, seconds: float) -> Any:
-    """The model, none of whose evaluations takes less."""
+    """Slow a model down, so that each of its evaluations takes at least `seconds`."""
 
     def wait(apply: Callable[..., Any], args: dict[str, Any]) -> Any:
         until = time.perf_counter() + seconds
@@ -34,11 +34,11 @@ def slowed(model: Any, seconds: float) -> Any:
 
 
 Times = tuple[float, float]
-"""Seconds on the wall, and of the processor."""
+"""Elapsed seconds, and seconds of processor time."""
 
 
 def compared(seconds: float, neurons: int, steps: int) -> tuple[Times, Times]:
-    """SamplerCustomAdvanced's times, and Field Sampler's, on a MODEL that takes `seconds` to evaluate."""
+    """Return the times of SamplerCustomAdvanced and of Field Sampler, for a MODEL that takes `seconds` to evaluate."""
     import comfy.samplers
 
     host, plans, sockets = (part(f"comfy_nodes.{name}") for name in ("host", "plans", "sockets"))
@@ -68,12 +68,12 @@ def main() -> None:
     for seconds in asked.seconds:
         for neurons in asked.neurons:
             theirs, ours = compared(seconds, neurons, asked.steps)
-            each = " | ".join(f"{wall:.1f} s ({busy:.1f} s)" for wall, busy in (theirs, ours))
-            print(f"| {seconds:g} | {neurons} | {each} | {ours[0] / theirs[0]:.2f} |", flush=True)
+            cells = " | ".join(f"{wall:.1f} s ({busy:.1f} s)" for wall, busy in (theirs, ours))
+            print(f"| {seconds:g} | {neurons} | {cells} | {ours[0] / theirs[0]:.2f} |", flush=True)
 
 
 def timed(work: Callable[[], Any]) -> Times:
-    """What `work` takes, in the mode that nodes run in."""
+    """Return the times that `work` takes in inference mode, in which ComfyUI runs nodes."""
     wall, busy = time.perf_counter(), time.process_time()
     with torch.inference_mode():
         work()

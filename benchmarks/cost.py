@@ -1,6 +1,6 @@
-"""What a command costs: `python benchmarks/cost.py` prints wall time and peak memory of the commands themselves.
+"""What commands cost: `python benchmarks/cost.py` runs commands in processes of their own, and prints their time and peak memory.
 
-`generate` with its defaults, and `render` of a SIREN field at growing sizes: memory must not grow with the size.
+The commands are `generate` with its defaults, and `render` of a SIREN field at growing sizes. Memory must not grow with the size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import typer
 
 
 def cost(folder: str, *words: str) -> tuple[float, float]:
-    """Seconds and peak megabytes of one run of `pullback`."""
+    """Run `pullback` once; return the elapsed seconds, and the peak of its resident memory in MiB."""
     code = (
         "import resource, sys; from pullback.cli import main\n"
         "try: main()\n"
@@ -29,17 +29,17 @@ def cost(folder: str, *words: str) -> tuple[float, float]:
 
 
 def main(largest: int = 4096, generate: bool = True) -> None:
-    """Print the table; `--largest 16384` takes some minutes more."""
+    """Print the table. Sizes are multiplied by four up to `--largest`; 16384 takes more than an hour on one core."""
     print("| command | seconds | peak memory |\n| --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         if generate:
             seconds, memory = cost(folder, "generate", "a red mushroom", "-o", "x.glb")
-            print(f"| generate | {seconds:.0f} | {memory:.0f} MB |", flush=True)
+            print(f"| generate | {seconds:.0f} | {memory:.0f} MiB |", flush=True)
         cost(folder, "image", "a red mushroom", "-o", "a.png", "--steps", "4", "--size", "64")
         size = 1024
         while size <= largest:
             seconds, memory = cost(folder, "render", "a.png.field.safetensors", "-o", "b.png", "--size", str(size))
-            print(f"| render at {size} x {size} | {seconds:.0f} | {memory:.0f} MB |", flush=True)
+            print(f"| render at {size} x {size} | {seconds:.0f} | {memory:.0f} MiB |", flush=True)
             Path(folder, "b.png").unlink()
             size *= 4
 

@@ -1,19 +1,20 @@
 """Field decoders measured on held-out pictures. Needs the extra `train`.
 
 Held-out pictures: `python -m pullback.generative.toybox.train pictures HELD512 --count 16 --seed 9 --sizes 512`, and the same
-with 1024. The encoder sees them at its own size, and what is drawn of its latents is compared with them. Transparent pictures
-are put on white.
+with 1024. They are encoded at the encoder's size, and the pictures that are drawn from the latents are compared with them.
+Transparent pictures are put on white.
 
-`python benchmarks/decoders.py consistency DECODER HELD512` draws every picture at 256 and at 1024 pixels, and prints the PSNR
-between the first and the second, reduced by the mean over areas.
+`python benchmarks/decoders.py consistency DECODER HELD512` draws every picture at 256 and at 1024 pixels. It prints the PSNR
+between the first and the second, which is reduced to the same size by the mean over areas.
 
-`python benchmarks/decoders.py patches DECODER HELD512 HELD1024 [--fixed FIXED]` prints the Fréchet distance of random patches
-from those of the true pictures, at the pictures' own sizes: of the field decoder, of its picture at the encoder's size,
-enlarged, and of a decoder that was trained at one fixed size.
+`python benchmarks/decoders.py patches DECODER HELD512 HELD1024 [--fixed FIXED]` prints the Fréchet distance between random
+patches of drawn pictures and of the true ones, at the sizes of the true pictures. The drawn pictures are those of the field
+decoder, those that it draws at the encoder's size, enlarged, and those of a decoder that was trained at one fixed size.
 
-`python benchmarks/decoders.py train mixed|small|fixed PICTURES DECODER --steps 2000` trains one: on patches at all scales, at
-the encoder's scale alone, or at `--size` alone. It continues where it was stopped. `python benchmarks/decoders.py mixed
-PICTURES HELD512 FOLDER --steps 2000` trains the first two in FOLDER, and prints how close each comes to the true pictures.
+`python benchmarks/decoders.py train mixed|small|fixed PICTURES DECODER --steps 2000` trains a decoder on patches at all scales,
+at the encoder's scale alone, or at `--size` alone. A run that was stopped continues. `python benchmarks/decoders.py mixed
+PICTURES HELD512 FOLDER --steps 2000` trains the first two in FOLDER, and prints how close the pictures of each come to the true
+ones.
 """
 
 from __future__ import annotations
@@ -40,47 +41,47 @@ from torch.nn.functional import avg_pool2d, interpolate
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 ARMS = ("mixed", "small", "fixed")
 PATCH = 64
-"""Side of a patch in pixels, that which the picture-text model sees."""
+"""Side of a patch in pixels: the size that the picture-text model takes."""
 
 
 def held_out(folder: Path, channels: int) -> list[np.ndarray]:
-    """The pictures of a folder, (S, S, channels) uint8 each, cropped to squares."""
+    """Return the pictures of a folder, cropped to squares, (S, S, channels) uint8 each."""
     pictures = PictureFolder(folder, channels)
     read = [pictures.read(path) for path in pictures.paths]
-    return [each[: min(each.shape[:2]), : min(each.shape[:2])] for each in read]
+    return [picture[: min(picture.shape[:2]), : min(picture.shape[:2])] for picture in read]
 
 
 def shown(picture: np.ndarray) -> Tensor:
-    """A picture as display RGB (3, S, S)."""
+    """Return a picture as display RGB (3, S, S) in [0, 1]."""
     return on_white(torch.from_numpy(np.array(picture)).movedim(-1, 0).float() / 255)
 
 
 def latents(decoder: FieldDecoder, picture: np.ndarray) -> Tensor:
-    """The latents of a picture that the encoder sees as it does in training, at its own size."""
+    """Encode a picture as in training, at the encoder's size."""
     small = torch.from_numpy(np.array(resized(picture, decoder.autoencoder.config.base)))
     with torch.no_grad():
         return decoder.autoencoder.encode(small.movedim(-1, 0)[None].float() / 127.5 - 1)
 
 
 def drawn(decoder: FieldDecoder, z: Tensor, size: int) -> Tensor:
-    """What a decoder draws of latents, as display RGB (3, size, size)."""
+    """Draw a picture of latents, as display RGB (3, size, size)."""
     return on_white(torch.cat(list(decoder.bands(decoder.features(z), size, size)), 1))
 
 
 def plain(decoder: FieldDecoder, z: Tensor, size: int) -> Tensor:
-    """What a decoder without sizes would make of latents: they are enlarged, and it decodes them at their own size."""
+    """Draw latents as an ordinary decoder would, whose pictures have a fixed number of pixels per latent: enlarge them first."""
     side = size // decoder.scale
     return drawn(decoder, interpolate(z, (side, side), mode="bicubic"), size)
 
 
 def enlarged(picture: Tensor, size: int, how: Image.Resampling) -> Tensor:
-    """Display RGB (3, S, S), enlarged by Pillow channel by channel in floating point."""
+    """Enlarge display RGB (3, S, S) with Pillow, channel by channel in floating point."""
     channels = [Image.fromarray(channel.numpy()).resize((size, size), how) for channel in picture]
     return torch.from_numpy(np.stack([np.asarray(channel) for channel in channels])).clamp(0, 1)
 
 
 def mean_psnr(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """The PSNR of the mean squared error over all pairs."""
+    """Return the PSNR in dB of the squared error, averaged over all pairs."""
     errors = [float((a - b).square().mean()) for a, b in pairs]
     with np.errstate(divide="ignore"):  # equal pictures: infinite
         return -10 * float(np.log10(np.mean(errors)))
@@ -88,7 +89,10 @@ def mean_psnr(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
 
 @app.command()
 def consistency(decoder: Path, held: Path, small: int = 256, large: int = 1024, plain_decoder: str = "") -> None:
-    """Is the coarse picture the mean of the fine one? `--plain-decoder`: another file to decode plainly; else the same."""
+    """Is the coarse picture the mean of the fine one?
+
+    The row "convolutions on enlarged latents" is that of DECODER, or of the file `--plain-decoder`.
+    """
     field, base = load_decoder(decoder), load_decoder(decoder).autoencoder.config.base
     other = load_decoder(Path(plain_decoder)) if plain_decoder else field
     pictures = held_out(held, field.autoencoder.config.channels)
@@ -98,20 +102,20 @@ def consistency(decoder: Path, held: Path, small: int = 256, large: int = 1024, 
         f"bicubic of its {base} pixels": lambda picture, size: bicubic(latents(field, picture), size),
         "convolutions on enlarged latents": lambda picture, size: plain(other, latents(other, picture), size),
     }
-    print(f"| {small} pixels beside {large}, {len(pictures)} pictures | PSNR | to the true picture at {small} |")
+    print(f"| {small} pixels compared with {large}, {len(pictures)} pictures | PSNR | to the true picture at {small} |")
     print("| --- | --- | --- |")
     for name, make in ways.items():
-        pairs, true = [], []
+        with_fine, with_true = [], []
         for picture in pictures:
             coarse, fine = make(picture, small), make(picture, large)
-            pairs.append((avg_pool2d(fine, large // small), coarse))
-            true.append((coarse, shown(resized(picture, small))))
-        print(f"| {name} | {mean_psnr(pairs):.1f} dB | {mean_psnr(true):.1f} dB |", flush=True)
+            with_fine.append((avg_pool2d(fine, large // small), coarse))
+            with_true.append((coarse, shown(resized(picture, small))))
+        print(f"| {name} | {mean_psnr(with_fine):.1f} dB | {mean_psnr(with_true):.1f} dB |", flush=True)
 
 
 @app.command()
 def patches(decoder: Path, held: list[Path], fixed: str = "", each: int = 16, side: int = PATCH) -> None:
-    """Do patches look like true ones? Pictures of one folder have one size."""
+    """Do patches look like true ones? All pictures of a folder must have the same size."""
     field = load_decoder(decoder)
     base, channels = field.autoencoder.config.base, field.autoencoder.config.channels
     print(f"| patches of {side} pixels | size | patch-FID | PSNR |\n| --- | --- | --- | --- |")
@@ -130,7 +134,7 @@ def patches(decoder: Path, held: list[Path], fixed: str = "", each: int = 16, si
 
 
 def report(made: dict[str, list[Tensor]], true: list[Tensor], side: int, each: int) -> None:
-    """Print a row for each way: its patch-FID and its PSNR."""
+    """Print a row for each way in `made`: its patch-FID and its PSNR."""
     size = true[0].shape[-1]
     for name, pictures in made.items():
         distance = metrics.patch_fid(pictures, true, side, each)
@@ -140,22 +144,22 @@ def report(made: dict[str, list[Tensor]], true: list[Tensor], side: int, each: i
 
 
 class OneSize(AutoencoderTrainee):
-    """The autoencoder, trained on patches of pictures at one size."""
+    """The autoencoder in training, on patches of pictures that are all scaled to the same size."""
 
     size = 512
 
     def batch(self, random: np.random.Generator) -> Pairs:
-        """Draw training pairs, of which every picture is scaled to `size` first."""
+        """Draw training pairs whose patches are cut from pictures at `size`."""
         pairs = []
         for _ in range(self.batch_size):
             picture = self.folder.draw(random)[0]
             small, *_ = patch(picture, self.config.base, self.side, self.config.base, random)
-            true = resized(picture[: min(picture.shape[:2]), : min(picture.shape[:2])], self.size)
+            whole = resized(picture[: min(picture.shape[:2]), : min(picture.shape[:2])], self.size)
             y, x = (int(random.integers(self.size - self.side + 1)) for _ in "yx")
-            cut = torch.from_numpy(np.array(true[y : y + self.side, x : x + self.side])).movedim(-1, 0)
+            cut = torch.from_numpy(np.array(whole[y : y + self.side, x : x + self.side])).movedim(-1, 0)
             at = places(self.size, self.size, (y, x, self.side, self.side))
             pairs.append((small, cut.float() / 127.5 - 1, at, torch.full((2,), 2 / self.size)))
-        return Pairs(*(torch.stack(each) for each in zip(*pairs, strict=True)))
+        return Pairs(*(torch.stack(tensors) for tensors in zip(*pairs, strict=True)))
 
 
 @app.command()
@@ -191,7 +195,7 @@ def mixed(
         path = folder / f"{arm}.decoder.safetensors"
         train(arm, pictures, path, steps, preset, batch=batch)
         field = load_decoder(path)
-        made[f"{arm} sizes, {steps} steps"] = [drawn(field, latents(field, each), len(each)) for each in true]
+        made[f"{arm} sizes, {steps} steps"] = [drawn(field, latents(field, picture), len(picture)) for picture in true]
     print("| trained on | size | patch-FID | PSNR |\n| --- | --- | --- | --- |")
     report(made, [shown(picture) for picture in true], side, each)
 

@@ -1,9 +1,10 @@
-"""Where does a run's time go beside a large network? Needs the extra `diffusers`; meant for a GPU.
+"""Where does the time of a run with a large network go? Needs the extra `diffusers`; meant for a GPU.
 
-`python benchmarks/device.py [sd15 sdxl] [--fields image panorama generate] [--steps 30]` samples fields with randomly
-initialised networks of the sizes of Stable Diffusion 1.5 and SDXL (one evaluation per view, no VAE), and prints the seconds of
-plain sampling of as many views, and those of the run: in the network, in the fits (field passes with their derivatives), and the
-rest (views, noise, targets). `small` is a network for trying the script on a CPU.
+`python benchmarks/device.py [sd15 sdxl] [--fields image panorama generate] [--steps 30]` samples fields with randomly initialised
+networks of the sizes of Stable Diffusion 1.5 and SDXL (one evaluation per view, no VAE). It prints the seconds of plain sampling
+of as many pictures as there are views, those of the run, and their ratio. The seconds of the run are then split into those in the
+network, those in the fits (field passes with their derivatives), and the rest (views, noise, targets). `small` is a network for
+trying the script on a CPU.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-def waited(device: str) -> float:
-    """Return the time once the device has done all that it was asked for."""
+def synchronised(device: str) -> float:
+    """Wait until the device has finished all its work, and return the time in seconds."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -62,9 +63,9 @@ class Clock:
 
     def timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*arguments: Any) -> Any:
-            start = waited(self.device)
+            start = synchronised(self.device)
             result = call(*arguments)
-            self.seconds += waited(self.device) - start
+            self.seconds += synchronised(self.device) - start
             return result
 
         return wrapped
@@ -72,7 +73,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class TimedSolver:
-    """A solver whose calls a clock counts."""
+    """A solver whose calls are timed by a clock."""
 
     solver: Solver
     clock: Clock
@@ -86,7 +87,7 @@ class TimedSolver:
 
 @dataclass(frozen=True)
 class RandomModel:
-    """A latent model of a random network that ignores prompts and views."""
+    """A latent model with a randomly initialised network, which ignores prompts and views."""
 
     name: str
     network: UNet2DConditionModel
@@ -138,13 +139,13 @@ def main(networks: list[str], commands: list[str], steps: int) -> None:
             with torch.no_grad():
                 x = pull.render(state.params, view).to(device)
                 pull.denoise(x, torch.tensor(1.0), view)  # the first call is slower
-                start = waited(device)
+                start = synchronised(device)
                 for sigma in log_linear(steps, *recipe.sigma)[:-1]:
                     model.denoiser("", "", 1.0)(x, sigma, view)
-                plain = waited(device) - start
-            model_clock.seconds, start = 0.0, waited(device)
+                plain = synchronised(device) - start
+            model_clock.seconds, start = 0.0, synchronised(device)
             tasks.sample(pull, 0, device=device)
-            run = waited(device) - start
+            run = synchronised(device) - start
             rest = run - model_clock.seconds - fit_clock.seconds
             print(
                 f"| {name} | {command} | {plain:.1f} s | {run:.1f} s | {run / plain:.2f} | {model_clock.seconds:.1f} s | "

@@ -1,12 +1,20 @@
 """Does the pullback keep the diversity of the model, where SJC seeks a mode?
 
-`python benchmarks/diversity.py [PROMPT ...]` prints, per prompt, the mean pairwise root-mean-square distance between
-the samples of 8 seeds: image-space DDIM, the pulled-back SIREN, and a SIREN optimised by SJC in 500 iterations.
+`python benchmarks/diversity.py [PROMPT ...]` prints, for each prompt, how far the samples of 8 seeds are apart: the
+root-mean-square distance between two samples, averaged over all pairs. The columns are "image space" (DDIM samples of the model
+itself), "pullback" (a pulled-back SIREN) and "SJC" (a SIREN optimised by SJC in 500 iterations). Columns after the first are
+followed by their ratio to it.
 
-`--objects` prints the same of radiance fields instead, as seen from four cameras, at guidance 1: with an anchor (the
-default), by new cameras with new noise at every step, by a fixed bank of 8 cameras that keep their noise, and of as many of
-the renderer's own objects of that noun (a prompt is one noun then; needs the extra `train`). `--anchor` leaves out the two
-that are not the default.
+`--objects` prints the same for radiance fields, each seen from the same four sides, at guidance 1. Prompts are then single nouns.
+The columns are
+
+- "renderer": random objects of that noun from toybox's renderer (needs the extra `train`);
+- "image space": the model's own pictures from the four sides, each with its own noise;
+- "anchor": pulled-back fields with an anchor, the default;
+- "new noise": with new cameras and new noise at every step;
+- "kept noise": with a fixed bank of 8 cameras that keep their noise.
+
+`--anchor` leaves out "new noise" and "kept noise".
 """
 
 from __future__ import annotations
@@ -35,13 +43,13 @@ SEEDS, STEPS, CLIMB, GUIDANCE = 8, 20, 500, 3.0
 
 
 def spread(samples: list[Tensor]) -> float:
-    """Mean distance between two of them, root mean square per value."""
+    """Return the root-mean-square distance between two samples, averaged over all pairs."""
     pairs = itertools.combinations(samples, 2)
     return float(torch.stack([(a - b).square().mean().sqrt() for a, b in pairs]).mean())
 
 
 def samples(prompt: str) -> dict[str, list[Tensor]]:
-    """The three kinds of samples for every seed."""
+    """Sample pictures of a prompt in the three ways, one for every seed."""
     model = tasks.load_model()
     found: dict[str, list[Tensor]] = {"image space": [], "pullback": [], "SJC": []}
     for seed in range(SEEDS):
@@ -54,21 +62,21 @@ def samples(prompt: str) -> dict[str, list[Tensor]]:
         with torch.no_grad():
             found["pullback"].append(recipe.diffrep(tasks.sample(pull, seed).params))
         random = generator(seed)
-        table = log_linear(100, 0.1, 12.0)[:-1]
+        sigmas = log_linear(100, 0.1, 12.0)[:-1]
         start = recipe.diffrep.init(random)
-        climbed = ascend("sjc", recipe.diffrep, pull.denoise, recipe.views, start, table, CLIMB, 1e-3, random)
+        optimised = ascend("sjc", recipe.diffrep, pull.denoise, recipe.views, start, sigmas, CLIMB, 1e-3, random)
         with torch.no_grad():
-            found["SJC"].append(recipe.diffrep(climbed))
+            found["SJC"].append(recipe.diffrep(optimised))
     return found
 
 
 def objects(kinds: tuple[str, ...], prompt: str) -> dict[str, list[Tensor]]:
-    """The same of radiance fields, sampled by `kinds` of `OBJECTS`: (4, C, H, W) views from four sides for every seed."""
+    """Return views (4, C, H, W) of objects from four sides for every seed: rendered, in image space, and of `kinds` of fields."""
     model, sides = tasks.load_model(), turntable(4)
     found: dict[str, list[Tensor]] = {kind: [] for kind in ("renderer", "image space", *kinds)}
     rng = np.random.default_rng(3)
     for seed in range(SEEDS):
-        found["renderer"].append(own(prompt, sides, rng))
+        found["renderer"].append(rendered(prompt, sides, rng))
         settings = Settings(prompt, seed=seed, steps=STEPS, guidance=1.0)
         recipe = tasks.recipe("generate", model, settings)
         sigmas = log_linear(STEPS, *recipe.sigma)
@@ -89,22 +97,23 @@ def objects(kinds: tuple[str, ...], prompt: str) -> dict[str, list[Tensor]]:
     return found
 
 
-def own(noun: str, sides: Cameras, rng: np.random.Generator) -> Tensor:
-    """One of the renderer's own objects in a random colour, without light, (4, 4, 64, 64) in [-1, 1]."""
+def rendered(noun: str, sides: Cameras, rng: np.random.Generator) -> Tensor:
+    """Render a random object of a noun in a random colour, without light, (4, 4, 64, 64) in [-1, 1]."""
     from pullback.generative.toybox import objects, pictures, words
 
-    painted = objects.build(noun, str(rng.choice(list(words.COLOURS))), None, None, rng)
-    return torch.from_numpy(pictures.photograph(*painted, sides)[:, 3:]).float() / 127.5 - 1
+    built = objects.build(noun, str(rng.choice(list(words.COLOURS))), None, None, rng)
+    return torch.from_numpy(pictures.photograph(*built, sides)[:, 3:]).float() / 127.5 - 1
 
 
-def table(prompts: list[str], kinds: list[str], sampled: Callable[[str], dict[str, list[Tensor]]]) -> None:
-    """One row per prompt: the spread of the first kind, then those of the others and their parts of it."""
+def table(prompts: list[str], kinds: list[str], sample: Callable[[str], dict[str, list[Tensor]]]) -> None:
+    """Print a row per prompt: the spread of the first kind, and for each other kind its spread and the ratio to the first."""
     first, *others = kinds
     print(f"| prompt | {first} |{''.join(f' {kind} | of {first} |' for kind in others)}")
     print("| --- " * (2 * len(kinds)) + "|")
     for prompt in prompts:
-        all, *parts = (spread(s) for s in sampled(prompt).values())
-        print(f"| {prompt} | {all:.3f} |" + "".join(f" {s:.3f} | {s / all:.2f} |" for s in parts), flush=True)
+        reference, *rest = (spread(found) for found in sample(prompt).values())
+        cells = "".join(f" {value:.3f} | {value / reference:.2f} |" for value in rest)
+        print(f"| {prompt} | {reference:.3f} |{cells}", flush=True)
 
 
 def main() -> None:

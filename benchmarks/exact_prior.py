@@ -1,9 +1,9 @@
 """Do pulled-back objects come out as often as they should? Counted, under a prior that is known exactly.
 
-`python benchmarks/exact_prior.py [--seeds 100] [--only anchor]`: six known objects have known weights. Their pictures
-through 72 cameras are the means of a Gaussian mixture, so the denoiser of every view is exact, and a sampler is right
-when each object comes out as often as its weight says and all views of one result show the same object. Prints a row for
-each way of choosing views and noise. Needs the extra `train`, for its renderer.
+`python benchmarks/exact_prior.py [--seeds 100] [--only anchor]` samples under a prior of six known objects with known weights.
+Their pictures through 72 cameras are the means of a Gaussian mixture, so the denoiser of every view is exact. A sampler is right
+if each object comes out as often as its weight says, and if all views of one result show the same object. The script prints a
+row for each way of choosing views and noise, or only the row `--only`. Needs the extra `train`, for its renderer.
 """
 
 from __future__ import annotations
@@ -38,50 +38,50 @@ SOLVER = Adam(12, 60, RATES, betas=(0.9, 0.95), last_rate=0.25)
 
 @functools.cache
 def bank() -> Cameras:
-    """The prior's 72 cameras: 24 around, at three elevations."""
+    """Return the prior's 72 cameras: 24 around the object at each of three elevations."""
     azimuth = torch.arange(AROUND) * (2 * math.pi / AROUND)
     return orbit(azimuth.repeat(3), torch.deg2rad(torch.tensor(HEIGHTS)).repeat_interleave(AROUND))
 
 
 @functools.cache
 def means() -> Tensor:
-    """(72, 6, 4, SIZE, SIZE) flat pictures of the six objects, in [-1, 1]."""
+    """Return unlit pictures (72, 6, 4, SIZE, SIZE) of the six objects, in [-1, 1]."""
     from pullback.generative.toybox import pictures
     from pullback.generative.toybox.objects import build
 
     def known(noun: str, colour: str) -> Tensor:
         mesh, rgb = build(noun, colour, None, None, np.random.default_rng(1))
-        seven = torch.from_numpy(pictures.photograph(mesh, rgb, bank(), SIZE)).float() / 127.5 - 1
-        return torch.cat([seven[:, 3:6], seven[:, 6:]], 1)
+        photographs = torch.from_numpy(pictures.photograph(mesh, rgb, bank(), SIZE)).float() / 127.5 - 1
+        return photographs[:, 3:]  # unlit RGB, and alpha
 
     return torch.stack([known(*kind) for kind in KINDS], 1)
 
 
-def numbers(view: Cameras) -> Tensor:
-    """(B,) which of the bank's cameras these are."""
+def places(view: Cameras) -> Tensor:
+    """Return the places (B,) of cameras in the bank."""
     around = torch.round(view.azimuth % (2 * math.pi) / (2 * math.pi / AROUND)).long() % AROUND
     return torch.round(torch.rad2deg(view.elevation) / 25).long().clamp(0, 2) * AROUND + around
 
 
 @dataclass(frozen=True)
 class Prior:
-    """The exact denoiser: a mixture over objects of Gaussians of deviation SPREAD around their pictures."""
+    """The exact denoiser of a mixture of Gaussians, of deviation SPREAD around the objects' pictures."""
 
     weights: tuple[float, ...]
 
     def __call__(self, x: Tensor, sigma: Tensor, view: Cameras) -> Tensor:
-        m, v = means()[numbers(view)], SPREAD**2 + sigma**2
-        far = (x[:, None] - m).square().flatten(2).sum(-1)
-        chance = torch.softmax(torch.tensor(self.weights).log() - far / (2 * v), 1)
-        return (SPREAD**2 * x + sigma**2 * (chance[:, :, None, None, None] * m).sum(1)) / v
+        m, v = means()[places(view)], SPREAD**2 + sigma**2
+        distance = (x[:, None] - m).square().flatten(2).sum(-1)
+        posterior = torch.softmax(torch.tensor(self.weights).log() - distance / (2 * v), 1)
+        return (SPREAD**2 * x + sigma**2 * (posterior[:, :, None, None, None] * m).sum(1)) / v
 
 
 def around(count: int, random: Generator) -> Cameras:
-    """Cameras of the bank, spread evenly around the object, each at any of the heights."""
+    """Draw cameras of the bank, spread evenly around the object, each at a random elevation of the three."""
     if not count:
         return bank()[:0]
-    places = (torch.randint(AROUND, (1,), generator=random) + torch.arange(count) * AROUND // count) % AROUND
-    return bank()[torch.randint(3, (count,), generator=random) * AROUND + places]
+    azimuths = (torch.randint(AROUND, (1,), generator=random) + torch.arange(count) * AROUND // count) % AROUND
+    return bank()[torch.randint(3, (count,), generator=random) * AROUND + azimuths]
 
 
 def _joined(first: Cameras, count: int, random: Generator) -> Cameras:
@@ -90,7 +90,7 @@ def _joined(first: Cameras, count: int, random: Generator) -> Cameras:
 
 
 def anchored(random: Generator, share: Callable[[float], float] | None = None, anchors: int = 1) -> Views:
-    """`anchors` of VIEWS cameras keep their noise, the others are new at every step."""
+    """Return views of which the first `anchors` keep camera and noise; the others are new at every step."""
     first = around(anchors, random)
     shape = (VIEWS, 4, SIZE, SIZE)
     law = functools.partial(_joined, first, VIEWS - anchors)
@@ -98,23 +98,30 @@ def anchored(random: Generator, share: Callable[[float], float] | None = None, a
 
 
 def fresh(random: Generator) -> Views:
-    """Everything is new at every step."""
+    """Return views whose cameras and noise are new at every step."""
     return FreshViews(functools.partial(around, VIEWS), (VIEWS, 4, SIZE, SIZE))
 
 
 def kept(random: Generator) -> Views:
-    """A bank of cameras that all keep their noise."""
+    """Return a fixed bank of views that all keep their noise."""
     return FixedViews(around(VIEWS, random), (VIEWS, 4, SIZE, SIZE))
 
 
 def alone(sigma: float) -> float:
-    """One view alone while the sample is being chosen, and one of many below."""
+    """Return the anchor's share: nearly all while the sample is being decided, at sigma > 8, and an equal share below."""
     return 0.999 if sigma > 8 else 1 / VIEWS
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way of choosing views and noise: views of a seed, what is carried, DDIM's eta, the highest noise level."""
+    """A way of choosing views and noise.
+
+    Args:
+        views: Draws the views of one sample.
+        gamma: The share of the residual that is carried from step to step.
+        eta: DDIM's eta.
+        top: The highest noise level.
+    """
 
     views: Callable[[Generator], Views]
     gamma: float = 0.0
@@ -136,19 +143,20 @@ WAYS = {
 
 
 def sample(way: Way, prior: Prior, seed: int, steps: int = 26) -> tuple[int, float]:
-    """The object that a seed became, and the part of 12 views that agree."""
+    """Sample one field; return the number of the object that it shows, and the fraction of 12 views that show this object."""
     random = torch.Generator().manual_seed(seed)
     views = way.views(random)
     sigmas = log_linear(steps, 0.1, way.top)
     pull = Pull(FIELD, prior, views, SOLVER, sigmas, repaint(steps), way.eta, way.gamma, FIELD.fit)
     theta = pull(start(FIELD.init(random), views, SOLVER, random), random).params
     with torch.no_grad():
-        far = (FIELD(theta, bank()[::6])[:, None] - means()[::6]).square().mean((2, 3, 4))
-    best = int(far.mean(0).argmin())
-    return best, float((far.argmin(1) == best).float().mean())
+        distance = (FIELD(theta, bank()[::6])[:, None] - means()[::6]).square().mean((2, 3, 4))
+    best = int(distance.mean(0).argmin())
+    return best, float((distance.argmin(1) == best).float().mean())
 
 
 def main(seeds: int = 100, only: str = "", weights: str = "uneven") -> None:
+    """Print the table, and above it the mean total variation of as many exact draws, which a perfect sampler would have."""
     torch.set_num_threads(1)
     prior = Prior(WEIGHTS[weights])
     true = torch.tensor(prior.weights)
@@ -157,16 +165,15 @@ def main(seeds: int = 100, only: str = "", weights: str = "uneven") -> None:
         [torch.multinomial(true, seeds, True, generator=random).bincount(minlength=6) for _ in range(1000)]
     )
     chance = float((draws / seeds - true).abs().sum(1).mean() / 2)
-    print(
-        f"true weights: {' '.join(f'{w:.2f}' for w in prior.weights)}; {seeds} draws of them differ by {chance:.2f}\n"
-    )
+    print(f"true weights: {' '.join(f'{w:.2f}' for w in prior.weights)}")
+    print(f"{seeds} exact draws have a mean total variation of {chance:.2f}\n")
     print("| views | frequencies | total variation | views agree |\n| --- | --- | --- | --- |")
     for name in [only] if only else WAYS:
         found = [sample(WAYS[name], prior, seed) for seed in range(seeds)]
         often = torch.tensor([k for k, _ in found]).bincount(minlength=6) / seeds
         agree = np.mean([a for _, a in found])
-        parts = " ".join(f"{f:.2f}" for f in often)
-        print(f"| {name} | {parts} | {float((often - true).abs().sum()) / 2:.2f} | {agree:.2f} |", flush=True)
+        frequencies = " ".join(f"{f:.2f}" for f in often)
+        print(f"| {name} | {frequencies} | {float((often - true).abs().sum()) / 2:.2f} | {agree:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

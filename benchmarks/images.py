@@ -1,8 +1,8 @@
-"""How close a pulled-back SIREN comes to the image-space sample of the same noise, and at what cost.
+"""How close does a pulled-back SIREN come to the image-space sample of the same noise, and at what cost?
 
-`python benchmarks/images.py [--prompts 16] [--paper 4] [--steps 30]` prints, for every inner solver, the mean PSNR (peak
-to peak 2, over RGBA) to the image-space DDIM sample and field passes per diffusion step. The paper's 200 steps,
-some 24 times slower, get the first `--paper` prompts only.
+`python benchmarks/images.py [--prompts 16] [--paper 4] [--steps 30]` prints, for every inner solver, the field passes per
+diffusion step, the mean and the worst PSNR (peak to peak 2, over RGBA) to the image-space DDIM sample, and the time relative to
+the first row. The paper's solver with 200 steps is about 24 times slower, so it gets only the first `--paper` prompts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SOLVERS = {
 
 
 def prompts(count: int) -> list[str]:
-    """Nouns and colours, spread evenly over what toybox knows, and every fourth a landscape."""
+    """Return prompts of a colour and a noun, spread evenly over toybox's words. Every fourth prompt is a landscape."""
     colours, landscapes = list(COLOURS), ("mountains at sunset", "sea at noon", "town at night", "forest at dawn")
     objects = [f"{colours[(7 * i) % len(colours)]} {NOUNS[(5 * i) % len(NOUNS)]}" for i in range(count)]
     return [landscapes[i // 4 % 4] if i % 4 == 3 else text for i, text in enumerate(objects)]
@@ -44,6 +44,7 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def run(prompt: str, steps: int, name: str, gamma: float, guidance: float) -> tuple[float, float]:
+    """Sample a SIREN; return its PSNR to the image-space sample in dB, and the field passes per step."""
     model, settings = tasks.load_model(), Settings(prompt, steps=steps, guidance=guidance)
     recipe = tasks.recipe("image", model, settings)
     if name == BRIEF:

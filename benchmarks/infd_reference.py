@@ -1,8 +1,8 @@
-"""Our image neural fields beside the authors' code, on the same random weights.
+"""Our image neural fields compared with the authors' code, on the same random weights.
 
 `python benchmarks/infd_reference.py CHECKOUT` prints the largest differences. CHECKOUT is a clone of
-https://github.com/yinboc/infd, of which nothing is part of pullback; it needs `pip install einops`, and neither torchvision nor a
-GPU: what it imports of them is not used here.
+https://github.com/yinboc/infd; no part of that code is in pullback. It needs `pip install einops`, but neither torchvision nor a
+GPU, because the comparisons do not use what it imports of them.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from torch import Tensor, nn
 
 FEATURES, HIDDEN = 32, 64
 ABSENT = ("torchvision", "torch_fidelity", "tqdm", "tensorboardX", "wandb", "blobfile", "mpi4py", "omegaconf")
-"""What their modules import and these comparisons do not use."""
+"""Packages that the authors' modules import and these comparisons do not use."""
 
 
 def randomised(module: nn.Module) -> nn.Module:
-    """The module with random weights of a trained network's size, norms and biases too."""
+    """Give a module random weights, about as large as those of a trained network, also in norms and biases."""
     generator = torch.Generator().manual_seed(0)
     for p in module.parameters():
         p.data = torch.randn(p.shape, generator=generator) / max(1, p[0].numel()) ** 0.5
     return module.eval()
 
 
-def filled(ours: nn.Module, theirs: nn.Module) -> nn.Module:
-    """Ours with the weights of theirs, which has as many tensors of the same shapes in the order in which they run."""
-    values = [value for value in theirs.state_dict().values() if value.is_floating_point()]
-    own = [value for value in ours.state_dict().values() if value.is_floating_point()]
-    for mine, value in zip(own, values, strict=True):
-        mine.copy_(value)
+def with_weights(ours: nn.Module, theirs: nn.Module) -> nn.Module:
+    """Copy the weights of their module to ours. The two have tensors of the same shapes, in the same order."""
+    sources = [value for value in theirs.state_dict().values() if value.is_floating_point()]
+    targets = [value for value in ours.state_dict().values() if value.is_floating_point()]
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
     return ours.eval()
 
 
 def gap(a: Tensor, b: Tensor) -> str:
-    """The largest difference, and the largest value, for comparison."""
+    """Format the largest difference of two tensors, and the largest value of the second for comparison."""
     return f"{(a - b).detach().abs().max().item():.1e} | {b.detach().abs().max().item():.2g}"
 
 
 def renderers() -> tuple[CLIF, Any]:
-    """Their renderer with random weights, and ours with the same."""
+    """Return our renderer and theirs, with the same random weights."""
     net = {"name": "simple_renderer_net", "args": {"hidden_channels": HIDDEN}}
     wrapper = {"name": "renderer_concat_wrapper", "args": {"net": net, "z_dec_channels": FEATURES}}
     theirs = randomised(import_module("models").make(wrapper))
@@ -72,6 +72,7 @@ def renderers() -> tuple[CLIF, Any]:
 
 @torch.no_grad()
 def forwards() -> None:
+    """Compare what the renderers draw at several sizes."""
     ours, theirs = renderers()
     grid = import_module("utils.geometry").make_coord_cell_grid
     phi = torch.randn(2, FEATURES, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -83,7 +84,7 @@ def forwards() -> None:
 
 
 def sampling() -> None:
-    """The places of patches that both cut at the same corner of a picture of the same random size."""
+    """Compare the places of the pixels of random patches, for the sizes and corners that their code draws."""
     module = import_module("datasets.wrapper_cae")
     module.transforms.Compose = lambda _: lambda image: torch.from_numpy(np.array(image)).movedim(-1, 0) / 127.5 - 1
     module.datasets.make = lambda _: None
@@ -104,10 +105,11 @@ def sampling() -> None:
 
 
 def losses() -> None:
+    """Compare the adversarial losses, the discriminator and the vector quantiser."""
     module = import_module("models.infd")
     infd, generator = module.INFD, torch.Generator().manual_seed(2)
     true, drawn = (torch.randn(4, 1, 6, 6, generator=generator) for _ in "ab")
-    model = infd.__new__(infd)  # their loss alone: what it would draw and judge is given
+    model = infd.__new__(infd)  # only their loss: the pictures that it compares are given
     nn.Module.__init__(model)
     model.run_renderer, model.disc, model.disc_cond_scale, model.loss_cfg = (lambda *_: drawn), nn.Identity(), False, {}
     model.z_dm = None
@@ -117,7 +119,7 @@ def losses() -> None:
     ours, _ = renderers()
     at, cell = places(24, 24)[None], torch.full((1, 2), 2 / 24)
     adversary = randomised(import_module("models.vqgan.discriminator").make_discriminator())
-    mine = filled(PatchDiscriminator(3), adversary)
+    mine = with_weights(PatchDiscriminator(3), adversary)
     picture = ours(torch.randn(1, FEATURES, 8, 8, generator=generator), at, cell)
     shown = torch.nn.functional.interpolate(picture, scale_factor=2)
     error, fooling = picture.abs().mean(), -adversary(shown).mean()
@@ -135,7 +137,7 @@ def losses() -> None:
 
 @torch.no_grad()
 def trunks() -> None:
-    """The encoder and the decoder of their autoencoder, which is latent diffusion's without the last norm."""
+    """Compare the encoder and the decoder, with their weights converted as those of a VAE are."""
     model = import_module("models.vqgan.model")
     sizes = {"ch": 32, "ch_mult": [1, 2, 2], "num_res_blocks": 1, "attn_resolutions": [], "in_channels": 3, "resolution": 32,
              "z_channels": 3, "out_ch": 3, "give_pre_end": False, "dropout": 0.0}  # fmt: skip
@@ -152,21 +154,26 @@ def trunks() -> None:
 
 @torch.no_grad()
 def tiles() -> None:
-    """Whole pictures beside tiles of 20 pixels with 8 more around them: theirs, and ours with and without group norms."""
+    """Compare pictures in tiles with whole pictures: their renderer with group norms, and ours without.
+
+    Their tiles have 20 pixels and 8 more around them; ours are bands of 20 rows.
+    """
     _, theirs = renderers()
     decode = import_module("gen_samples").render_output_patchwise
     phi = torch.randn(1, FEATURES, 16, 16, generator=torch.Generator().manual_seed(4))
     model = SimpleNamespace(decode_z=lambda z: z, run_renderer=theirs)
     whole, tiled = decode(phi, model, 50), decode(phi, model, 50, 20, 8)
-    print(f"| their tiles beside their whole, with group norms | {gap(tiled, whole)} |")
+    print(f"| their tiles compared with their whole picture, with group norms | {gap(tiled, whole)} |")
     plain = randomised(Autoencoder(Config(3, base=16, decoder=(FEATURES, 8, 8), hidden=HIDDEN)))
     decoder = FieldDecoder(plain, "plain", {})
     draw = lambda z_dec, coord, cell: plain.renderer(z_dec, coord, cell[:, 0, 0])
     model = SimpleNamespace(decode_z=lambda z: z, run_renderer=draw)
     parts = [decoder.draw(phi, 50, 50, (y, 0, min(20, 50 - y), 50)) for y in range(0, 50, 20)]
-    print(f"| our tiles beside our whole, without norms | {gap(torch.cat(parts, 2), decoder.draw(phi, 50, 50))} |")
     print(
-        f"| our tiles beside their tiles of our renderer | {gap(torch.cat(parts, 2), decode(phi, model, 50, 20, 8))} |"
+        f"| our tiles compared with our whole picture, without norms | {gap(torch.cat(parts, 2), decoder.draw(phi, 50, 50))} |"
+    )
+    print(
+        f"| our tiles compared with their tiles of our renderer | {gap(torch.cat(parts, 2), decode(phi, model, 50, 20, 8))} |"
     )
 
 

@@ -1,8 +1,8 @@
-"""The inner solve of radiance fields: few warm-started passes against the paper's 200, at equal everything else.
+"""The inner solve of radiance fields: a few warm-started passes against the paper's 200, with everything else the same.
 
-`python benchmarks/inner_solve.py [PROMPT ...] [--steps 20] [--rows ours ...]` samples the same object with each solver and
-prints field passes per diffusion step, processor time relative to ours, and the multi-view PSNR: how well the final field's
-views agree with what the model makes of them (noised to sigma 0.3 and denoised, 16 cameras, peak to peak 2).
+`python benchmarks/inner_solve.py [PROMPT ...] [--steps 20] [--rows ours ...]` samples the same object with each solver. It prints
+the field passes per diffusion step, the processor time relative to the first row, and the multi-view PSNR (peak to peak 2): 16
+views of the final field are compared with the model's estimates of them, after they were noised to sigma 0.3.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SOLVERS = {
 
 
 def agreement(field: Field, sigma: float = 0.3) -> float:
-    """PSNR (dB) between the field's views and their denoised selves."""
+    """Return the PSNR in dB between views of a field and the same views, noised and denoised by the model."""
     model, cameras = tasks.load_model(), turntable(16)
     with torch.no_grad():
         views = field.diffrep(field.params, cameras)
@@ -38,6 +38,7 @@ def agreement(field: Field, sigma: float = 0.3) -> float:
 
 
 def run(prompt: str, steps: int, solver: Adam | None) -> tuple[float, float, float]:
+    """Sample an object; return the passes per step, the seconds of processor time, and the multi-view PSNR in dB."""
     settings, model = Settings(prompt, steps=steps, guidance=1.0), tasks.load_model()
     recipe = tasks.recipe("generate", model, settings)
     pull = tasks.prepare(model, recipe, settings)

@@ -1,11 +1,13 @@
 """Do layouts come out as they were asked for, and what does a guide cost? Needs the extra `train`.
 
-`python benchmarks/layouts.py judge SHARDS JUDGE.safetensors` trains a classifier of nouns and colours on toybox's rendered
-pictures (`python -m pullback.generative.toybox.train render SHARDS`). It shares nothing with the picture-text model that guides.
-It sees transparent pictures; `judge --opaque` trains one that sees objects in front of landscapes, for panoramas.
-`measure JUDGE SHARDS` samples random layouts of two objects and prints how often the judge finds the right noun and the right
-colour inside the box, beside how often it does so in pictures of the renderer in the same boxes. `cost` prints what a guided
-evaluation costs beside an unguided one, and which part of it costs what.
+`python benchmarks/layouts.py judge SHARDS JUDGE.safetensors` trains the judge, a classifier of nouns and colours, on toybox's
+rendered pictures (`python -m pullback.generative.toybox.train render SHARDS`). It shares no weights with the picture-text model
+that guides. It takes transparent pictures; `judge --opaque` trains one for objects in front of landscapes, for panoramas.
+
+`measure JUDGE SHARDS` samples random layouts of two objects. It prints how often the judge finds the right noun and the right
+colour in a box. For comparison, the first row is about rendered objects in such boxes.
+
+`cost` prints the time of a guided evaluation divided by that of an unguided one, and the fraction of it that each part takes.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
-from objects import COLOUR_NAMES, Judge, trained, worn
+from objects import COLOUR_NAMES, Judge, degraded, load_judge
 from pullback import tasks
 from pullback.generative.clip.model import load_clip
 from pullback.generative.infd.latent import put
@@ -37,17 +39,17 @@ SIDES = {"1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2}
 LANDSCAPE = "sea at noon"
 GUIDANCE = 3.0
 DEGREES = 90
-"""Layouts of panoramas fill so many degrees."""
+"""The side, in degrees, of the square that a layout fills in a panorama."""
 WAYS = {
     "none": "two sentences as the prompt", "guided": "picture-text model alone", "told": "model's condition alone",
     "both": "both",
 }  # fmt: skip
 IGNORED = -100
-"""What `cross_entropy` leaves out."""
+"""The label that `cross_entropy` ignores."""
 
 
 def labels(numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """The noun and the first colour (B,) of captions as word numbers (B, LENGTH), `IGNORED` where there is none."""
+    """Return the numbers of the nouns and of the first colours (B,) in word numbers (B, LENGTH), `IGNORED` if there is none."""
 
     def first(names: tuple[str, ...]) -> Tensor:
         lowest = INDEX[names[0]]
@@ -60,18 +62,18 @@ def labels(numbers: Tensor) -> tuple[Tensor, Tensor]:
 
 @app.command()
 def judge(shards: Path, path: Path, steps: int = 2500, batch: int = 64, opaque: bool = False) -> None:
-    """Train the judge on transparent pictures, or on `opaque` ones of objects in front of landscapes."""
+    """Train the judge on transparent pictures or, if `opaque`, on pictures of objects in front of landscapes."""
     torch.manual_seed(0)
-    data, random, numbers = Pictures(shards), torch.Generator().manual_seed(5), np.random.default_rng(5)
+    data, random, rng = Pictures(shards), torch.Generator().manual_seed(5), np.random.default_rng(5)
     net = Judge(3 if opaque else 4)
     optim = torch.optim.AdamW(net.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optim, 2e-3, total_steps=steps)
     for step in range(1, steps + 1):
-        drawn = data.batch(batch, numbers, dropped=0.0)
-        seen, numbers_of = worn(drawn.x / 2 + 0.5, random), labels(drawn.words)
+        drawn = data.batch(batch, rng, dropped=0.0)
+        pictures, known = degraded(drawn.x / 2 + 0.5, random), labels(drawn.words)
         if opaque:
-            seen, numbers_of = before_landscapes(seen, numbers_of)
-        pairs = list(zip(net(seen), numbers_of, strict=True))
+            pictures, known = before_landscapes(pictures, known)
+        pairs = list(zip(net(pictures), known, strict=True))
         loss = torch.stack([F.cross_entropy(said, true) for said, true in pairs]).sum()
         optim.zero_grad()
         loss.backward()
@@ -84,7 +86,15 @@ def judge(shards: Path, path: Path, steps: int = 2500, batch: int = 64, opaque: 
 
 
 def before_landscapes(pictures: Tensor, known: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """The objects among RGBA pictures (B, 4, H, W) as RGB (b, 3, H, W), before landscapes of the batch, and labels."""
+    """Put the objects of a batch in front of its landscapes.
+
+    Args:
+        pictures: Premultiplied RGBA (B, 4, H, W) in [0, 1].
+        known: The nouns and the colours of the batch, from `labels`.
+
+    Returns:
+        RGB (b, 3, H, W) of the b objects, in front of white if the batch has no landscape; and their nouns and colours.
+    """
     objects = known[0] >= 0
     behind = pictures[pictures[:, 3].amin((1, 2)) > 0.9]
     if not len(behind):
@@ -96,7 +106,7 @@ def before_landscapes(pictures: Tensor, known: tuple[Tensor, Tensor]) -> tuple[T
 
 @dataclass(frozen=True)
 class Placed:
-    """A noun and a colour, by number, and their box."""
+    """An object: the numbers of its noun and its colour, and its box."""
 
     noun: int
     colour: int
@@ -107,16 +117,21 @@ class Placed:
         return f"a {COLOUR_NAMES[self.colour]} {NOUNS[self.noun]}"
 
     def region(self, panorama: bool) -> str:
-        """The region as the command line takes it."""
+        """Return the region as the command line takes it."""
         left, top, width, height = self.box
         if panorama:
-            numbers = [0.5 - left - width / 2, 0.5 - top - height / 2, width, height]
-            return f"{','.join(f'{DEGREES * each:g}' for each in numbers)}: {self.text}"
+            fractions = [0.5 - left - width / 2, 0.5 - top - height / 2, width, height]
+            return f"{','.join(f'{DEGREES * fraction:g}' for fraction in fractions)}: {self.text}"
         return f"{left:g},{top:g},{width:g},{height:g}: {self.text}"
 
 
 def layout(side: float, random: np.random.Generator) -> tuple[Placed, Placed]:
-    """Two objects in boxes of a side (a part of the picture's) that do not overlap, side by side or one above the other."""
+    """Draw two objects in square boxes that do not overlap, side by side or one above the other.
+
+    Args:
+        side: Side of a box, as a fraction of the picture's side, at most 1/2.
+        random: Draws nouns, colours and positions.
+    """
     across = bool(random.integers(2))
     nouns, colours = (random.choice(len(names), 2, replace=False).tolist() for names in (NOUNS, COLOUR_NAMES))
     placed = []
@@ -127,7 +142,7 @@ def layout(side: float, random: np.random.Generator) -> tuple[Placed, Placed]:
 
 
 def denoiser(way: str, model: Model, settings: Settings, diffrep: object) -> Denoiser:
-    """The model's denoiser under the settings' regions, in one of `WAYS`."""
+    """Return the model's denoiser for the settings' regions, which take effect in one of `WAYS`."""
     regions, condition = located(diffrep, settings.guide), (settings.negative, settings.guidance)
     if way in ("told", "both") and isinstance(model, LaysOut):
         things = [(region.text, region.box) for region in regions if region.box is not None]
@@ -142,7 +157,7 @@ def denoiser(way: str, model: Model, settings: Settings, diffrep: object) -> Den
 def sampled(
     kind: str, name: str, way: str, placed: tuple[Placed, Placed], steps: int, seed: int
 ) -> tuple[Tensor, list[Box]]:
-    """A picture (3 or 4, H, W) in [0, 1] with a layout, and the boxes in it.
+    """Sample a picture (3 or 4, H, W) in [0, 1] with a layout, and return it with the boxes in it.
 
     Args:
         kind: "latents" (the model's own picture), "siren" (a SIREN image) or "panorama".
@@ -171,12 +186,12 @@ def sampled(
 
 
 def boxed(picture: Tensor, boxes: list[Box]) -> Tensor:
-    """The boxes (B, C, 64, 64) of a picture (C, H, W)."""
+    """Cut the boxes (B, C, 64, 64) out of a picture (C, H, W)."""
     return torch.cat([cut(picture[None], box, 64) for box in boxes])
 
 
 def rendered(placed: tuple[Placed, Placed], data: Pictures, random: np.random.Generator, opaque: bool) -> Tensor:
-    """A picture (4, 256, 256) of two of the renderer's objects, in their boxes; if `opaque`, before one of its landscapes."""
+    """Compose a picture (4, 256, 256) of two rendered objects in their boxes, in front of a rendered landscape if `opaque`."""
     scene = torch.zeros(4, 256, 256)
     while opaque and float(scene[3].min()) < 0.9:
         drawn = data.batch(64, random, dropped=0.0).x / 2 + 0.5
@@ -185,11 +200,11 @@ def rendered(placed: tuple[Placed, Placed], data: Pictures, random: np.random.Ge
         while True:
             drawn = data.batch(64, random, dropped=0.0)
             noun, colour = labels(drawn.words)
-            right = (noun == each.noun) & (colour == each.colour)
-            if right.any():
+            wanted = (noun == each.noun) & (colour == each.colour)
+            if wanted.any():
                 break
         left, top, side, _ = (round(256 * value) for value in each.box)
-        put(scene, drawn.x[right][0] / 2 + 0.5, top, left, side)
+        put(scene, drawn.x[wanted][0] / 2 + 0.5, top, left, side)
     return scene
 
 
@@ -198,8 +213,8 @@ def measure(
     judge_path: Path, shards: Path, model: str = "infd", kinds: str = "latents,siren",
     ways: str = "none,guided,told,both", count: int = 50, steps: int = 20, sheet: Path = Path("layouts.png"),
 ) -> None:  # fmt: skip
-    """Sample layouts and judge them; `sheet` shows the last twelve of each row of the table."""
-    net, data, rows = trained(judge_path), Pictures(shards), []
+    """Sample layouts and judge them. Each row of the picture `sheet` shows the last twelve pictures of a row of the table."""
+    net, data, rows = load_judge(judge_path), Pictures(shards), []
     opaque = net.body[0].in_channels == 3
     print(f"| what | layouts | noun | colour | {' | '.join(f'both, boxes of {name}' for name in SIDES)} | both |")
     print("| --- " * (5 + len(SIDES)) + "|")
@@ -237,7 +252,7 @@ def measure(
 
 @app.command()
 def cost(model: str = "infd", repeats: int = 5) -> None:
-    """What one evaluation of two regions costs: the model, showing the boxes, the picture-text model, and the gradient."""
+    """Time an evaluation guided by two regions: the model, decoding the boxes, the picture-text model, and the gradient."""
     loaded, clip = tasks.load_model(model), load_clip()
     regions = (Region("a red mushroom", (0.0, 0.25, 0.5, 0.5)), Region("a blue chair", (0.5, 0.25, 0.5, 0.5)))
     denoise, show = loaded.denoiser("a mushroom", "", 3.0), shown_by(loaded)

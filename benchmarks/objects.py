@@ -1,10 +1,10 @@
-"""Do generated objects look like what was asked for? A classifier trained on the renderer's own pictures judges.
+"""Do generated objects look like what was asked for? The judge is a classifier trained on rendered pictures.
 
 `python benchmarks/objects.py judge JUDGE.safetensors` trains the judge (a few minutes).
-`python benchmarks/objects.py sample FOLDER [--colours 3] [--part 0 --parts 2]` generates every noun in some colours, as
-fields and then as GLBs, skipping those that are there, so that it can be interrupted; `score FOLDER JUDGE` renders each
-*mesh* from 8 unseen cameras, lets the judge name noun and colour from all 8 together, and prints the table of
-docs/benchmarks.md. `pictures JUDGE` lets it name single pictures that toybox samples through unseen cameras.
+`python benchmarks/objects.py sample FOLDER [--colours 3] [--part 0 --parts 2]` generates every noun in some colours, first as
+fields, then as GLBs. It skips files that exist, so it can be interrupted and continued. `score FOLDER JUDGE` renders each *mesh*
+from 8 unseen cameras, lets the judge name noun and colour from all 8 pictures together, and prints a table. `pictures JUDGE` lets
+it name single pictures, which toybox samples for the unseen cameras.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ UNSEEN = orbit(torch.arange(8) * math.pi / 4 + 0.2, torch.deg2rad(torch.tensor([
 
 
 class Judge(nn.Module):
-    """Pictures (B, channels, 64, 64) in [0, 1] to logits of nouns and colours; here flat (unlit) and premultiplied."""
+    """From pictures (B, channels, 64, 64) in [0, 1], here unlit and premultiplied, to logits of nouns and of colours."""
 
     def __init__(self, channels: int = 4) -> None:
         super().__init__()
@@ -56,12 +56,12 @@ class Judge(nn.Module):
 
 
 def flat(pictures: np.ndarray) -> Tensor:
-    """The unlit RGB and alpha of the renderer's seven channels, as floats."""
+    """Return the unlit RGB and alpha (N, 4, H, W) in [0, 1] of the renderer's seven channels."""
     return torch.from_numpy(pictures[:, 3:]).float() / 255
 
 
-def worn(x: Tensor, random: torch.Generator) -> Tensor:
-    """Pictures as a sampled field may show them: a little blurred, noisy, and off in size and colour."""
+def degraded(x: Tensor, random: torch.Generator) -> Tensor:
+    """Make pictures look as a sampled field may: a little blurred, and slightly wrong in size and colour."""
     blur = torch.rand(len(x), 1, 1, 1, generator=random)
     x = torch.lerp(x, F.avg_pool2d(x, 3, 1, 1), blur)
     scale = 1 + 0.1 * torch.randn(len(x), 1, 1, generator=random)
@@ -72,7 +72,7 @@ def worn(x: Tensor, random: torch.Generator) -> Tensor:
 
 @app.command()
 def judge(path: Path, pictures: int = 24_000, epochs: int = 4, batch: int = 64) -> None:
-    """Train the judge on fresh objects of the renderer, and print how often it is right on held-out ones."""
+    """Train the judge on newly rendered objects, and print how often it is right about held-out pictures."""
     rng, random = np.random.default_rng(12345), torch.Generator().manual_seed(0)
     x, y = [], []
     for _ in range(pictures // 8):
@@ -88,7 +88,7 @@ def judge(path: Path, pictures: int = 24_000, epochs: int = 4, batch: int = 64) 
     schedule = torch.optim.lr_scheduler.OneCycleLR(optim, 2e-3, total_steps=steps)
     for _ in range(steps):
         i = held + torch.randint(len(images) - held, (batch,), generator=random)
-        nouns, colours = net(worn(images[i], random))
+        nouns, colours = net(degraded(images[i], random))
         loss = F.cross_entropy(nouns, labels[i, 0]) + F.cross_entropy(colours, labels[i, 1])
         optim.zero_grad()
         loss.backward()
@@ -101,8 +101,8 @@ def judge(path: Path, pictures: int = 24_000, epochs: int = 4, batch: int = 64) 
     save_file(net.state_dict(), path)
 
 
-def trained(path: Path) -> Judge:
-    """The judge of a file."""
+def load_judge(path: Path) -> Judge:
+    """Load a judge from a file."""
     weights = load_file(path)
     net = Judge(weights["body.0.weight"].shape[1])
     net.load_state_dict(weights)
@@ -111,8 +111,12 @@ def trained(path: Path) -> Judge:
 
 @app.command()
 def pictures(judge_path: Path, each: int = 16, steps: int = 30) -> None:
-    """Print how many single pictures the judge names rightly: every noun in `each` colours, from the unseen cameras."""
-    net, model, mistakes = trained(judge_path), tasks.load_model(), []
+    """Print how many single pictures the judge names correctly.
+
+    Every noun gets `each` pictures, rounded up to a multiple of 8: one from each of the 8 unseen cameras, in colours that
+    change from picture to picture.
+    """
+    net, model, mistakes = load_judge(judge_path), tasks.load_model(), []
     right = torch.zeros(0, 2)
     for i, noun in enumerate(NOUNS):
         for start in range(0, each, 8):
@@ -132,8 +136,8 @@ def pictures(judge_path: Path, each: int = 16, steps: int = 30) -> None:
     print("mistaken:", "; ".join(mistakes))
 
 
-def wishes(nouns: int, colours: int) -> list[tuple[str, str]]:
-    """Every noun in `colours` colours, which change from noun to noun."""
+def requested(nouns: int, colours: int) -> list[tuple[str, str]]:
+    """Return pairs of a noun and a colour: the first `nouns` nouns, each in `colours` colours, which change from noun to noun."""
     return [(n, COLOUR_NAMES[(3 * i + k * 3) % 10]) for i, n in enumerate(NOUNS[:nouns]) for k in range(colours)]
 
 
@@ -142,13 +146,14 @@ def sample(
     folder: Path, nouns: int = 24, colours: int = 3, seed: int = 0, steps: int = 30, part: int = 0, parts: int = 1,
     field: str = "",
 ) -> None:  # fmt: skip
-    """Sample the fields that are not there yet, then mesh them: all, or the share `part` of `parts` processes.
+    """Sample the fields that do not exist yet, then mesh them.
 
-    field: which of the representations of `generate`.
+    To share the work between `--parts` processes, give each another `--part`, from 0 to parts - 1. `--field` chooses one of
+    the representations of `generate`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model, mine = tasks.load_model(), wishes(nouns, colours)[part::parts]
-    fields = {f"{colour}-{noun}": folder / f"{colour}-{noun}.field.safetensors" for noun, colour in mine}
+    model, share = tasks.load_model(), requested(nouns, colours)[part::parts]
+    fields = {f"{colour}-{noun}": folder / f"{colour}-{noun}.field.safetensors" for noun, colour in share}
     for name, path in fields.items():
         if not path.exists():
             settings = Settings(name.replace("-", " "), seed=seed, guidance=1.0, steps=steps)
@@ -161,8 +166,8 @@ def sample(
             write_glb(out, *tasks.textured_mesh(load_field(path), model), name)
 
 
-def seen(path: Path) -> Tensor:
-    """Flat pictures (8, 4, 64, 64) of a GLB's textured surface from the unseen cameras."""
+def rendered(path: Path) -> Tensor:
+    """Render unlit pictures (8, 4, 64, 64) of a GLB's textured surface from the unseen cameras."""
     mesh = next(iter(trimesh.load(path).geometry.values()))
     mesh.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, (1, 0, 0)))  # glTF's Y up to Z up
     picture = np.asarray(mesh.visual.material.baseColorTexture.convert("RGB"), dtype=np.float64) / 255
@@ -173,13 +178,13 @@ def seen(path: Path) -> Tensor:
 
 @app.command()
 def score(folder: Path, judge_path: Path) -> None:
-    """Print how many of the folder's meshes the judge names rightly."""
-    net = trained(judge_path)
+    """Print how many of the folder's meshes the judge names correctly."""
+    net = load_judge(judge_path)
     rows: dict[str, list[tuple[bool, bool, str]]] = {}
     for path in sorted(folder.glob("*.glb")):
         colour, noun = path.stem.split("-")
         with torch.no_grad():
-            nouns, colours = (logits.log_softmax(1).sum(0) for logits in net(seen(path)))
+            nouns, colours = (logits.log_softmax(1).sum(0) for logits in net(rendered(path)))
         said_noun, said_colour = NOUNS[int(nouns.argmax())], COLOUR_NAMES[int(colours.argmax())]
         note = "" if (said_noun, said_colour) == (noun, colour) else f"{colour}: {said_colour} {said_noun}"
         rows.setdefault(noun, []).append((said_noun == noun, said_colour == colour, note))
@@ -188,9 +193,9 @@ def score(folder: Path, judge_path: Path) -> None:
         notes = ", ".join(note for _, _, note in results if note)
         counts = " | ".join(f"{sum(r[k] for r in results)}/{len(results)}" for k in (0, 1))
         print(f"| {noun} | {counts} | {notes} |")
-    every = [r for results in rows.values() for r in results]
-    shares = " | ".join(f"{np.mean([r[k] for r in every]):.1%}" for k in (0, 1))
-    print(f"| **all {len(every)}** | {shares} | both right: {np.mean([r[0] and r[1] for r in every]):.1%} |")
+    total = [r for results in rows.values() for r in results]
+    shares = " | ".join(f"{np.mean([r[k] for r in total]):.1%}" for k in (0, 1))
+    print(f"| **all {len(total)}** | {shares} | both right: {np.mean([r[0] and r[1] for r in total]):.1%} |")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Is a panorama as detailed as the model's own pictures?
 
-`python benchmarks/panorama_detail.py ["mountains at sunset" ...] [--rows cylinder sphere]` prints, per prompt, the gradient
-energy (mean squared difference of neighbouring pixels) of views of sampled panoramas, as parts of that of the model's
-image-space samples of the same steps and guidance: a cylinder, the cylinder's canvas without a field (the
-most that a cylinder can reach), a sphere whose noise lives in the world, with and without its residual, and a sphere with new
-noise at every step.
+`python benchmarks/panorama_detail.py ["mountains at sunset" ...] [--rows cylinder sphere]` prints, for each prompt, the gradient
+energy (mean squared difference of neighbouring pixels) of views of sampled panoramas, divided by that of the model's image-space
+samples with the same steps and guidance. The rows are a cylinder; the cylinder's canvas without a field, which is the most detail
+that a cylinder can reach; a sphere whose noise is fixed to the world, with the default share of the residual carried from step to
+step, with none and with all of it; and a sphere with new noise at every step.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ ALONE = "cylinder's canvas"
 
 
 def energy(pictures: Tensor) -> float:
-    """Mean squared difference of neighbouring values of (B, C, H, W)."""
+    """Return the mean squared difference of horizontal neighbours plus that of vertical neighbours, in (B, C, H, W)."""
     return float(pictures.diff(dim=-1).square().mean() + pictures.diff(dim=-2).square().mean())
 
 
 def level(count: int = 8) -> Headings:
-    """Views at the horizon, all around."""
+    """Return `count` level views, evenly spread all around."""
     return headings(torch.arange(count) * (2 * math.pi / count), torch.zeros(count), viewpoints.SPHERE_FOV)
 
 
 def image_space(model: Model, settings: Settings, view: Headings | Crops, sigmas: Tensor, count: int = 8) -> Tensor:
-    """The model's own pictures."""
+    """Sample the model's own pictures."""
     noise = torch.randn(count, model.channels, model.size, model.size, generator=generator(settings.seed))
     return ddim(model.denoiser(settings.prompt, "", settings.guidance), noise, sigmas, view)
 
 
 def views_of(model: Model, recipe: Recipe, settings: Settings) -> Tensor:
-    """Eight views of a sampled panorama."""
+    """Sample a panorama, and return eight views of it."""
     field = tasks.sample(tasks.prepare(model, recipe, settings), settings.seed).params
     sphere = isinstance(recipe.diffrep, SirenSphere)
     with torch.no_grad():
@@ -58,20 +58,21 @@ def views_of(model: Model, recipe: Recipe, settings: Settings) -> Tensor:
 
 
 def canvas_alone(model: Model, recipe: Recipe, settings: Settings) -> Tensor:
-    """Eight views of a cylinder's canvas of pixels, which every step's denoised crops are written to."""
+    """Sample a canvas of pixels, to which every step writes its denoised crops, and return eight crops of it."""
     random, views = generator(settings.seed), cast(CanvasViews, recipe.views)
     sigmas = log_linear(settings.steps, *recipe.sigma)
     denoise = model.denoiser(settings.prompt, "", settings.guidance)
     canvas = sigmas[0] * views.noise(random)
     for sigma, sigma_next in pairwise(sigmas):
         view = views.draw(random)
-        seen = views.carried(canvas, view)
-        clean = denoise(seen, sigma, view)
-        canvas = views.scatter(canvas, view, clean + sigma_next / sigma * (seen - clean))
+        noisy = views.carried(canvas, view)
+        clean = denoise(noisy, sigma, view)
+        canvas = views.scatter(canvas, view, clean + sigma_next / sigma * (noisy - clean))
     return views.carried(canvas, Crops(torch.arange(8) * model.size))
 
 
-def ways(model: Model, settings: Settings) -> dict[str, Recipe]:
+def recipes(model: Model, settings: Settings) -> dict[str, Recipe]:
+    """Return the recipe of every row of the table."""
     sphere = tasks.recipe("panorama", model, settings)
     shape = (settings.views, model.channels, model.size, model.size)
     fresh = FreshViews(functools.partial(viewpoints.around, settings.views), shape)
@@ -90,14 +91,14 @@ def main(prompts: list[str], rows: list[str]) -> None:
     print("| prompt | panorama | gradient energy, of image space |\n| --- | --- | --- |")
     for prompt in prompts:
         settings = Settings(prompt, guidance=GUIDANCE, views=VIEWS, steps=STEPS)
-        for name, recipe in ways(model, settings).items():
+        for name, recipe in recipes(model, settings).items():
             if rows and name not in rows:
                 continue
             view = Crops(torch.zeros(8)) if isinstance(recipe.views, CanvasViews) else level()
-            own = energy(image_space(model, settings, view, log_linear(STEPS, *recipe.sigma)))
+            reference = energy(image_space(model, settings, view, log_linear(STEPS, *recipe.sigma)))
             with torch.no_grad():
                 sampled = (canvas_alone if name == ALONE else views_of)(model, recipe, settings)
-            print(f"| {prompt} | {name} | {energy(sampled) / own:.2f} |", flush=True)
+            print(f"| {prompt} | {name} | {energy(sampled) / reference:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

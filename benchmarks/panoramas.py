@@ -1,10 +1,12 @@
-"""Does RePaint make the views of a panorama agree? At equal network evaluations, with and without.
+"""Does RePaint make the views of a panorama agree better than plain steps do, for the same number of network evaluations?
 
-`python benchmarks/panoramas.py [PROMPT ...]` samples cylinders twice, by N RePaint steps and by as many plain steps as
-that walk has evaluations, and prints the *consistency*: the PSNR between what the model makes of overlapping views of
-the result (each view noised to sigma 0.5 with the canvas's shared noise and denoised) where they overlap. Also the
-difference between the picture's two ends, which is 0 by construction. Then, by plain steps, which share gamma of the
-residual suits coupled views: `--gammas` prints that table alone.
+`python benchmarks/panoramas.py [PROMPT ...]` samples each cylinder twice: with RePaint, and with as many plain steps as RePaint
+needs evaluations. It prints the *consistency* of each. For that, views of the result are noised to sigma 0.5, with noise that
+overlapping views share, and denoised; consistency is the PSNR between two neighbouring denoised views where they overlap. It also
+prints the difference between the two ends of the picture, which is 0 by construction.
+
+A second table compares shares gamma of the residual that is carried from step to step, with plain steps. `--gammas` prints that
+table alone.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ STEPS, JUMP, REPEATS, ETA = 20, 4, 3, 0.75
 
 
 def sampled(prompt: str, settings: Settings, gamma: float | None = None) -> tuple[Field, float]:
-    """A cylinder, and the root mean square of what its last inner solve left over."""
+    """Sample a cylinder, and return it with the root mean square of the residual of its last inner solve."""
     model = tasks.load_model()
     recipe = tasks.recipe("panorama", model, settings, "cylinder")
     recipe = recipe if gamma is None else replace(recipe, gamma=gamma)
@@ -34,7 +36,7 @@ def sampled(prompt: str, settings: Settings, gamma: float | None = None) -> tupl
 
 
 def consistency(field: Field, sigma: float = 0.5) -> float:
-    """PSNR (dB, peak to peak 2) between the denoised halves that neighbouring views share."""
+    """Return the PSNR (dB, peak to peak 2) between the denoised halves that neighbouring views share."""
     strip, model = field.diffrep, tasks.load_model()
     assert isinstance(strip, SirenCylinder)
     columns = torch.arange(16) * strip.turn // 16
@@ -48,7 +50,7 @@ def consistency(field: Field, sigma: float = 0.5) -> float:
 
 
 def wrap_error(field: Field) -> float:
-    """Largest difference between the strip at 0 and at 360 degrees."""
+    """Return the largest difference between the strip at 0 and at 360 degrees."""
     strip = field.diffrep
     assert isinstance(strip, SirenCylinder)
     y = torch.linspace(-1, 1, 257)
@@ -58,18 +60,20 @@ def wrap_error(field: Field) -> float:
 
 
 def repainted(prompts: list[str]) -> None:
+    """Print the table that compares RePaint with plain steps."""
     walk = repaint(STEPS, JUMP, REPEATS)
     cost = evaluations(walk)
     print(f"| prompt | RePaint ({STEPS}, {JUMP}, {REPEATS}), {cost} evaluations | {cost} plain steps | wrap error |")
     print("| --- | --- | --- | --- |")
     for prompt in prompts:
-        redone, _ = sampled(prompt, Settings(prompt, steps=STEPS, eta=ETA, repaint=(JUMP, REPEATS), guidance=2.0))
+        resampled, _ = sampled(prompt, Settings(prompt, steps=STEPS, eta=ETA, repaint=(JUMP, REPEATS), guidance=2.0))
         plain, _ = sampled(prompt, Settings(prompt, steps=cost, eta=ETA, guidance=2.0))
-        scores = f"{consistency(redone):.1f} dB | {consistency(plain):.1f} dB"
-        print(f"| {prompt} | {scores} | {max(wrap_error(redone), wrap_error(plain)):.1e} |", flush=True)
+        scores = f"{consistency(resampled):.1f} dB | {consistency(plain):.1f} dB"
+        print(f"| {prompt} | {scores} | {max(wrap_error(resampled), wrap_error(plain)):.1e} |", flush=True)
 
 
 def carried(prompts: list[str]) -> None:
+    """Print the table of gammas."""
     print("\n| prompt | gamma | consistency | residual |\n| --- | --- | --- | --- |")
     for prompt in prompts:
         for gamma in (0.0, 0.5, 1.0):

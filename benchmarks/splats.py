@@ -1,7 +1,7 @@
-"""How well do Gaussians show an object, beside voxels? `python benchmarks/splats.py [NOUN ...]` prints the table.
+"""How well do Gaussians show an object, compared with voxels? `python benchmarks/splats.py [NOUN ...]` prints the table.
 
-Every representation of `generate` is fitted to the renderer's own pictures, through the cameras, the inner solver and the
-passes of its recipe, without a diffusion model; PSNR is that of views which no fit saw (peak to peak 2, RGBA).
+Every representation of `generate` is fitted to rendered pictures, without a diffusion model, with the cameras, the inner solver
+and the passes of its recipe. The PSNR (peak to peak 2, RGBA) is that of views that were not fitted.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ OBJECTS = (("mushroom", "red"), ("chair", "blue"), ("car", "green"), ("flower", 
 
 
 def signals(mesh: Trimesh, colours: np.ndarray, cameras: Cameras) -> Tensor:
-    """What a model of pictures sees of an unlit object, (B, 4, 64, 64) in [-1, 1]."""
+    """Render an unlit object as signals of toybox, (B, 4, 64, 64) in [-1, 1]."""
     return torch.from_numpy(photograph(mesh, colours, cameras)[:, 3:]).float() / 127.5 - 1
 
 
 def fitted(kind: type[Representation], mesh: Trimesh, colours: np.ndarray, steps: int) -> tuple[int, float]:
-    """Passes, and the PSNR in dB of views that were not fitted."""
+    """Fit an object; return the number of passes, and the PSNR in dB of views that were not fitted."""
     model, random = tasks.load_model(), generator(0)
     recipe = kind.suited(model).recipe(model, kind.views, 0)
     params, solver, passes = recipe.diffrep.init(random), recipe.solver, 0
@@ -48,7 +48,7 @@ def fitted(kind: type[Representation], mesh: Trimesh, colours: np.ndarray, steps
 
 
 def main(nouns: list[str] = typer.Argument(None), steps: int = 30) -> None:
-    """Print the table of some nouns, or of five."""
+    """Print the table for those of the five objects that have the given nouns, or for all five."""
     print("| object | field | passes | PSNR of unseen views |\n| --- | --- | --- | --- |")
     for noun, colour in OBJECTS:
         if nouns and noun not in nouns:

@@ -1,14 +1,16 @@
-"""Are objects smooth, hollow where they should be, and free of light? Printed for meshes, beside the renderer's own solids.
+"""Are objects smooth, hollow where they should be, and free of shading? Measured on meshes, compared with rendered solids.
 
 `python benchmarks/surfaces.py [NOUN ...] [--seed 0] [--steps 30]` samples each noun, meshes it, and prints
 
-- light: how much of the luminance the normal alone explains (R^2 of a fit by the nine spherical harmonics up to degree 2,
-  by area): a texture should hold colour and not light;
-- undersides: the mean step of colour between neighbouring faces that look down (normal below -0.5), over that of the sides;
+- light: how much of the luminance the normals alone explain (R^2 of a fit by the nine spherical harmonics up to degree 2,
+  weighted by area), because a texture should hold colours without shading;
+- undersides: the mean colour difference of neighbouring faces that look down (z of the normal below -0.5), divided by that of
+  faces at the sides (z between -0.5 and 0.5);
 - roughness: the mean angle between neighbouring faces, in degrees;
-- hollow: how far a ray from above falls into a mug or an umbrella from below, as a part of the object's height;
+- hollow: how far vertical rays near the middle get into the object, as a fraction of its height: from below for an umbrella, and
+  else from above.
 
-and in a second row the same of a true solid of that noun, meshed like a field.
+A second row shows the same for a solid of that noun from toybox's renderer, meshed as fields are.
 """
 
 from __future__ import annotations
@@ -32,13 +34,13 @@ FROM_BELOW = ("umbrella",)
 
 
 def harmonics(n: np.ndarray) -> np.ndarray:
-    """The nine real spherical harmonics up to degree 2, not normalised, of unit vectors (N, 3)."""
+    """Return the nine real spherical harmonics up to degree 2, not normalised, of unit vectors (N, 3)."""
     x, y, z = n.T
     return np.stack([np.ones_like(x), x, y, z, x * y, y * z, x * z, x * x - y * y, 3 * z * z - 1], 1)
 
 
-def lit(normals: np.ndarray, luminance: np.ndarray, area: np.ndarray) -> float:
-    """R^2 of luminance (N,) explained by normals (N, 3), weighed by area (N,)."""
+def explained(normals: np.ndarray, luminance: np.ndarray, area: np.ndarray) -> float:
+    """Return the R^2 of luminance (N,), fitted by harmonics of normals (N, 3) and weighted by area (N,)."""
     root = np.sqrt(area)
     terms = harmonics(normals)
     fitted = terms @ np.linalg.lstsq(terms * root[:, None], luminance * root, rcond=None)[0]
@@ -47,14 +49,14 @@ def lit(normals: np.ndarray, luminance: np.ndarray, area: np.ndarray) -> float:
     return 1 - float(np.average((luminance - fitted) ** 2, weights=area)) / max(total, 1e-6)
 
 
-def steps(mesh: Trimesh, rgb: np.ndarray, kind: np.ndarray) -> float:
-    """Mean distance in colour between neighbouring faces, both of the `kind` (faces,)."""
-    pairs = mesh.face_adjacency[kind[mesh.face_adjacency].all(1)]
+def contrast(mesh: Trimesh, rgb: np.ndarray, chosen: np.ndarray) -> float:
+    """Return the mean RGB distance between neighbouring faces, if both are among the `chosen` ones, (faces,) bool."""
+    pairs = mesh.face_adjacency[chosen[mesh.face_adjacency].all(1)]
     return float(np.linalg.norm(rgb[pairs[:, 0]] - rgb[pairs[:, 1]], axis=1).mean()) if len(pairs) else float("nan")
 
 
 def hollow(mesh: Trimesh, below: bool) -> float:
-    """How far rays near the axis fall in, as a part of the height: the median over a small disc."""
+    """Return how far vertical rays get into an object, as a fraction of its height: the median over a circle around its axis."""
     low, high = mesh.bounds
     around = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     middle = (low + high) / 2
@@ -69,23 +71,24 @@ def hollow(mesh: Trimesh, below: bool) -> float:
 
 
 def texels(mesh: Any, texture: np.ndarray) -> np.ndarray:
-    """Display RGB (faces, 3) at the middle of every face."""
+    """Return the texture's display RGB (faces, 3) at the middle of every face."""
     u, v = mesh.visual.uv[mesh.faces].mean(1).T
     size = len(texture) - 1
     return texture[((1 - v) * size).round().astype(int), (u * size).round().astype(int)] / 255.0
 
 
 def figures(mesh: Trimesh, rgb: np.ndarray, noun: str) -> str:
+    """Return the four cells of a row of the table."""
     luminance = rgb @ (0.299, 0.587, 0.114)
-    down, up = mesh.face_normals[:, 2] < -0.5, np.abs(mesh.face_normals[:, 2]) < 0.5
-    ratio = steps(mesh, rgb, down) / max(steps(mesh, rgb, up), 1e-9)
+    undersides, sides = mesh.face_normals[:, 2] < -0.5, np.abs(mesh.face_normals[:, 2]) < 0.5
+    ratio = contrast(mesh, rgb, undersides) / max(contrast(mesh, rgb, sides), 1e-9)
     rough = np.degrees(np.average(mesh.face_adjacency_angles, weights=mesh.area_faces[mesh.face_adjacency].sum(1)))
-    light = lit(mesh.face_normals, luminance, mesh.area_faces)
+    light = explained(mesh.face_normals, luminance, mesh.area_faces)
     return f"{light:.2f} | {ratio:.2f} | {rough:.1f} | {hollow(mesh, noun in FROM_BELOW):.2f}"
 
 
 def true_solid(noun: str, colour: str, resolution: int = 128, faces: int = 20_000) -> tuple[Trimesh, np.ndarray]:
-    """A solid of the renderer's, meshed as a field is, and its display RGB (faces, 3)."""
+    """Build a solid with toybox's renderer, mesh it as fields are meshed, and return it with its display RGB (faces, 3)."""
     solid, rgb = objects.build(noun, colour, None, None, np.random.default_rng(3))
     bodies = [part for part in solid.split(only_watertight=False) if len(part.faces) > 3]
 

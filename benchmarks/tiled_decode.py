@@ -1,8 +1,8 @@
-"""Tiled decoding of a latent: `python benchmarks/tiled_decode.py` compares ways to decode it with decoding it at once.
+"""Tiled decoding of a latent: `python benchmarks/tiled_decode.py` compares ways to do it with decoding the latent in one piece.
 
-The decoder has random weights in the layout of Stable Diffusion's, a quarter as wide. Every way runs in a process of its own,
-so that its peak of resident memory is its own; what the process has before it decodes is subtracted. Differences are in units
-of the standard deviation of the picture's values.
+The decoder has random weights in the layout of Stable Diffusion's, a quarter as wide. Every way runs in its own process. Its
+memory is the peak of that process's resident memory, minus the peak before decoding. Differences are in units of the standard
+deviation of the picture's values.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import typer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-WAYS = ("at once", "diffusers' tiles", "ComfyUI's tiles", "exact tiles", "exact tiles, 64 MB kept")
+WAYS = ("in one piece", "diffusers' tiles", "ComfyUI's tiles", "exact tiles", "exact tiles, 64 MB kept")
 TILE = 256
 """Side of a tile in pixels, for all ways."""
 SCALE = 8
 
 
 def autoencoder(width: int) -> Any:
-    """diffusers' AutoencoderKL in the layout of Stable Diffusion's, with random weights. width: 128 in the original."""
+    """Return diffusers' AutoencoderKL in the layout of Stable Diffusion's, with random weights. The original's width is 128."""
     import diffusers
 
     torch.manual_seed(0)
@@ -41,7 +41,7 @@ def autoencoder(width: int) -> Any:
 
 
 def latent(size: int) -> Tensor:
-    """A latent (1, 4, size, size) whose left and right, upper and lower halves differ, as those of pictures do."""
+    """Return a latent (1, 4, size, size) whose left and right halves differ, and its upper and lower ones, as in pictures."""
     z = torch.randn(1, 4, size, size, generator=torch.Generator().manual_seed(1))
     z[..., : size // 2] += 1.5
     z[:, :2, size // 2 :] -= 1.5
@@ -49,14 +49,14 @@ def latent(size: int) -> Tensor:
 
 
 def blended(vae: Any, z: Tensor) -> Tensor:
-    """What ComfyUI's tiled decoding does: three layouts of tiles that fade into each other, and their mean."""
+    """Decode as ComfyUI's tiled decoding does: the mean of three layouts of tiles that fade into each other."""
     overlap, side = TILE // SCALE // 4, TILE // SCALE
     layouts = ((side // 2, side * 2), (side * 2, side // 2), (side, side))
     return sum(_tiled_scale(vae, z, wide, high, overlap) for wide, high in layouts) / len(layouts)  # type: ignore[return-value]
 
 
 def _tiled_scale(vae: Any, z: Tensor, wide: int, high: int, overlap: int) -> Tensor:
-    """What `comfy.utils.tiled_scale` does: tiles fade into their neighbours linearly over the overlap."""
+    """Decode as `comfy.utils.tiled_scale` does: tiles fade into their neighbours linearly over the overlap."""
     height, width = z.shape[2:]
     total = torch.zeros(1, 3, height * SCALE, width * SCALE)
     weight = torch.zeros(1, 1, height * SCALE, width * SCALE)
@@ -65,10 +65,10 @@ def _tiled_scale(vae: Any, z: Tensor, wide: int, high: int, overlap: int) -> Ten
             tile = vae.decode(z[..., top : top + high, left : left + wide]).sample
             mask, feather = torch.ones_like(tile[:, :1]), overlap * SCALE
             for t in range(feather):
-                part = (t + 1) / feather
+                fade = (t + 1) / feather
                 for dim in (dim for dim in (2, 3) if feather < mask.shape[dim]):
-                    mask.narrow(dim, t, 1).mul_(part)
-                    mask.narrow(dim, mask.shape[dim] - 1 - t, 1).mul_(part)
+                    mask.narrow(dim, t, 1).mul_(fade)
+                    mask.narrow(dim, mask.shape[dim] - 1 - t, 1).mul_(fade)
             rows = slice(top * SCALE, top * SCALE + tile.shape[2])
             columns = slice(left * SCALE, left * SCALE + tile.shape[3])
             total[..., rows, columns] += tile * mask
@@ -83,7 +83,7 @@ def _starts(length: int, side: int, overlap: int) -> list[int]:
 
 
 def decoded(way: str, vae: Any, z: Tensor) -> Tensor:
-    """The picture (1, 3, H, W) that a way makes of a latent."""
+    """Decode a latent in one of `WAYS`, and return the picture (1, 3, H, W)."""
     from pullback import exact_tiles
 
     if way == WAYS[0]:
@@ -101,42 +101,40 @@ def decoded(way: str, vae: Any, z: Tensor) -> Tensor:
     )
 
 
-def megabytes() -> float:
-    """The peak of this process's resident memory so far."""
+def mebibytes() -> float:
+    """Return the peak of this process's resident memory until now, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def seam(picture: Tensor, whole: Tensor) -> float:
-    """How much the mean jump from one column or row to the next exceeds that of the whole, where it does so most.
+    """Return by how much the mean jump between two neighbouring columns or rows exceeds that in the whole picture, at most.
 
-    All columns and rows are looked at, as every way has its borders elsewhere.
+    All columns and rows are compared, because the borders of tiles are in different places in every way.
     """
-    jumps = (
-        [each.diff(dim=-1).abs().mean((0, 1, 2)), each.diff(dim=-2).abs().mean((0, 1, 3))] for each in (picture, whole)
-    )
+    jumps = ([p.diff(dim=-1).abs().mean((0, 1, 2)), p.diff(dim=-2).abs().mean((0, 1, 3))] for p in (picture, whole))
     return max(float((a - b).max()) for a, b in zip(*jumps, strict=True))
 
 
 def drift(picture: Tensor, whole: Tensor) -> float:
-    """The largest difference of the mean colour of a tile from the whole's."""
+    """Return the largest difference between the mean of a tile's channel and that of the whole picture in the same place."""
     difference = (picture - whole).unfold(2, TILE, TILE).unfold(3, TILE, TILE)
     return float(difference.mean((-1, -2)).abs().max())
 
 
 def measure(way: str, size: int, width: int, folder: str) -> None:
-    """Decode in this process, write the picture and print megabytes and seconds."""
+    """Decode in this process, write the picture, and print MiB and seconds."""
     vae, z = autoencoder(width), latent(size)
     with torch.no_grad():
         vae.decode(z[..., :4, :4])
-        before, begun = megabytes(), time.perf_counter()
+        before, begun = mebibytes(), time.perf_counter()
         picture = decoded(way, vae, z)
         seconds = time.perf_counter() - begun
     save_file({"picture": picture.contiguous()}, Path(folder, f"{WAYS.index(way)}.safetensors"))
-    print(json.dumps([megabytes() - before, seconds]))
+    print(json.dumps([mebibytes() - before, seconds]))
 
 
 def main(size: int = 128, width: int = 32, way: str = "", folder: str = "") -> None:
-    """Print the table. `--size` is the latent's side, `--width` the decoder's; the rest is for the processes that it starts."""
+    """Print the table. `--size` is the latent's side, `--width` the decoder's width. Other options are for child processes."""
     if way:
         return measure(way, size, width, folder)
     pixels = SCALE * size
@@ -165,7 +163,7 @@ def main(size: int = 128, width: int = 32, way: str = "", folder: str = "") -> N
             picture, whole = (load_file(Path(made, f"{n}.safetensors"))["picture"] for n in (WAYS.index(each), 0))
             worst = float((picture - whole).abs().max() / whole.std())
             figures = [f"{f(picture, whole) / float(whole.std()):.1e}" for f in (seam, drift)]
-            print(f"| {each} | {' | '.join(figures)} | {worst:.1e} | {memory:.0f} MB | {seconds:.0f} |", flush=True)
+            print(f"| {each} | {' | '.join(figures)} | {worst:.1e} | {memory:.0f} MiB | {seconds:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,6 @@ import pytest
 
 @pytest.mark.parametrize("kind", mutations.KINDS)
 def test_nothing_but_success_or_a_sentence(tmp_path, kind):
-    found = [mutations.tried(kind, seed, tmp_path)[0] for seed in range(60)]
+    found = [mutations.outcome(kind, seed, tmp_path)[0] for seed in range(60)]
     assert not [name for name in found if name.startswith("other")]
     assert found.count("refused") > 20
