@@ -55,7 +55,7 @@ class FieldDecoder:
 
     @property
     def scale(self) -> int:
-        """Pixels of the encoder's picture per latent."""
+        """Pixels of the encoder's picture per latent, along each side."""
         return self.autoencoder.config.scale
 
     def check(self, z: Tensor) -> None:

@@ -24,7 +24,7 @@ from .network import Autoencoder
 
 SIGMA_DATA = 0.5
 SCALE = 4
-"""Pixels per latent, along each side."""
+"""Pixels of the picture per latent, along each side."""
 
 
 @dataclass(frozen=True)

@@ -95,10 +95,10 @@ class LatentTrainee:
     def batch(self, random: np.random.Generator) -> Latents:
         """Draw pictures and encode them.
 
-        The first `SCENES` of them are composed of two pictures each (`compose_pairs`). If the first picture of such a pair is a
-        landscape, caption and camera are its own; if it is an object, both are dropped. In the first `LAID_OUT` of the composed
-        pictures, the expected pictures are composed in the same squares, and so show which object stands where. In the others,
-        the expected picture is that of caption and camera.
+        The fraction `SCENES` of them is composed of two pictures each (`compose_pairs`). A composed picture keeps the caption
+        and the camera of its first picture if that is a landscape, and has neither if it is an object. For the fraction
+        `LAID_OUT` of the composed pictures, the expected pictures are composed in the same squares, so that they show which
+        object stands where. For the others, the expected picture is that of the remaining caption and camera.
         """
         drawn = self.data.batch(self.batch_size, random)
         expected = expected_picture(self.template, drawn.words, drawn.cameras, drawn.lit)

@@ -58,7 +58,7 @@ class Config:
 
     @property
     def scale(self) -> int:
-        """Pixels of the encoder's picture per latent."""
+        """Pixels of the encoder's picture per latent, along each side."""
         return 2 ** (len(self.encoder) - 1)
 
 
