@@ -150,7 +150,7 @@ def denoiser(way: str, model: Model, settings: Settings, diffrep: object) -> Den
         denoise = model.laid_out(prompt, *condition, things, diffrep.lookup, diffrep.aspect, diffrep.closed)  # type: ignore[attr-defined]
     else:
         denoise = model.denoiser(settings.prompt, *condition)
-    guide = Guide(load_clip(), regions)
+    guide = Guide(load_clip(), regions, tasks.BESIDE_LAYOUT if way == "both" else 1.0)
     return guide.guiding(denoise, shown_by(model), locator(diffrep)) if way in ("guided", "both") else denoise
 
 

@@ -19,6 +19,7 @@ from pullback.generative.infd.network import Autoencoder, Config
 from pullback.generative.infd.patches import patch
 from pullback.generative.infd.renderers import CLIF, HeatField, nearest, places
 from pullback.generative.toybox.model import network as toybox_network
+from pullback.generative.toybox.words import encode
 from pullback.geometry.cameras import orbit
 from pullback.models import load_model
 from pullback.regions import cut, located
@@ -281,3 +282,17 @@ def test_the_shipped_model_draws_what_stands_where():
     left, right = (cut(picture[None], region.box, 32)[0] for region in regions)
     assert left[3, 16, 16] > 0.9 and right[3, 16, 16] > 0.9 and picture[3, :, 60:68].max() < 0.5
     assert left[0, 16, 16] > left[2, 16, 16] + 0.2 and right[2, 16, 16] > right[0, 16, 16] + 0.2
+
+
+def test_layouts_stand_before_the_landscape_of_the_prompt_or_before_nothing(infd):
+    """As in training: where nothing stands, an empty prompt expects an empty picture, and not the mean of all pictures."""
+    glass = Thing(torch.zeros(1, 4, 64, 64), (0.0, 0.0, 0.5, 0.5))
+    layout = Layout((glass,), lambda view: None, 1.0, (False, False))
+    camera, blank = torch.zeros(1, 3), torch.full((1, 4, 64, 64), -1.0)
+    _, normal = infd_model.network()
+    for prompt, expected in (
+        ("", normal.scaled(infd_model.decoder().autoencoder.encode(blank))),
+        ("sea at noon", infd_model.expected_latents(torch.tensor([encode("sea at noon")]), camera, (16, 16))),
+    ):
+        told = infd_model.expected_latents(torch.tensor([encode(prompt)]), camera, (16, 16), layout)
+        torch.testing.assert_close(told, expected)

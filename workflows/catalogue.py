@@ -350,7 +350,7 @@ def layout_to_image() -> Graph:
 Press **Run**: *CLIP Guide Region* says what stands where, one node for each box; *Layout* shows them all. *Multi-Scale CLIP Guide* holds the sample to it, and the built-in model *Infd* is told the boxes as well. *Resolution-Free Decode* draws the latent at any size.
 
 - Its **model** goes to *KSampler* here; its **guide** would go to *Field Sampler*.
-- **Stronger or weaker**: *strength*, or the *weight* of a region.
+- **Stronger or weaker**: *strength*, or the *weight* of a region. *Infd* is told the boxes, so that a little is best; a model that is not takes 1 or more.
 - **Behind the objects**: a second *CLIP Text Encode* with a landscape, such as *sea at noon*, as *positive* of *KSampler*.
 - **Your own model**: *Load Checkpoint* in the place of *Infd Loader*, its VAE to *vae* and to the decoder, and in *Load CLIP Guide Model* an open_clip model that knows all words.
 """,
@@ -366,7 +366,7 @@ Press **Run**: *CLIP Guide Region* says what stands where, one node for each box
     both = g.add(
         "PullbackCLIPGuideRegion", text="a blue chair", x=512, y=256, width=512, height=512, regions=first, box=(250, 0),
     )  # fmt: skip
-    guide = g.add("PullbackMultiScaleCLIPGuide", clip=clip, regions=both, strength=1.0, model=infd, vae=(infd, 2))
+    guide = g.add("PullbackMultiScaleCLIPGuide", clip=clip, regions=both, strength=0.2, model=infd, vae=(infd, 2))
     g.column()
     sampled = g.add(
         "KSampler", model=(guide, 1), positive=nothing, negative=nothing, latent_image=latent, seed=0, steps=20, cfg=2.0,

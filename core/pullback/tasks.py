@@ -7,7 +7,7 @@ and saving are callbacks (`types.py`, `pull.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -26,20 +26,23 @@ from .generative.clip.model import load_clip
 from .meshing import bake_cameras, baked, surface, textured_mesh
 from .models import load_model
 from .pull import Pull, State, start
-from .regions import Guide, Region, located, locator, shown_by
+from .regions import Guide, located, locator, shown_by
 from .representation import Crop, Recipe, Representation, values
 from .representations import chosen
 from .schedules import log_linear
 from .settings import SOLVERS, Settings
 from .solvers import GaussNewton, Solver, paper_adam
 from .storage import Field, generator
-from .types import Denoiser, LaysOut, Model, Progress
+from .types import Box, Denoiser, LaysOut, Model, Progress
 
 __all__ = [
     "SOLVERS", "Crop", "Recipe", "Settings", "bake_cameras", "baked", "bands", "beginning", "field_of", "height_of",
     "load_model", "on_white", "prepare", "preview", "recipe", "recipe_of", "sample", "settings_of_run", "solver_of", "surface",
     "textured_mesh", "turntable_picture", "view_bands", "views_of",
 ]  # fmt: skip
+
+BESIDE_LAYOUT = 0.2
+"""The strength of a guide where the model is conditioned on the layout too. At 1, its mistakes outweigh what it adds."""
 
 
 def recipe(command: str, model: Model, settings: Settings, choice: str = "", **own: Any) -> Recipe:
@@ -108,9 +111,11 @@ def prepare(model: Model, recipe: Recipe, settings: Settings, tick: Callable[[],
         ValueError: If the model rejects the prompt, a region is wrong, or the solver does not suit the field.
     """
     regions = located(recipe.diffrep, settings.guide)
-    denoise = _conditioned(model, settings, regions, recipe.diffrep)
+    things = [(region.text, region.box) for region in regions if region.box is not None and region.weight > 0]
+    told = bool(things) and isinstance(model, LaysOut)
+    denoise = _conditioned(model, settings, things, recipe.diffrep)
     if regions:
-        guide = Guide(load_clip(device=model.device), regions)
+        guide = Guide(load_clip(device=model.device), regions, BESIDE_LAYOUT if told else 1.0)
         denoise = guide.guiding(denoise, shown_by(model), locator(recipe.diffrep))
     return Pull(
         recipe.diffrep,
@@ -127,9 +132,15 @@ def prepare(model: Model, recipe: Recipe, settings: Settings, tick: Callable[[],
     )
 
 
-def _conditioned(model: Model, settings: Settings, regions: tuple[Region, ...], diffrep: Any) -> Denoiser:
-    """Return the model's denoiser, conditioned on the layout too if the model takes one."""
-    things = [(region.text, region.box) for region in regions if region.box is not None and region.weight > 0]
+def _conditioned(model: Model, settings: Settings, things: Sequence[tuple[str, Box]], diffrep: Any) -> Denoiser:
+    """Return the model's denoiser, conditioned on the layout too if the model takes one.
+
+    Args:
+        model: The model.
+        settings: The settings of the run.
+        things: Sentences and their boxes.
+        diffrep: The representation that is sampled.
+    """
     condition = settings.prompt, settings.negative, settings.guidance
     if things and isinstance(model, LaysOut):
         closed = getattr(diffrep, "closed", (False, False))

@@ -109,7 +109,7 @@ def expected_latents(
     device = str(cameras.device)
     prompts = [tuple(row) for row in numbers.tolist()]
     conditions = [(row, tuple(camera), shape, device) for row, camera in zip(prompts, cameras.tolist(), strict=True)]
-    if layout is None:
+    if layout is None or not layout.things:
         return torch.cat([_latent(*condition) for condition in conditions])
     nothing = tuple(words.encode(""))
     behind = [_transparent(shape, device) if each[0] == nothing else _picture(*each) for each in conditions]
