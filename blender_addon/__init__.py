@@ -1,13 +1,13 @@
 """Pullback for Blender: sample textured objects, worlds and images from a sentence, without torch in Blender.
 
-What can be made, and what can be set, stands in `descriptions`. Imports point one way: `preferences`,
-`learned`, `regions`, `properties`, `jobs`, `operators`, `panel`. A `job` goes to its `backend`: `worker` or `server`, outside of
-Blender; `scene` brings in what it made. `batch` does without a window.
+`descriptions` lists what can be made and what can be set. Of `preferences`, `learned`, `regions`, `properties`, `jobs`,
+`operators` and `panel`, each imports only earlier ones. A `job` runs outside Blender, in its `backend`: a `worker` process or a
+ComfyUI `server`. `scene` brings the results into Blender. `batch` needs no window.
 """
 
 
-def _parts() -> tuple:
-    """What registers something, in order. Imported late: `protocol` and others serve without Blender, too."""
+def _modules() -> tuple:
+    """Return the modules to register, in order. They are imported here because others, like `protocol`, need no Blender."""
     from . import disk, jobs, operators, panel, preferences, preview, properties, questions  # noqa: I001
     from . import reconstruction, regions, translations, uses
 
@@ -16,7 +16,7 @@ def _parts() -> tuple:
 
 
 def _command(arguments: list[str]) -> int:
-    """`blender --command pullback …`"""
+    """Run `blender --command pullback …` and return its exit code."""
     from . import batch
 
     return batch.run(arguments)
@@ -26,19 +26,19 @@ _commands = []
 
 
 def register() -> None:
-    """Called by Blender when the extension is enabled."""
+    """Register all modules. Blender calls this when the extension is enabled."""
     import bpy
 
-    for part in _parts():
-        part.register()
+    for module in _modules():
+        module.register()
     _commands.append(bpy.utils.register_cli_command("pullback", _command))
 
 
 def unregister() -> None:
-    """Called by Blender when it is disabled: nothing is left behind."""
+    """Unregister everything that `register` registered. Blender calls this when the extension is disabled."""
     import bpy
 
     while _commands:
         bpy.utils.unregister_cli_command(_commands.pop())
-    for part in reversed(_parts()):
-        part.unregister()
+    for module in reversed(_modules()):
+        module.unregister()

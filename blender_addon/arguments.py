@@ -1,4 +1,4 @@
-"""Arguments: what a batch is asked for, as a list of things to make; one sentence for whatever is wrong with it."""
+"""Arguments: turns the command line of a batch into a list of jobs. Every mistake in it gets one sentence."""
 
 from __future__ import annotations
 
@@ -14,29 +14,48 @@ from . import descriptions, presets, protocol
 from .descriptions import PIXELS, RECONSTRUCT, RECONSTRUCTION, RUN, SAMPLED, Kind, Makes
 
 SAMPLES = 32
-"""Of a picture that is rendered."""
+"""The default number of samples per pixel of a rendered picture."""
 OBJECTS = "prompt"
-"""The option for objects; those for other things are called like the kinds of their jobs."""
+"""The option for objects. The options for other kinds of jobs have the names of the kinds."""
 PICTURES = "pictures"
-"""The option for objects from photographs, and the name of their listing in a .jsonl file."""
+"""The option for objects from photographs, and the key of their listing in a .jsonl file."""
 SETTINGS: dict[str, type] = {"negative": str, **{n: type(each.default) for n, each in RUN.items() if n != "seed"}}
-GUIDE = '"LEFT,TOP,WIDTH,HEIGHT: SENTENCE": what a part shows, as on the command line; may be repeated'
-MINE = {"prompts", "seed", "out", "resume", "render", "samples", "quality", "model", "device", "python", "guide"} | {
-    PICTURES
-}
-"""Options of a batch, which no setting takes the place of: another package's of the same name stands in a .jsonl file."""
+"""The settings of every run, except the prompt and the seed, and their types."""
+GUIDE = '"LEFT,TOP,WIDTH,HEIGHT: SENTENCE": what this part of the result should show; may be repeated'
+RESERVED = {
+    "prompts",
+    "seed",
+    "out",
+    "resume",
+    "render",
+    "samples",
+    "quality",
+    "model",
+    "device",
+    "python",
+    "guide",
+} | {PICTURES}
+"""Options of the batch itself. A setting of another package with one of these names can only be given in a .jsonl file."""
 WORDS = {Makes.OBJECT: "an object", Makes.WORLD: "a world", Makes.MATERIAL: "a material", Makes.IMAGE: "an image"}
 PLACES = {"prompt", "seed", "kind", "index"}
-"""What may stand in braces in the name of an output."""
+"""The placeholders that the name of an output may contain in braces."""
 
 
 class Mistake(ValueError):
-    """Something wrong in what was asked for, in one sentence."""
+    """The arguments are wrong. The message says how, in one sentence."""
 
 
 @dataclass
 class Item:
-    """One thing to make. out: the file that is asked for. made: the file that the worker writes. error: why not."""
+    """One thing to make.
+
+    Attributes:
+        index: The position of the job among all jobs.
+        out: The file that the user asked for.
+        made: The file that the worker writes.
+        error: Why the job failed, or "".
+        files: The paths of the finished files, as in `protocol.Done`.
+    """
 
     index: int
     kind: str
@@ -52,7 +71,7 @@ class Item:
     @property
     def makes(self) -> Makes:
         makes = descriptions.makes(self.kind)
-        assert makes is not None, "a batch makes nothing of a field that is there"
+        assert makes is not None, "a batch has no jobs for existing fields"
         return makes
 
     @property
@@ -61,7 +80,7 @@ class Item:
 
     @property
     def name(self) -> str:
-        """What the result is called: by its prompt, or by the folder of its photographs."""
+        """The name of the result: its prompt, or the folder of its photographs."""
         source = Path(self.options.get("source", ""))
         return (self.prompt or (source if source.is_dir() else source.parent).name)[:60]
 
@@ -70,19 +89,19 @@ class Item:
         return protocol.slug(self.prompt or self.name)
 
     def path(self, template: str) -> Path:
-        """A template with its braces filled in."""
+        """Return the absolute path that results from filling in the placeholders of a template."""
         values = {"prompt": self.slug, "seed": self.seed, "kind": self.kind, "index": self.index}
         return Path(template.format(**values)).absolute()
 
 
 def named() -> dict[str, Kind]:
-    """The kinds of jobs by the options that name them."""
+    """Return the kinds of jobs by the names of their options."""
     objects = descriptions.first(Makes.OBJECT)
     return {OBJECTS if kind == objects else kind.noun: kind for kind in descriptions.kinds().values()}
 
 
 def options_of(kind: Kind) -> dict[str, type]:
-    """What a job's options may be, and their types: where there is a choice, also which representation."""
+    """Return the types of a job's options by name. If its kind has several representations, one option chooses among them."""
     choice = {kind.usual.option: str} if len(kind.choices) > 1 else {}
     return choice | {name: type(each.default) for name, each in {**kind.own, **kind.made}.items()}
 
@@ -90,7 +109,7 @@ def options_of(kind: Kind) -> dict[str, type]:
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="pullback", description="Sample textured objects, panorama worlds and images, and put them into files.",
-        epilog="The exit code is 0 only if every job succeeded, 1 where one failed, 2 where the arguments are wrong.",
+        epilog="The exit code is 0 if every job succeeded, 1 if one failed, and 2 if the arguments are wrong.",
     )  # fmt: skip
     what = made.add_argument_group("what")
     kinds = named()
@@ -99,30 +118,38 @@ def parser() -> argparse.ArgumentParser:
         what.add_argument(f"--{option}", action="append", default=[], metavar="TEXT", help=says)
     what.add_argument(f"--{PICTURES}", action="append", default=[], metavar="FILE", help="an object from photographs: a "
                       "transforms.json, or a folder with COLMAP's text files; may be repeated")  # fmt: skip
-    what.add_argument("--prompts", metavar="FILE", help="objects: a .txt with one prompt a line, or any jobs: a .jsonl "
-                      'with lines such as {"kind": "object", "prompt": "a red mushroom", "seed": 7, "steps": 30}')  # fmt: skip
-    what.add_argument("--seed", type=int, nargs="+", default=[0], help="every prompt with each of these seeds (0)")
+    what.add_argument("--prompts", metavar="FILE", help="a .txt with one prompt for an object per line, or a .jsonl with one "
+                      'job per line, such as {"kind": "object", "prompt": "a red mushroom", "seed": 7, "steps": 30}')  # fmt: skip
+    what.add_argument(
+        "--seed", type=int, nargs="+", default=[0], help="sample every prompt with each of these seeds (0)"
+    )
     where = made.add_argument_group("where")
-    where.add_argument("-o", "--out", required=True, metavar="FILE", help="out.blend takes everything; with {prompt}, "
-                       "{seed}, {kind} or {index} in its name each job gets its own .blend, .glb (objects) or .png")  # fmt: skip
-    where.add_argument("--resume", action="store_true", help="do only what is missing, and continue what was begun")
-    where.add_argument("--render", metavar="PNG", help="also a picture, by Cycles; takes the same names in braces")
-    where.add_argument("--samples", type=int, default=SAMPLES, help=f"of that picture ({SAMPLES})")
+    where.add_argument("-o", "--out", required=True, metavar="FILE", help="one .blend for all results or, with {prompt}, "
+                       "{seed}, {kind} or {index} in the name, a .blend, .glb (objects) or .png for each job")  # fmt: skip
+    where.add_argument("--resume", action="store_true", help="do only what is missing, and continue what was started")
+    where.add_argument(
+        "--render", metavar="PNG", help="render a picture with Cycles; the name may have braces as in -o"
+    )
+    where.add_argument("--samples", type=int, default=SAMPLES, help=f"samples per pixel of that picture ({SAMPLES})")
     how = made.add_argument_group("how")
     how.add_argument("--quality", choices=presets.QUALITIES, default="normal", help="draft, normal or fine (normal)")
     settings = SETTINGS | {name: type for kind in kinds.values() for name, type in options_of(kind).items()}
     settings = photographed() | settings
-    for name in [name for name in settings if name not in MINE | kinds.keys()]:
-        how.add_argument(f"--{name.replace('_', '-')}", type=settings[name], help="in place of the quality's")
+    for name in [name for name in settings if name not in RESERVED | kinds.keys()]:
+        how.add_argument(
+            f"--{name.replace('_', '-')}", type=settings[name], help="replaces the default or the value of --quality"
+        )
     how.add_argument("--guide", action="append", metavar="REGION", help=GUIDE)
     how.add_argument("--model", default="toybox", help="toybox, a diffusers folder or a .safetensors checkpoint")
     how.add_argument("--device", default="cpu", help="cpu, cuda, mps (cpu)")
-    how.add_argument("--python", metavar="FILE", help="the interpreter that has pullback; else the one that is found")
+    how.add_argument(
+        "--python", metavar="FILE", help="the Python in which Pullback is installed; by default it is searched for"
+    )
     return made
 
 
 def items(asked: argparse.Namespace) -> list[Item]:
-    """Every job with its files. Mistake where the arguments do not fit together."""
+    """Return all jobs with their files. Raise Mistake if the arguments do not fit together."""
     given = vars(asked)
     wanted = [{"kind": kind.noun, "prompt": prompt}
               for option, kind in named().items() for prompt in given[option.replace("-", "_")]]  # fmt: skip
@@ -140,7 +167,7 @@ def items(asked: argparse.Namespace) -> list[Item]:
 
 
 def _listed(path: Path) -> list[dict[str, Any]]:
-    """The jobs that a .txt or .jsonl file lists; empty lines and lines that begin with # are left out."""
+    """Return the jobs that a .txt or .jsonl file lists. Empty lines and lines that begin with # are ignored."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -150,11 +177,11 @@ def _listed(path: Path) -> list[dict[str, Any]]:
         return [_described(line, f"line {n} of {path.name}") for n, line in kept]
     if path.suffix == ".txt":
         return [{"kind": descriptions.first(Makes.OBJECT).noun, "prompt": line} for _, line in kept]
-    raise Mistake(f"{path.name} should be a .txt with one prompt a line, or a .jsonl with one job a line")
+    raise Mistake(f"{path.name} should be a .txt with one prompt per line, or a .jsonl with one job per line")
 
 
 def _described(line: str, place: str) -> dict[str, Any]:
-    """One line of a .jsonl file, its names and types checked."""
+    """Return the job in one line of a .jsonl file, after a check of its names and types."""
     try:
         job = json.loads(line)
     except ValueError:
@@ -181,18 +208,18 @@ def _described(line: str, place: str) -> dict[str, Any]:
     }
     for name, value in job.items():
         if name not in known:
-            raise Mistake(f"{place} has {name!r}, which a job of the kind {job['kind']} does not take")
+            raise Mistake(f"{place} has {name!r}, which is not a setting of the kind {job['kind']}")
         if type(value) is not known[name] and not (known[name] is float and type(value) is int):
             raise Mistake(f"{place} has {name} {value!r}, which should be of the type {known[name].__name__}")
     if not all(isinstance(each, str) for each in job.get("guide", ())):
-        raise Mistake(f'{place} has a guide that is no list of regions such as ["0,0,0.5,1: a red mushroom"]')
+        raise Mistake(f'{place} has a guide that is not a list of regions such as ["0,0,0.5,1: a red mushroom"]')
     if job.get("quality", "normal") not in presets.QUALITIES:
         raise Mistake(f"{place} has the quality {job['quality']!r}; it must be one of {', '.join(presets.QUALITIES)}")
     return job
 
 
 def _values_of(kind: str) -> dict[str, type]:
-    """The settings and options that a job of a kind takes, and their types."""
+    """Return the types of the settings and options of a kind of job, by name."""
     if kind == RECONSTRUCTION:
         made = {name: type(each.default) for name, each in descriptions.mesh().items()}
         return {PICTURES: str, "negative": str, **photographed(), **made}
@@ -200,19 +227,19 @@ def _values_of(kind: str) -> dict[str, type]:
 
 
 def photographed() -> dict[str, type]:
-    """The settings of a reconstruction, less the seed, and their types."""
+    """Return the types of the settings of a reconstruction, without the seed, by name."""
     return {name: type(each.default) for name, each in RECONSTRUCT.items() if name != "seed"}
 
 
 def _item(index: int, job: dict[str, Any], asked: argparse.Namespace) -> Item:
-    """A job with all its values: its own, else the arguments', else the quality's."""
+    """Return a job with all its values: from its line, else from the arguments, else from the quality preset."""
     given = {name: value for name, value in vars(asked).items() if value is not None} | job
     quality, model = given["quality"], given["model"]
-    of_command = MINE - job.keys()
+    of_batch = RESERVED - job.keys()
 
     def asked_for(names: Iterable[str]) -> dict[str, Any]:
-        """The given values of these names, without options of the command that only share a name with a setting."""
-        return {name: given[name] for name in names if name in given and name not in of_command}
+        """Return the values given for these names, without options of the batch that only share a name with a setting."""
+        return {name: given[name] for name in names if name in given and name not in of_batch}
 
     model = model if model == "toybox" else str(Path(model).absolute())
     if job["kind"] == RECONSTRUCTION:
@@ -240,12 +267,12 @@ def _check_names(template: str) -> None:
     unknown = sorted(names - PLACES)
     if unknown:
         raise Mistake(
-            f"the name {template} has {{{unknown[0]}}}; known are " + ", ".join(f"{{{n}}}" for n in sorted(PLACES))
+            f"the name {template} has {{{unknown[0]}}}; it may have " + ", ".join(f"{{{n}}}" for n in sorted(PLACES))
         )
 
 
 def _give_files(item: Item, asked: argparse.Namespace) -> None:
-    """What is asked for, and what the worker writes: the same, or a part beside the .blend file that takes it in."""
+    """Set `out` and `made` of a job. They are the same file unless the result goes into a .blend file."""
     item.out = item.path(asked.out)
     suffix = descriptions.suffix(item.kind)
     if item.out.suffix.lower() == ".blend":
@@ -254,11 +281,11 @@ def _give_files(item: Item, asked: argparse.Namespace) -> None:
     elif item.out.suffix.lower() == suffix:
         item.made = item.out
     else:
-        raise Mistake(f"the output {item.out.name} should end in .blend or, for the {item.title}, in {suffix}")
+        raise Mistake(f"the output {item.out.name} should end in .blend or, for {item.title}, in {suffix}")
 
 
 def _check_files(items: list[Item], asked: argparse.Namespace) -> None:
-    """No two jobs may write one file."""
+    """Raise Mistake if two jobs would write the same file."""
     first: dict[Path, Item] = {}
     for item in items:
         other = first.setdefault(item.made, item)

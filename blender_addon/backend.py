@@ -1,4 +1,4 @@
-"""Backend: who does the work of a job: the worker, or the ComfyUI server. Each is made when there is something to do."""
+"""Backend: the worker or the ComfyUI server that runs a job. Each is created when the first job needs it."""
 
 import bpy
 from bpy.app.translations import pgettext_rpt as translate
@@ -13,7 +13,7 @@ _server: Server | None = None
 
 
 def of(job: Job) -> Worker | Server | None:
-    """The one that a job goes to; None where there is no Python to run a worker in."""
+    """Return the backend of a job, or None if there is no Python to run a worker in."""
     global _worker, _server
     if job.on_server:
         if _server is None or (_server.address != server_address() and not job.sent):
@@ -31,13 +31,13 @@ def of(job: Job) -> Worker | Server | None:
 
 
 def server_address() -> str:
-    """Where the ComfyUI server is."""
-    mine = preferences.get()
-    return mine.server if mine else "http://127.0.0.1:8188"
+    """Return the address of the ComfyUI server."""
+    page = preferences.get()
+    return page.server if page else "http://127.0.0.1:8188"
 
 
 def barred(address: str) -> str:
-    """Why a server must not be asked now, or nothing: whether anything leaves this machine is Blender's user's say."""
+    """Return why a server must not be contacted, or "". Other machines need the user's consent: Allow Online Access."""
     if bpy.app.online_access or server.local(address):
         return ""
     text = translate("The ComfyUI server {address} is on another machine: switch on Allow Online Access in the preferences, "
@@ -46,7 +46,7 @@ def barred(address: str) -> str:
 
 
 def has_worker() -> bool:
-    """Whether there is a worker, at work or not."""
+    """Return whether there is a worker, busy or idle."""
     return _worker is not None
 
 
@@ -59,13 +59,13 @@ def stop_worker() -> None:
 
 
 def stop() -> None:
-    """End the worker and let go of the server."""
+    """Stop the worker and the server's jobs."""
     stop_worker()
     stop_server()
 
 
 def stop_server() -> None:
-    """Let go of the server: what it does for us is interrupted."""
+    """Interrupt our jobs on the server and disconnect from it."""
     global _server
     if _server is not None:
         _server.stop()

@@ -1,6 +1,6 @@
-"""Batch: many objects, worlds and images without a window. The exit code is 0 only if every one of them is there.
+"""Batch: makes many objects, worlds and images without a window. The exit code is 0 only if every job succeeded.
 
-Three ways in, one meaning:
+There are three equivalent ways to run it:
     blender -b --python-exit-code 1 --python blender_addon/batch.py -- --prompt "a red mushroom" -o out.blend
     blender --command pullback --prompt "a red mushroom" -o out.blend          (where the extension is installed)
     python -m blender_addon.batch --prompt "a red mushroom" -o out.blend       (with the bpy wheel)
@@ -20,7 +20,7 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
-if not __package__:  # Blender runs this file as a script: give it the package that it lies in, without its __init__
+if not __package__:  # Blender runs this file as a script: create its package, without running the package's __init__
     __package__ = "blender_addon"
     sys.modules[__package__] = types.ModuleType(__package__)
     sys.modules[__package__].__path__ = [str(Path(__file__).resolve().parent)]
@@ -34,29 +34,29 @@ from .protocol import Done, Error, Message, Note, Progress, Ready, Silent
 from .worker import Worker
 
 SPACING = 2.5
-"""Metres between the objects of a row: an object is at most two metres wide."""
+"""Metres between neighbouring objects in a row. An object is at most two metres wide."""
 EVERY = 5.0
-"""Seconds between two lines about a job that runs."""
+"""Least seconds between two progress lines."""
 
 
 def run(given: list[str]) -> int:
-    """Do what the arguments ask for; the exit code: 0, or 1 where a job failed, 2 where the arguments are wrong."""
+    """Run a batch. Return its exit code: 0, 1 if a job failed, 2 if the arguments are wrong, or 130 after Ctrl-C."""
     learned.recall()
     try:
         asked = arguments.parser().parse_args(given)
         items = arguments.items(asked)
         python = _interpreter(asked.python)
-    except SystemExit as stop:  # argparse has told why
+    except SystemExit as stop:  # argparse has printed the reason
         return int(stop.code or 0)
     except Mistake as mistake:
         _complain(f"pullback: {mistake}")
         return 2
     try:
         with _interruptible():
-            _generate([item for item in items if not (asked.resume and _there(item))], python, asked.resume)
+            _generate([item for item in items if not (asked.resume and _is_finished(item))], python, asked.resume)
             _deliver(items, asked)
     except KeyboardInterrupt:
-        _complain("pullback: stopped; the same command with --resume goes on")
+        _complain("pullback: stopped; the same command with --resume continues")
         return 130
     failed = [item for item in items if item.error]
     for item in failed:
@@ -67,18 +67,18 @@ def run(given: list[str]) -> int:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C is heard: Blender without a window takes it for itself and does nothing with it but stop a render."""
+    """Let Ctrl-C raise KeyboardInterrupt. Blender's own handler only stops renders when there is no window."""
     before = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        if before is not None:  # None is one that Python did not set and cannot set again
+        if before is not None:  # None: a handler that was not set by Python and cannot be restored
             signal.signal(signal.SIGINT, before)
 
 
 def _interpreter(chosen: str | None) -> str:
-    """The Python that runs the worker: the chosen one, the extension's, this one, or the one that is found."""
+    """Return the Python for the worker: `chosen`, PULLBACK_PYTHON, the current one if it has Pullback, or one that is found."""
     chosen = chosen or os.environ.get("PULLBACK_PYTHON")
     if chosen:
         return chosen
@@ -93,8 +93,8 @@ def _interpreter(chosen: str | None) -> str:
 # Making
 
 
-def _there(item: Item) -> bool:
-    """Whether an earlier batch made it: the whole file is there, and its field says that it is of this job."""
+def _is_finished(item: Item) -> bool:
+    """Return whether an earlier batch finished this job: the file exists, and its field has the same prompt, seed and model."""
     item.files = _files(item)
     if not item.made.is_file():
         return False
@@ -111,7 +111,7 @@ def _files(item: Item) -> dict[str, str]:
 
 
 def _field_texts(path: Path) -> dict[str, str]:
-    """What a field file says of itself; nothing where it is none."""
+    """Return the metadata of a field file, or {} if it is not one."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
@@ -122,7 +122,7 @@ def _field_texts(path: Path) -> dict[str, str]:
 
 
 def _generate(items: list[Item], python: str, resume: bool) -> None:
-    """Make what is missing, one after another, in one worker as long as it lives."""
+    """Run jobs one after another in one worker. It is restarted if it dies."""
     worker = Worker(python, f"batch of blender {bpy.app.version_string}")
     waiting = {str(item.index): item for item in items}
     try:
@@ -150,7 +150,7 @@ def _hear(message: Message, item: Item | None) -> None:
             item.files = message.files
         case Error() if item is not None:
             item.error = ". ".join(filter(None, [message.text, message.hint.replace("Resume", "--resume")]))
-            for line in message.log if message.hint else ():  # not for mistakes that the sentence says all about
+            for line in message.log if message.hint else ():  # an error without a hint needs no log
                 _complain(f"    {line}")
         case Note():
             _complain(f"note: {message.text}")
@@ -169,7 +169,7 @@ def _progress(message: Progress) -> str:
 
 
 def _deliver(items: list[Item], asked: argparse.Namespace) -> None:
-    """Put what was made into its .blend files, and draw the pictures that were asked for."""
+    """Put the results into their .blend files, and render the pictures that were asked for."""
     made = [item for item in items if not item.error]
     for item in made:
         if item.made == item.out:
@@ -185,7 +185,7 @@ def _deliver(items: list[Item], asked: argparse.Namespace) -> None:
 
 
 def _gather(group: list[Item], out: Path, asked: argparse.Namespace) -> None:
-    """The group in the scene: saved, drawn, and taken out again, so that the next group finds the scene as it was."""
+    """Add a group of results to the scene, save and render it, and remove them again, so that every group starts the same."""
     _clear_startup()
     before, world = set(bpy.data.user_map()), bpy.context.scene.world
     objects = [_place(item, i) for i, item in enumerate(group)]
@@ -202,7 +202,7 @@ def _gather(group: list[Item], out: Path, asked: argparse.Namespace) -> None:
 
 
 def _clear_startup() -> None:
-    """Take the cube, the lamp and the camera out of Blender's start-up scene; a file that was opened is kept whole."""
+    """Remove the cube, the light and the camera of Blender's start-up scene. An opened file keeps its objects."""
     if not bpy.data.filepath:
         bpy.data.batch_remove(set(bpy.data.objects))
 
@@ -211,14 +211,14 @@ def _place(item: Item, place: int) -> bpy.types.ID:
     if item.makes is Makes.OBJECT:
         cursor = bpy.context.scene.cursor.location
         in_row = cursor + cursor.__class__((SPACING * place, 0, 0))
-        location = (0.0, 0.0, 0.0) if item.kind == RECONSTRUCTION else in_row  # where the cameras saw it
+        location = (0.0, 0.0, 0.0) if item.kind == RECONSTRUCTION else in_row  # the place where the cameras see it
         return scene.add_object(
             glb.read(item.made), name=item.name, location=location,
             field=item.files["field"], prompt=item.prompt, seed=item.seed, model=item.options["model"],
         )  # fmt: skip
     add = {Makes.WORLD: scene.set_world, Makes.MATERIAL: scene.add_material, Makes.IMAGE: scene.add_image}[item.makes]
     made: bpy.types.ID = add(item.made, name=item.name)
-    made.use_fake_user = True  # else a world that another took the place of, and what nothing has, would not be saved
+    made.use_fake_user = True  # Blender does not save unused data, such as a world that a later one replaces
     return made
 
 
@@ -233,7 +233,7 @@ def _complain(text: str) -> None:
 
 
 def main() -> int:
-    """Run with the arguments after "--" where Blender runs this file, else with all of them."""
+    """Run with the arguments after "--" if there are any (Blender runs this file), otherwise with all arguments."""
     given = sys.argv
     if "--" in given:
         return run(given[given.index("--") + 1 :])

@@ -1,4 +1,4 @@
-"""ComfyUI's web interface: requests to a server, and what to say where one fails. Standard library only."""
+"""Requests to ComfyUI's web interface. Every failure becomes a `Complaint`. Standard library only."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from typing import Any
 from .complaint import Complaint
 
 ANSWER = 4.0
-"""Seconds within which a server that is well answers."""
+"""Seconds within which a working server answers."""
 LARGEST = 1 << 30
-"""Bytes of the largest file that is fetched."""
+"""The size of the largest file that is downloaded, in bytes."""
 
 
 def require_nodes(address: str) -> None:
-    """Complaint if a server does not have pullback's nodes."""
+    """Raise Complaint if a server does not have pullback's nodes."""
     if "PullbackFieldSampler" not in get(address, "/object_info/PullbackFieldSampler"):
         text = "the ComfyUI at {address} does not have Pullback's nodes: install them there and restart it"
         raise Complaint(text, address=address)
 
 
 def submit(address: str, workflow: dict[str, Any], client: str) -> str:
-    """Queue a workflow and return its id. Complaint says what the server finds wrong with it."""
+    """Queue a workflow and return its id. Raise Complaint with the server's reasons if it refuses the workflow."""
     body = json.dumps({"prompt": workflow, "client_id": client}).encode()
     return json.loads(request(address, "/prompt", body, "application/json"))["prompt_id"]
 
 
 def interrupt(address: str, prompt: str) -> None:
-    """Take a workflow out of the server's queue, or stop it if it runs. Those of others are left alone."""
+    """Remove a workflow from the server's queue, or stop it if it is running. Other workflows are not affected."""
     try:
         running = [entry[1] for entry in get(address, "/queue").get("queue_running", [])]
         request(address, "/queue", json.dumps({"delete": [prompt]}).encode(), "application/json")
         if prompt in running:
             request(address, "/interrupt", json.dumps({"prompt_id": prompt}).encode(), "application/json")
     except (ValueError, LookupError, TypeError):
-        pass  # it does not answer: then there is nobody to tell
+        pass  # the server does not answer, so there is nothing to interrupt
 
 
 def download(address: str, found: dict[str, Any], to: Path) -> str:
-    """Fetch a file that the outputs of a workflow name, and return where it is now."""
+    """Download a file named by a workflow's outputs to `to`, and return its path."""
     query = urllib.parse.urlencode({k: found.get(k, "") for k in ("filename", "subfolder", "type")})
     data = request(address, f"/view?{query}", None, "", 60.0)
     part = to.with_name(to.name + ".part")
@@ -53,15 +53,15 @@ def download(address: str, found: dict[str, Any], to: Path) -> str:
 
 
 def get(address: str, path: str, timeout: float = ANSWER) -> dict[str, Any]:
-    """Return the JSON object at a path. Complaint if there is none."""
+    """Return the JSON object at a path. Raise Complaint if there is none."""
     answer = json.loads(request(address, path, None, "", timeout))
     if not isinstance(answer, dict):
-        raise Complaint("{address} does not answer as a ComfyUI does", address=address)
+        raise Complaint("{address} does not answer like a ComfyUI server", address=address)
     return answer
 
 
 def request(address: str, path: str, body: bytes | None, kind: str, timeout: float = ANSWER) -> bytes:
-    """Return the body of an answer. Complaint says in words what went wrong. Without `body` it is a GET, else a POST."""
+    """Send a GET request, or a POST request if there is a `body`, and return the answer's body. Raise Complaint on failure."""
     asked = urllib.request.Request(base(address) + path, body, {"Content-Type": kind} if kind else {})
     try:
         with urllib.request.urlopen(asked, timeout=timeout) as answer:
@@ -78,15 +78,17 @@ def request(address: str, path: str, body: bytes | None, kind: str, timeout: flo
 
 
 def base(address: str) -> str:
-    """Return an address in full, without a slash at its end. Complaint if it is none."""
+    """Return a complete address without a slash at its end. Raise Complaint if it is not an address."""
     parts = urllib.parse.urlsplit(address if "://" in address else f"http://{address}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Complaint("{address!r} is no address of a server; it looks like http://127.0.0.1:8188", address=address)
+        raise Complaint(
+            "{address!r} is not the address of a server; one looks like http://127.0.0.1:8188", address=address
+        )
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
 def _complaint(error: urllib.error.HTTPError, address: str) -> Complaint:
-    """What the server finds wrong, out of its JSON if it sent any."""
+    """Return the server's reasons for an error, read from its JSON answer if there is one."""
     try:
         answer = json.loads(error.read(1 << 20))
         nodes = answer.get("node_errors") or {}

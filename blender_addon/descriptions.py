@@ -1,7 +1,7 @@
-"""Descriptions: what the representations declare, from which the panel, the batch and the server's workflows are made.
+"""Descriptions: what the representations declare. The panel, the batch and the server's workflows are made from them.
 
-Ours are in `descriptions.json`, as `python tests/test_blender_descriptions.py` has the core tell them; other packages' are
-what the worker of the user's Python says when it is ready. Pure standard library; knows nothing of Blender.
+Pullback's own are in `descriptions.json`, which `python tests/test_blender_descriptions.py` writes from the core. Those of
+other packages come from the worker in the user's Python. Standard library only; does not import Blender.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any
 
 FILE = Path(__file__).with_name("descriptions.json")
 DERIVED = {"mesh": ".glb", "picture": ".png"}
-"""The kinds of jobs that make something new of a field, and what their files end in."""
+"""The kinds of jobs that make something from an existing field, and the suffixes of their files."""
 RECONSTRUCTION, RECONSTRUCTED = "reconstruct", ".glb"
-"""The kind of jobs that make an object from photographs, and what their files end in."""
+"""The kind of jobs that make an object from photographs, and the suffix of their files."""
 SAMPLED, PIXELS = "pullback", "pixels"
-"""The method that samples what no photograph shows, and the model of what nothing but photographs made."""
+"""The method that samples what no photograph shows, and the name of the model for methods that use photographs alone."""
 PICTURES = "pictures_"
-"""What the properties of a reconstruction begin with."""
+"""The prefix of the properties of a reconstruction."""
 RELEASED = {"object_views": "views", "object_guidance": "guidance", "panorama_guidance": "guidance"}
-"""Properties that older files and scripts know by another name than new ones are given."""
+"""Properties that keep the names of earlier releases, which files and scripts use."""
 
 
 class Makes(str, Enum):
-    """What becomes of a field in Blender."""
+    """What a field is turned into in Blender."""
 
     OBJECT = "object"
     WORLD = "world"
@@ -38,7 +38,7 @@ class Makes(str, Enum):
 
 @dataclass(frozen=True)
 class Setting:
-    """One thing that a user may set, as the core declares it (`core/pullback/representation.py`)."""
+    """One setting, as the core declares it (`core/pullback/representation.py`)."""
 
     name: str
     default: int | float | str
@@ -53,11 +53,11 @@ class Setting:
 
     @classmethod
     def of(cls, declared: dict[str, Any]) -> Setting:
-        """From JSON values. TypeError, ValueError or AttributeError where they are none of a setting."""
+        """Create a setting from JSON values. Raise TypeError, ValueError or AttributeError if they are invalid."""
         made = cls(**_known(cls, declared))
         number = type(made.default) in (int, float) and made.low <= made.default <= made.high
         if not (made.name.isidentifier() and made.help and (number or made.default in made.choices)):
-            raise ValueError(f"{made} is no setting")
+            raise ValueError(f"{made} is not a setting")
         return replace(made, choices=tuple(made.choices))
 
     @property
@@ -66,14 +66,14 @@ class Setting:
 
     @property
     def tooltip(self) -> str:
-        """As Blender shows it: the full stop is Blender's."""
+        """The help text without a full stop at the end, which Blender adds."""
         text = self.help.removesuffix(".")
         return f"{text}. {'0' if self.default == 0 else 'Not set'}: {self.unset}" if self.unset else text
 
 
 @dataclass(frozen=True)
 class Representation:
-    """What one representation declares. made: the settings of what is written; the others are as in the core."""
+    """What one representation declares. The attributes are as in the core; `made` holds the settings of the written file."""
 
     name: str
     title: str
@@ -94,31 +94,35 @@ class Representation:
 
     @classmethod
     def of(cls, declared: dict[str, Any]) -> Representation:
-        """From JSON values. TypeError, ValueError, LookupError or AttributeError where they are none."""
+        """Create a representation from JSON values.
+
+        Raises:
+            TypeError, ValueError, LookupError, AttributeError: If the values are invalid.
+        """
         made = cls(**_known(cls, declared))
         texts = (made.name, made.title, made.sentence, made.command, made.option, made.choice, *made.suffixes)
         if not all(isinstance(each, str) for each in texts) or not made.suffixes or made.noun in DERIVED:
-            raise ValueError(f"{made} is no representation")
+            raise ValueError(f"{made} is not a representation")
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,30}", made.noun):
-            raise ValueError(f"{made.noun!r} is no kind of job")
+            raise ValueError(f"{made.noun!r} is not a valid kind of job")
         settings, of_made = (tuple(map(Setting.of, each)) for each in (made.settings, made.made))
         closed = tuple(made.closed) if made.closed else None
         return replace(made, settings=settings, made=of_made, suffixes=tuple(made.suffixes), closed=closed)
 
     @property
     def makes(self) -> Makes:
-        """By what it has: a surface; a picture without any edge; one that goes all around; or any other picture."""
+        """Objects have a mesh, materials a picture that tiles, worlds an equirectangular picture, and images any other."""
         if self.suffixes[0] == ".glb":
             return Makes.OBJECT
         if self.closed == (True, True):
             return Makes.MATERIAL
-        around = self.closed == (False, True) and self.aspect == 2.0  # equirectangular: else it has no up and down
+        around = self.closed == (False, True) and self.aspect == 2.0  # equirectangular
         return Makes.WORLD if around else Makes.IMAGE
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of job: the representations that one command samples, less those that would become something else here."""
+    """A kind of job: those representations of one command that are turned into the same thing in Blender."""
 
     noun: str
     choices: tuple[Representation, ...]
@@ -137,12 +141,12 @@ class Kind:
 
     @property
     def identifier(self) -> str:
-        """What names in Blender begin or end with."""
+        """The noun as a part of names in Blender."""
         return re.sub(r"\W", "_", self.noun)
 
     @property
     def of_run(self) -> dict[str, Setting]:
-        """The settings of every run whose default, and help, are this kind's."""
+        """Settings of every run whose default and help depend on the kind."""
         made = {"guidance": replace(RUN["guidance"], default=self.usual.guidance)}
         if self.usual.views:
             made["views"] = replace(RUN["views"], default=self.usual.views, help=self.usual.looks)
@@ -150,7 +154,7 @@ class Kind:
 
     @property
     def own(self) -> dict[str, Setting]:
-        """The settings of its representations."""
+        """The settings of the kind's representations, by name."""
         found: dict[str, Setting] = {}
         for each in (each for choice in self.choices for each in choice.settings):
             found.setdefault(each.name, each)
@@ -158,23 +162,23 @@ class Kind:
 
     @property
     def made(self) -> dict[str, Setting]:
-        """The settings of what is written."""
+        """The settings of the written file, by name."""
         return {each.name: each for each in self.usual.made}
 
     def prop(self, name: str) -> str:
-        """What Blender's property of a setting is called. All meshes share theirs."""
+        """Return the name of Blender's property for a setting. All meshes share the same properties."""
         if self.makes is Makes.OBJECT and name in self.made:
             return name
         return RELEASED.get(f"{self.identifier}_{name}", f"{self.identifier}_{name}")
 
     @property
     def words(self) -> dict[str, Representation]:
-        """Its representations by what a choice among them calls them."""
+        """The kind's representations by the values of the option that chooses among them."""
         return {each.choice or each.name: each for each in self.choices}
 
 
 def _known(cls: type, declared: dict[str, Any]) -> dict[str, Any]:
-    """The values of a dataclass's fields; what is null, or new, is left out."""
+    """Return the declared values of a dataclass's fields, without unknown names and null values."""
     names = {each.name for each in fields(cls)}
     return {name: value for name, value in declared.items() if name in names and value is not None}
 
@@ -188,12 +192,12 @@ def _read() -> tuple[dict[str, Setting], dict[str, Setting], tuple[Representatio
 
 
 RUN, RECONSTRUCT, OURS = _read()
-"""The settings of every run and those of a reconstruction by name, and the representations that Pullback brings along."""
+"""The settings of every run and those of a reconstruction, by name, and Pullback's own representations."""
 _others: tuple[Representation, ...] = ()
 
 
 def learn(declared: Any) -> bool:
-    """Take in what a worker says that there is; whether that is news. What makes no sense is left out."""
+    """Store the representations that a worker declares, without invalid ones. Return whether anything has changed."""
     global _others
     names, found = {each.name for each in OURS}, []
     for each in declared if isinstance(declared, list) else ():
@@ -209,12 +213,12 @@ def learn(declared: Any) -> bool:
 
 
 def known() -> tuple[Representation, ...]:
-    """All representations, ours first."""
+    """Return all representations, Pullback's own first."""
     return *OURS, *_others
 
 
 def kinds() -> dict[str, Kind]:
-    """The kinds of jobs that sample, by name, in the order of what they make, ours first."""
+    """Return the kinds of jobs that sample, by name: sorted by what they make, Pullback's own first."""
     groups: dict[str, list[Representation]] = {}
     for each in known():
         groups.setdefault(each.command, []).append(each)
@@ -223,13 +227,15 @@ def kinds() -> dict[str, Kind]:
 
 
 def first(makes: Makes) -> Kind:
-    """The first kind of which something is made: the one that the face calls by what it makes."""
+    """Return the first kind that makes something. The interface calls it by what it makes, for example "Object"."""
     return next(kind for kind in kinds().values() if kind.makes is makes)
 
 
 def pictures() -> dict[str, Setting]:
-    """The settings of a reconstruction by the names of Blender's properties. The seed is that of all runs, and an empty choice
-    cannot be shown: the first of the others stands for it."""
+    """Return the settings of a reconstruction by the names of Blender's properties.
+
+    The seed is left out because all jobs share it. Blender cannot show an empty choice, so the first other one replaces it.
+    """
     found = {}
     for name, each in RECONSTRUCT.items():
         words = tuple(filter(None, each.choices))
@@ -241,18 +247,18 @@ def pictures() -> dict[str, Setting]:
 
 
 def makes(kind: str) -> Makes | None:
-    """What becomes of a job; None for those that make something new of a field. KeyError for an unknown kind."""
+    """Return what a kind of job makes, or None if it makes something from an existing field. KeyError if it is unknown."""
     if kind in DERIVED:
         return None
     return Makes.OBJECT if kind == RECONSTRUCTION else kinds()[kind].makes
 
 
 def mesh() -> dict[str, Setting]:
-    """The settings of a mesh."""
+    """Return the settings of a mesh, by name."""
     return first(Makes.OBJECT).made
 
 
 def suffix(kind: str) -> str:
-    """What the file of a job ends in. KeyError for an unknown kind."""
+    """Return the suffix of the file that a kind of job writes. Raise KeyError for an unknown kind."""
     known = {**DERIVED, RECONSTRUCTION: RECONSTRUCTED}
     return known[kind] if kind in known else kinds()[kind].suffix

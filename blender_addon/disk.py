@@ -1,6 +1,6 @@
-"""Disk: what the panels tell of it, looked up in a thread: no drawing asks the disk, the PATH or the network.
+"""Disk: looks up in a thread what the panels show about the disk, so that drawing them never waits for the disk or the PATH.
 
-It is looked at when something may have changed: a file was opened or saved, a preference set, a job done.
+It looks again when something may have changed: a file was opened or saved, a preference was set, or a job is done.
 """
 
 import contextlib
@@ -13,19 +13,19 @@ from bpy.app.handlers import persistent
 from . import environment, windows
 
 SOON, AGAIN = 0.1, 5.0
-"""Seconds until an answer may be there, and between two looks for a Python where there is none yet."""
+"""Seconds between two checks for an answer, and between two searches for a Python while none is found."""
 
 sources: dict[str, Callable[[], Callable[[], Any]]] = {}
-"""What is looked for: a function that asks Blender, on the main thread, and returns another that asks the disk."""
+"""The searches by name. Each function reads Blender's data on the main thread and returns another that reads the disk."""
 seen: dict[str, Any] = {}
-"""What was found, under the same names; empty until the first look."""
+"""The results of the searches, by the same names. Empty until the first search has ended."""
 _question: environment.Question | None = None
 
 
 def look() -> None:
-    """Look anew, in the background; what is drawn changes with what is found."""
+    """Search again in the background, and redraw if the results have changed."""
     global _question
-    if bpy.app.background:  # nothing is drawn there
+    if bpy.app.background:  # nothing is drawn
         return
     _question = None
     if not bpy.app.timers.is_registered(_tick):
@@ -33,7 +33,7 @@ def look() -> None:
 
 
 def _tick() -> float | None:
-    """Ask; later, take in the answer."""
+    """Start the searches; in later calls, store their results."""
     global _question
     if _question is None:
         asked = _all(sources)
@@ -51,7 +51,7 @@ def _tick() -> float | None:
 
 
 def _all(functions: dict[str, Callable[[], Any]]) -> dict[str, Any]:
-    """What each of them answers, less those that the disk fails."""
+    """Call every function and return the results by name, without those of functions that raise OSError."""
     answers = {}
     for name, ask in functions.items():
         with contextlib.suppress(OSError):

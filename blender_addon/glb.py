@@ -1,6 +1,7 @@
 """GLB: reads the meshes that pullback writes, as arrays that Blender's `foreach_set` takes. Standard library only.
 
-glTF is Y up and faces +Z; Blender is Z up and faces -Y: (x, y, z) becomes (x, -z, y). Its v runs down, Blender's up.
+In glTF, Y is up and the front faces +Z; in Blender, Z is up and the front faces -Y: (x, y, z) becomes (x, -z, y). The texture
+coordinate v points down in glTF and up in Blender.
 """
 
 from __future__ import annotations
@@ -22,9 +23,16 @@ WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}
 
 @dataclass(frozen=True)
 class Parts:
-    """A triangle mesh and its texture. positions: 3 floats a vertex, vertices of one place are one. corners: 3 vertex
-    numbers a face. uv: 2 floats a corner. texture: the bytes of a PNG file. name: what the file calls the mesh.
-    color: the surface's mean colour, linear; None in files of others than pullback."""
+    """A triangle mesh and its texture.
+
+    Args:
+        positions: Three floats per vertex. No two vertices have the same position.
+        corners: Three vertex indices per face.
+        uv: Two floats per corner.
+        texture: The bytes of a PNG file.
+        name: The name of the mesh in the file.
+        color: The mean colour of the surface, linear RGB; None if the file has none.
+    """
 
     positions: array[float]
     corners: array[int]
@@ -35,7 +43,7 @@ class Parts:
 
 
 def read(path: str | Path) -> Parts:
-    """The mesh of a GLB file that pullback wrote. Complaint says why it cannot be read. Safe in any thread."""
+    """Read the mesh of a GLB file that pullback wrote. Raise Complaint if that fails. Can be called in any thread."""
     try:
         description, blob = _chunks(Path(path).read_bytes())
         mesh = description["meshes"][0]
@@ -57,10 +65,10 @@ def read(path: str | Path) -> Parts:
 def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
     magic, version, length = struct.unpack_from("<4sII", data)
     if magic != b"glTF" or version != 2 or length != len(data):
-        raise ValueError("no GLB of version 2, or cut short")
+        raise ValueError("it is not a GLB file of version 2, or it is cut short")
     size, kind = struct.unpack_from("<I4s", data, 12)
     if kind != b"JSON":
-        raise ValueError("no JSON chunk")
+        raise ValueError("its first chunk is not JSON")
     return json.loads(data[20 : 20 + size]), data[28 + size :]
 
 
@@ -68,7 +76,7 @@ def _view(description: dict[str, Any], blob: bytes, number: int) -> bytes:
     view = description["bufferViews"][number]
     start = view.get("byteOffset", 0)
     if start < 0 or view["byteLength"] < 0 or start + view["byteLength"] > len(blob) or "byteStride" in view:
-        raise ValueError("a buffer view that does not fit")
+        raise ValueError("a buffer view does not fit into the file")
     return blob[start : start + view["byteLength"]]
 
 
@@ -80,7 +88,7 @@ def _accessor(description: dict[str, Any], blob: bytes, number: int) -> array[An
     size = accessor["count"] * WIDTH[accessor["type"]] * values.itemsize
     data = _view(description, blob, accessor["bufferView"])[start : start + size]
     if len(data) != size:
-        raise ValueError("an accessor that does not fit")
+        raise ValueError("an accessor does not fit into its buffer view")
     values.frombytes(data)
     if sys.byteorder == "big":
         values.byteswap()
@@ -102,12 +110,12 @@ def _color(description: dict[str, Any], material: int) -> tuple[float, float, fl
 
 
 def _welded(positions: array[float], index: array[int]) -> tuple[array[float], array[int]]:
-    """Z-up positions and corners where vertices at one place, that charts had split, are one again."""
+    """Merge vertices at the same position, which texture charts had split. Return Z-up positions and vertex indices."""
     places: dict[tuple[float, ...], int] = {}
     triples = zip(positions[0::3], positions[1::3], positions[2::3], strict=True)
-    number = [places.setdefault(place, len(places)) for place in triples]
+    merged = [places.setdefault(place, len(places)) for place in triples]
     turned = array("f", itertools.chain.from_iterable((x, -z, y) for x, y, z in places))
-    return turned, array("i", [number[i] for i in index])
+    return turned, array("i", [merged[i] for i in index])
 
 
 def _per_corner(uv: array[float], index: array[int]) -> array[float]:

@@ -1,4 +1,4 @@
-"""Job: one thing to make, what is known of it, and how it is told."""
+"""Job: one thing to make, its progress, and the texts that describe it."""
 
 import time
 from dataclasses import dataclass, field
@@ -12,19 +12,19 @@ from . import descriptions, environment, protocol
 from .descriptions import Kind, Makes
 
 SERVER = "comfyui:"
-"""What stands before the name of a model that the ComfyUI server has."""
+"""The prefix of names of models on the ComfyUI server."""
 PREVIEWS = 1.5
-"""Least seconds between two preview pictures."""
+"""Least number of seconds between two preview pictures."""
 STAGES = ("Asking the server", "Loading the model", "Sampling", "Mesh and texture", "Writing", "Stopping")
-"""What worker and server say of themselves; here so that it can be translated."""
+"""The stages that the worker and the server report, listed here so that they can be translated."""
 AFTERWARDS = ("mesh and texture", "writing")
 """Stages that come after sampling."""
 SAMPLED = 0.9
-"""Part of a job's bar that sampling fills."""
+"""The fraction of a job's progress bar that sampling fills."""
 
 
 class State(str, Enum):
-    """Where a job is. READY: made, not yet placed. LEFT: an earlier session of Blender did not come to its end."""
+    """The state of a job. READY: done but not yet placed in the scene. LEFT: unfinished since an earlier session of Blender."""
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
@@ -40,8 +40,14 @@ ALIVE = (State.WAITING, State.RUNNING, State.READY)
 
 @dataclass
 class Job:
-    """One thing to make. request: kind, settings and options as in docs/worker.md; place: names and numbers, never
-    references, of where it goes."""
+    """One thing to make.
+
+    Args:
+        number: Identifies the job in this session.
+        request: The kind, settings and options, as in docs/worker.md.
+        place: Where the result goes: names and numbers, because references to Blender's data may become invalid.
+        out: The file that the worker writes.
+    """
 
     number: int
     request: dict[str, Any]
@@ -68,7 +74,7 @@ class Job:
 
     @property
     def id(self) -> str:
-        """Its name towards worker and server: another one every time that it is sent."""
+        """The job's id for the worker and the server. Every attempt has its own."""
         return f"{self.number}.{self.tries}"
 
     @property
@@ -77,12 +83,12 @@ class Job:
 
     @property
     def makes(self) -> Makes | None:
-        """What it becomes; None for another mesh of an object that is there. KeyError where its kind is unknown."""
+        """What the job makes; None for a new mesh of an existing object. Raises KeyError if the kind is unknown."""
         return descriptions.makes(self.kind)
 
     @property
     def on_server(self) -> bool:
-        """Whether the ComfyUI server does it, where no run is kept."""
+        """Whether the job runs on the ComfyUI server. Such jobs cannot be resumed."""
         return self.request["options"]["model"].startswith(SERVER)
 
     @property
@@ -91,7 +97,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What the result is called."""
+        """The name of the result."""
         return self.place.get("name") or self.prompt[:60]
 
     @property
@@ -100,27 +106,27 @@ class Job:
 
     @property
     def title(self) -> str:
-        """What the panel and the undo history call it."""
+        """The name of the job in the panel and in the undo history."""
         seed = f" ({self.seed})" if self.place.get("several") else ""
         return f"{title(self.kind)}: {self.prompt or self.name}{seed}"
 
     @property
     def fraction(self) -> float:
-        """How much of the bar is full. Sampling fills nine tenths; mesh, texture and writing come after it."""
-        if self.stage in AFTERWARDS:  # what they count is their own
+        """How full the progress bar is, from 0 to 1. Sampling fills nine tenths of it."""
+        if self.stage in AFTERWARDS:  # `move` and `total` count something else then
             return SAMPLED
         return SAMPLED * self.move / self.total if self.total else 0.0
 
     @property
     def reached(self) -> str:
-        """How far a run that was left is."""
+        """How far an unfinished run is."""
         return translate('"{prompt}", {move} of {total}').format(
             prompt=self.prompt or self.name, move=self.move, total=self.total
         )
 
     @property
     def progress_text(self) -> str:
-        """How far it is and how long it takes, in few words."""
+        """The progress and the remaining time, in a few words."""
         if not self.total or self.stage != "sampling":
             return translate(self.stage.capitalize()) if self.stage else translate("Starting the worker")
         text = f"{self.move} / {self.total}"
@@ -130,7 +136,7 @@ class Job:
         return translate("{done}, {minutes}:{seconds:02} left").format(done=text, minutes=left // 60, seconds=left % 60)
 
     def started(self) -> dict[str, Any]:
-        """The message that starts it."""
+        """Return the message that starts the job."""
         options = dict(self.request["options"])
         options["model"] = options["model"].removeprefix(SERVER)
         return protocol.job(
@@ -139,14 +145,14 @@ class Job:
 
 
 def title(kind: str) -> str:
-    """What people call a kind of job. KeyError for an unknown kind."""
+    """Return the name of a kind of job in the interface. Raise KeyError for an unknown kind."""
     if kind == descriptions.RECONSTRUCTION:
         return translate("Pictures")
     return translate("Mesh") if kind in descriptions.DERIVED else title_of(descriptions.kinds()[kind])
 
 
 def title_of(kind: Kind) -> str:
-    """What people call a kind that is sampled: by what it makes, or by its title where another kind makes the same."""
+    """Return the name of a kind: what it makes or, if an earlier kind makes the same, the title of its representation."""
     names = {Makes.OBJECT: translate("Object"), Makes.WORLD: translate("World"), Makes.MATERIAL: translate("Material"),
              Makes.IMAGE: translate("Image")}  # fmt: skip
     return names[kind.makes] if kind == descriptions.first(kind.makes) else kind.usual.title

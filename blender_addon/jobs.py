@@ -1,8 +1,8 @@
 """Jobs: a queue of things to make, driven by a timer on Blender's main thread.
 
-The state is kept here, not in the scene: undo, saving and loading must not touch it. One job runs at a time, in the
-worker or on the ComfyUI server; both are polled and neither is waited for. What comes back is placed when the user is
-in Object Mode with no tool running, so that it is one undo step.
+The state is kept here and not in the scene, so that undo, saving and loading do not change it. One job runs at a time, in the
+worker or on the ComfyUI server; both are polled without waiting. A result is placed when the user is in Object Mode and runs
+no tool, so that it is one undo step.
 """
 
 import atexit
@@ -20,30 +20,30 @@ from .job import ALIVE, Job, State
 from .protocol import Awake, Cancelled, Done, Error, Message, Note, Preview, Progress, Ready, Silent
 
 EVERY = 0.1
-"""Seconds between two looks at the backend."""
+"""Seconds between two polls of the backend."""
 RARELY, KEPT = 5.0, 300.0
-"""Seconds between two looks when nothing is to do, and for which a worker without work is kept."""
+"""Seconds between two polls when there is nothing to do, and seconds after which an idle worker is stopped."""
 
 queue: list[Job] = []
-"""Every job that the panel shows, oldest first: all that are not done, and those that are and left a note."""
+"""The jobs that the panel shows, oldest first: those that are not done, and those that are done and have notes."""
 _number = 0
 _paused = False
 _idle = 0.0
 
 
-# What the buttons call
+# Called by the buttons
 
 
 def add(request: dict[str, Any], place: dict[str, Any], copy: Callable[[Path], Path] | None = None) -> Job:
-    """Put a job at the end of the queue.
+    """Append a job to the queue.
 
     Args:
-        request: What to make.
-        place: Where it goes.
-        copy: None, or what writes its photographs into a folder and returns the path of their listing.
+        request: The kind, settings and options of the job.
+        place: Where the result goes.
+        copy: A function that writes the job's photographs into a folder and returns the path of their listing, or None.
 
     Raises:
-        ValueError: If the folder of the job or of its photographs cannot be made.
+        ValueError: If the folder of the job or of its photographs cannot be created.
     """
     global _paused
     out = results.output(request, place, _outputs())
@@ -58,7 +58,7 @@ def add(request: dict[str, Any], place: dict[str, Any], copy: Callable[[Path], P
 
 
 def cancel(number: int = 0) -> None:
-    """Stop a job, 0: the running one. What it did is kept."""
+    """Stop a job and keep what it has done. Number 0 stands for the running job."""
     job = _of(number) if number else current()
     if job is None:
         return
@@ -72,7 +72,7 @@ def cancel(number: int = 0) -> None:
 
 
 def resume(number: int = 0) -> None:
-    """Take a stopped job up again, or start it anew where nothing was kept; before those that wait. 0: all that were left."""
+    """Continue a stopped job, or restart it if nothing was kept. Number 0 stands for all jobs left by earlier sessions."""
     global _paused
     for job in _stopped(number):
         _paused = job.wants_preferences = False
@@ -84,19 +84,19 @@ def resume(number: int = 0) -> None:
 
 
 def dismiss(number: int = 0) -> None:
-    """Forget a stopped job and its unfinished run, and go on with those that wait. 0: all that were left."""
+    """Forget a stopped job and its unfinished run. Number 0 stands for all jobs left by earlier sessions."""
     global _paused
     for job in _stopped(number):
         queue.remove(job)
         runs.discard(job)
-    _paused = False  # what stood in the way is gone; those that wait try for themselves
+    _paused = False  # the job that failed is gone, so the waiting ones may run
     if busy():
         _start_timer()
     windows.redraw()
 
 
 def log_of(number: int) -> str:
-    """Everything known about a job that failed, for asking for help."""
+    """Return everything known about a failed job, so that the user can ask for help."""
     job = _of(number)
     if job is None:
         return ""
@@ -105,41 +105,41 @@ def log_of(number: int) -> str:
 
 
 def shown() -> list[Job]:
-    """The jobs of this session: the running one first."""
+    """Return the jobs of this session, the running one first."""
     return sorted(
         (job for job in queue if job.status is not State.LEFT), key=lambda job: job.status is not State.RUNNING
     )
 
 
 def left() -> list[Job]:
-    """The jobs that earlier sessions did not finish."""
+    """Return the jobs that earlier sessions did not finish."""
     return [job for job in queue if job.status is State.LEFT]
 
 
 def current() -> Job | None:
-    """The running job, or the one that waits to be placed."""
+    """Return the running job, else the first one that waits to be placed, else None."""
     return next((job for job in queue if job.status is State.RUNNING), None) or next(iter(_ready()), None)
 
 
 def _ready() -> list[Job]:
-    """The jobs that are made and not yet placed."""
+    """Return the jobs that are done but not yet placed."""
     return [job for job in queue if job.status is State.READY]
 
 
 def busy() -> bool:
-    """Whether anything runs or waits."""
+    """Return whether any job is running or waiting."""
     return any(job.status in ALIVE for job in queue)
 
 
 def run_to_end() -> None:
-    """Work until nothing is left to do: for Blender without a window, where no timer fires."""
+    """Run all jobs and wait for them. Blender without a window needs this because its timers do not fire."""
     while busy():
         _advance()
         time.sleep(0.02)
 
 
 def recall() -> None:
-    """Find the runs that earlier sessions left unfinished, Blender having been closed, killed or crashed."""
+    """Find the runs that earlier sessions left unfinished because Blender was closed or killed, or crashed."""
     for folder in results.folders():
         for job in runs.left(folder, _outputs()):
             job.number = _next_number()
@@ -171,14 +171,14 @@ def _stopped(number: int) -> list[Job]:
 
 def _start_timer() -> None:
     if not bpy.app.background:
-        if bpy.app.timers.is_registered(_tick):  # it may be looking rarely
+        if bpy.app.timers.is_registered(_tick):  # its next call may be RARELY seconds away
             bpy.app.timers.unregister(_tick)
         bpy.app.timers.register(_tick, first_interval=EVERY, persistent=True)
     windows.redraw()
 
 
 def _tick() -> float | None:
-    """Look at what has come, once; never waits. A worker without work is kept for a while, as starting it takes long."""
+    """Poll once, without waiting. An idle worker is kept for a while because starting one is slow."""
     global _idle
     _advance()
     if busy():
@@ -191,7 +191,7 @@ def _tick() -> float | None:
 
 
 def _advance() -> None:
-    """Go on with the running job, or begin the next; place what is ready. A job that cannot be placed yet holds up none."""
+    """Poll the running job or start the next one, then place what is ready. A job that waits to be placed blocks no other."""
     job = next((job for job in queue if job.status is State.RUNNING), None)
     if job is None and not _paused:
         job = next((job for job in queue if job.status is State.WAITING), None)
@@ -229,7 +229,7 @@ def _run(job: Job) -> None:
 
 
 def _take(job: Job, message: Message) -> None:
-    """What a message of the backend means for the running job."""
+    """Update the running job after a message from its backend."""
     match message:
         case Progress():
             job.stage, job.move, job.total = message.stage, message.move, message.total
@@ -256,7 +256,7 @@ def _take(job: Job, message: Message) -> None:
 
 
 def _place(job: Job) -> None:
-    """Bring what was made into the scene, when the user is free."""
+    """Place the result of a job in the scene, unless the user is busy."""
     try:
         if not placing.place(job):
             return
@@ -286,7 +286,7 @@ _drawn: object = None
 
 
 def _redraw_if_changed() -> None:
-    """Redraw the sidebars where the panel would show something else than it does."""
+    """Redraw the sidebars if the panel would now show something different."""
     global _drawn
     now = [
         (j.number, j.status, j.stage, j.move, j.progress_text, j.preview_icon, j.message, tuple(j.notes)) for j in queue
@@ -296,11 +296,11 @@ def _redraw_if_changed() -> None:
         windows.redraw()
 
 
-# Coming and going
+# Starting and stopping
 
 
 def _stop(why: str) -> None:
-    """End the worker and let go of the server; what ran or waited can be resumed."""
+    """Stop the backends and cancel all jobs. Those with an unfinished run can be resumed."""
     backend.stop()
     for job in queue:
         if job.status in ALIVE:

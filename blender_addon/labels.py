@@ -1,4 +1,4 @@
-"""Labels: texts that are longer than their place is wide: Blender's own do not wrap."""
+"""Labels: texts that wrap, which Blender's own labels do not."""
 
 import textwrap
 
@@ -6,7 +6,7 @@ import bpy
 
 
 def lines(column: bpy.types.UILayout, text: str, width: int, icon: str = "NONE") -> None:
-    """A text broken to a width in pixels; an icon stands before its first line, and the others below that one."""
+    """Draw a text wrapped to a width in pixels. The icon is drawn before the first line, and the other lines are indented."""
     broken = textwrap.wrap(text[:1].upper() + text[1:], max(16, int((width - 50) / (6.6 * scale()))))
     narrow = column.column(align=True)
     narrow.scale_y = 0.8
@@ -15,5 +15,5 @@ def lines(column: bpy.types.UILayout, text: str, width: int, icon: str = "NONE")
 
 
 def scale() -> float:
-    """How much larger than usual the user wants everything."""
+    """Return the scale of Blender's interface. 1 is the default."""
     return bpy.context.preferences.system.ui_scale

@@ -1,4 +1,4 @@
-"""Learned: the representations of other packages, as the worker of the user's Python tells of them; kept between sessions."""
+"""Learned: the representations of other packages, as the worker in the user's Python declares them; kept between sessions."""
 
 import contextlib
 import json
@@ -9,20 +9,20 @@ from typing import Any
 from . import descriptions, preferences, windows
 
 then: list[Callable[[], None]] = []
-"""What is to be called when there are others than before."""
+"""Functions to call when the representations have changed."""
 
 
 def recall() -> None:
-    """Take in what was learned in an earlier session."""
+    """Load the representations that were stored in an earlier session."""
     with contextlib.suppress(OSError, ValueError):
         descriptions.learn(json.loads(_file().read_text(encoding="utf-8")))
 
 
 def hear(declared: Any) -> None:
-    """Take in what a worker says that there is, and keep it; a worker that says nothing of it is passed over."""
+    """Learn and store the representations that a worker declares. None, from workers that declare nothing, is ignored."""
     if not isinstance(declared, list) or not descriptions.learn(declared):
         return
-    with contextlib.suppress(OSError):  # then it is learned again
+    with contextlib.suppress(OSError):  # they are learned again in the next session
         path = _file()
         part = path.with_suffix(".part")
         part.write_text(json.dumps(declared), encoding="utf-8")

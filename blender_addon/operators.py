@@ -1,4 +1,4 @@
-"""Operators: the buttons. They collect values and hand them to the queue; the work is elsewhere."""
+"""Operators: the buttons. Those that start a job collect its settings and add it to the queue (`jobs`)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,25 +26,25 @@ from .descriptions import Kind, Makes, Setting
 from .job import SERVER, State
 
 SPACING = 2.5
-"""Metres between the objects of a row: an object is at most two metres wide."""
+"""Metres between neighbouring objects in a row. An object is at most two metres wide."""
 
 
 class Generate(bpy.types.Operator):
-    """What the buttons that start a job have in common."""
+    """Base class of the buttons that start jobs."""
 
     bl_options = {"REGISTER"}
 
     noun = ""
 
     def requests(self, context: bpy.types.Context) -> list[tuple[Any, ...]]:
-        """What `jobs.add` takes of each job: what to make, and where it goes."""
+        """Return the arguments of `jobs.add` for each job: the request, the place and, for photographs, `copy`."""
         kind = descriptions.kinds().get(self.noun)
         if kind is None:
             raise ValueError(translate("Pullback's Python cannot make {kind} any more").format(kind=self.noun))
         return [(sampling(context, kind), self.place(context))]
 
     def place(self, context: bpy.types.Context) -> dict:
-        """Names and numbers of where it goes."""
+        """Return the `place` of a job: names and numbers that say where its result goes."""
         raise NotImplementedError
 
     def execute(self, context: bpy.types.Context) -> set[str]:
@@ -53,7 +53,7 @@ class Generate(bpy.types.Operator):
         except ValueError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        if bpy.app.background:  # no timer ever fires there
+        if bpy.app.background:  # timers do not fire without a window
             jobs.run_to_end()
             failed = [job for job in added if job.status is not State.DONE]
             for job in failed:
@@ -63,7 +63,7 @@ class Generate(bpy.types.Operator):
 
 
 def sampling(context: bpy.types.Context, kind: Kind) -> dict:
-    """What the panel's settings ask for. ValueError says what is wrong, before anything starts."""
+    """Return the request of a job with the panel's settings. Raise ValueError if a setting is wrong."""
     settings = context.scene.pullback
     prompt = settings.prompt.strip()
     if not prompt:
@@ -83,7 +83,7 @@ def sampling(context: bpy.types.Context, kind: Kind) -> dict:
     }
     repaint = [settings.repaint_jump, settings.repaint_repeats] if settings.repaint else [1, 1]
     texts = {"prompt": prompt, "negative": settings.negative.strip()}
-    guided = {"guide": guide} if guide else {}  # left out, as in the jobs of releases without regions
+    guided = {"guide": guide} if guide else {}  # without regions, the job is the same as in earlier releases
     return {
         "kind": kind.noun,
         "settings": {**texts, **run, **_values(settings, kind, kind.of_run), "repaint": repaint, **guided},
@@ -92,12 +92,12 @@ def sampling(context: bpy.types.Context, kind: Kind) -> dict:
 
 
 def _values(settings: bpy.types.PropertyGroup, kind: Kind, of: dict[str, Setting]) -> dict[str, Any]:
-    """Some settings of a kind, as the panel has them."""
+    """Return the panel's values of some settings of a kind."""
     return {name: properties.value_of(settings, kind.prop(name), each) for name, each in of.items()}
 
 
 def _choice(settings: bpy.types.PropertyGroup, kind: Kind) -> dict[str, Any]:
-    """Which representation, where there is a choice, and those of its settings that were touched: the others suit the model."""
+    """Return the chosen representation and those of its settings that the user changed. The worker sets the others."""
     chosen = properties.chosen(settings, kind)
     choice = {chosen.option: chosen.choice} if chosen is not kind.usual else {}
     touched = {each.name: each for each in chosen.settings if settings.is_property_set(kind.prop(each.name))}
@@ -105,12 +105,12 @@ def _choice(settings: bpy.types.PropertyGroup, kind: Kind) -> dict[str, Any]:
 
 
 def making(settings: bpy.types.PropertyGroup, kind: Kind) -> dict[str, Any]:
-    """How a field becomes what is written."""
+    """Return the panel's settings of the written file."""
     return _values(settings, kind, kind.made)
 
 
 def drawing_model(settings: bpy.types.PropertyGroup) -> dict:
-    """Which model, and where it runs. "comfyui:" before its name sends the job to the server."""
+    """Return the model and its device. The prefix "comfyui:" before a model's name sends the job to the server."""
     if settings.model == "SERVER":
         return {"model": SERVER + (settings.checkpoint or "toybox")}
     model = "toybox" if settings.model == "TOYBOX" else bpy.path.abspath(settings.model_path)
@@ -160,7 +160,7 @@ BUTTONS = {
 
 
 def button_of(kind: Kind) -> type[Generate]:
-    """The button of a kind: the first of which something is made is called by that, the others by their titles."""
+    """Create the button of a kind. The first kind that makes something keeps its base's label; others are named by title."""
     base, name = BUTTONS[kind.makes], f"generate_{kind.identifier}"
     usual = kind.usual
     called = {} if kind == descriptions.first(kind.makes) else {"bl_label": f"Generate {usual.title}"}
@@ -207,7 +207,7 @@ class PULLBACK_OT_remesh(Generate):
             raise ValueError(translate("The field file {path} is gone: generate the object again").format(path=field))
         model = drawing_model(settings)
         if settings.model != "SERVER" and obj.get("pullback_model"):
-            model["model"] = obj["pullback_model"]  # the field's own, whatever the panel says now
+            model["model"] = obj["pullback_model"]  # the model that sampled the field, not the panel's
         options = {"field": field, **making(settings, descriptions.first(Makes.OBJECT)), **model}
         return [({"kind": "mesh", "options": options}, {"object": obj.name})]
 
@@ -245,11 +245,11 @@ class PULLBACK_OT_cancel(OfJob):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return jobs.busy()  # else the key goes on to whoever else wants it
+        return jobs.busy()  # otherwise Blender passes the key on to other operators
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         if event.type == "ESC" and not _over_panel(context, event):
-            return {"PASS_THROUGH"}  # it stops playback, leaves a mode, closes a menu: not our business
+            return {"PASS_THROUGH"}  # elsewhere, Esc stops playback, leaves a mode or closes a menu
         return self.execute(context)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
@@ -258,7 +258,7 @@ class PULLBACK_OT_cancel(OfJob):
 
 
 def _over_panel(context: bpy.types.Context, event: bpy.types.Event) -> bool:
-    """Whether the mouse is over our tab in the sidebar of a 3D viewport."""
+    """Return whether the mouse is over our tab in the sidebar of a 3D viewport."""
     for area in context.window.screen.areas if context.window else ():
         for region in area.regions if area.type == "VIEW_3D" else ():
             if region.type != "UI" or getattr(region, "active_panel_category", "Pullback") != "Pullback":
@@ -292,7 +292,7 @@ class PULLBACK_OT_dismiss(OfJob):
 
 
 class PULLBACK_OT_copy_log(OfJob):
-    """Copy everything that was logged, for asking for help"""
+    """Copy the whole log, so that you can ask for help"""
 
     bl_idname = "pullback.copy_log"
     bl_label = "Copy Log"
@@ -315,7 +315,7 @@ class PULLBACK_OT_open_preferences(bpy.types.Operator):
 
 
 class PULLBACK_OT_test_worker(bpy.types.Operator):
-    """Ask the Python what it has, and what Pullback misses in it"""
+    """Check what is installed in this Python, and what Pullback still needs"""
 
     bl_idname = "pullback.test_worker"
     bl_label = "Test"
@@ -330,7 +330,7 @@ class PULLBACK_OT_test_worker(bpy.types.Operator):
 
 
 def _test(python: Path) -> None:
-    """Ask a Python what it has, in the background, and take in what representations there are."""
+    """Probe a Python in the background, and learn the representations that it has."""
     probe = environment.Probe(python, translate)
 
     def hear() -> None:
@@ -346,7 +346,7 @@ class PULLBACK_OT_create_environment(bpy.types.Operator):
     bl_idname = "pullback.create_environment"
     bl_label = "Create Environment"
     possible = False
-    """Whether the extension brings a Pullback to install: known since it was enabled."""
+    """Whether the extension contains a wheel of Pullback. Set when the extension is enabled."""
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -361,13 +361,13 @@ class PULLBACK_OT_create_environment(bpy.types.Operator):
         return not questions.open("create") and not jobs.busy()
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        backend.stop_worker()  # it may run in the folder that is made anew
+        backend.stop_worker()  # it may run in the environment that is replaced
         preferences.create(_test)
         return _waited(self, preferences.created)
 
 
 class PULLBACK_OT_cancel_environment(bpy.types.Operator):
-    """Stop, and delete what is there of the environment"""
+    """Stop, and delete the unfinished environment"""
 
     bl_idname = "pullback.cancel_environment"
     bl_label = "Cancel"
@@ -382,7 +382,7 @@ class PULLBACK_OT_cancel_environment(bpy.types.Operator):
 
 
 def _waited(operator: bpy.types.Operator, report: Callable[[], list[tuple[str, str]]]) -> set[str]:
-    """The preferences show what comes of it; without a window it is waited for and reported."""
+    """Without a window, wait for the result and report it. With a window, the preferences show it."""
     if not bpy.app.background:
         return {"FINISHED"}
     questions.wait()
@@ -409,7 +409,7 @@ class PULLBACK_OT_test_server(bpy.types.Operator):
 
 
 class PULLBACK_OT_purge_results(bpy.types.Operator):
-    """Delete the results in Blender's user folder that no .blend file uses, older than a week. You are asked first"""
+    """Delete results in Blender's user folder that are older than a week and that no .blend file uses. You are asked first"""
 
     bl_idname = "pullback.purge_results"
     bl_label = "Purge Unused Results"
@@ -455,7 +455,7 @@ _buttons: dict[str, type[Generate]] = {}
 
 
 def offer() -> None:
-    """Have the buttons of all kinds that are known; as with properties, none is taken away before the extension is."""
+    """Add the buttons of all known kinds. As with properties, none is removed until the extension is disabled."""
     for noun, kind in descriptions.kinds().items():
         if noun not in _buttons:
             _buttons[noun] = button_of(kind)
@@ -469,7 +469,7 @@ def register() -> None:
     learned.then.append(offer)
     PULLBACK_OT_create_environment.possible = environment.wheel() is not None
     configuration = bpy.context.window_manager.keyconfigs.addon
-    if configuration:  # none without a window
+    if configuration:  # None without a window
         keymap = configuration.keymaps.new(name="Window", space_type="EMPTY")
         keys.append((keymap, keymap.keymap_items.new("pullback.cancel", "ESC", "PRESS")))
 

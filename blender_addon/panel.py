@@ -9,11 +9,11 @@ from .job import ALIVE, Job, State, title_of
 from .properties import EXPECT
 
 NAMED = 3
-"""So many of the runs that earlier sessions left are named."""
+"""How many of the unfinished runs of earlier sessions are named."""
 
 
 class Sidebar:
-    """Where all our panels are."""
+    """The place of all our panels."""
 
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
@@ -21,7 +21,7 @@ class Sidebar:
 
 
 class PULLBACK_PT_main(Sidebar, bpy.types.Panel):
-    """What to draw, the buttons, and how far the jobs are."""
+    """The prompt, the buttons, and the progress of the jobs."""
 
     bl_label = "Pullback"
 
@@ -50,7 +50,7 @@ ICON = {Makes.OBJECT: "MESH_ICOSPHERE", Makes.WORLD: "WORLD", Makes.MATERIAL: "M
 
 
 def _buttons(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> None:
-    """The buttons of all kinds, objects first, and what is most often set beside them."""
+    """Draw the buttons of all kinds, objects first. Next to a button are the settings of the file that it writes."""
     kinds = descriptions.kinds().values()
     column = layout.column(align=True)
     for kind in (kind for kind in kinds if kind.makes is Makes.OBJECT):
@@ -74,7 +74,7 @@ def _button(row: bpy.types.UILayout, kind: Kind) -> None:
 
 
 def _model(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup, width: int) -> None:
-    """Which model, and what to expect of it."""
+    """Draw the choice of the model, and what to expect from it."""
     column.prop(settings, "model", text="")
     if settings.model == "FOLDER":
         column.prop(settings, "model_path", text="")
@@ -85,7 +85,7 @@ def _model(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup, width:
 
 
 def _warnings(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup, width: int) -> None:
-    """What has to be done before the buttons can work."""
+    """Draw what the user has to do before the buttons can work."""
     barred = backend.barred(backend.server_address()) if settings.model == "SERVER" else ""
     if barred:
         box = layout.box().column(align=True)
@@ -98,7 +98,7 @@ def _warnings(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup, wid
 
 
 def _left(column: bpy.types.UILayout, width: int) -> None:
-    """What earlier sessions did not finish: asked about once, all together."""
+    """Draw one question about all runs that earlier sessions did not finish."""
     left = jobs.left()
     one, more = translate("1 unfinished run: {runs}"), translate("{count} unfinished runs: {runs}")
     named = [job.reached for job in left[:NAMED]] + (["…"] if len(left) > NAMED else [])
@@ -109,7 +109,7 @@ def _left(column: bpy.types.UILayout, width: int) -> None:
 
 
 def _job(column: bpy.types.UILayout, job: Job, width: int) -> None:
-    """One job: its name, then what its state asks for."""
+    """Draw one job: its name, its progress or messages, and its buttons."""
     row = column.row()
     row.label(text=job.title, icon=ICONS[job.status], translate=False)
     operator = "pullback.cancel" if job.status in ALIVE else "pullback.dismiss"
@@ -151,7 +151,7 @@ def _lines(column: bpy.types.UILayout, text: str, width: int) -> None:
 
 
 class PULLBACK_PT_pictures(Sidebar, bpy.types.Panel):
-    """An object from photographs."""
+    """The settings and the button for an object from photographs."""
 
     bl_label = "From Pictures"
     bl_parent_id = "PULLBACK_PT_main"
@@ -164,7 +164,7 @@ class PULLBACK_PT_pictures(Sidebar, bpy.types.Panel):
 
 
 class PULLBACK_PT_object(Sidebar, bpy.types.Panel):
-    """What the active object was sampled with, and another mesh of it."""
+    """The prompt and the seed of the active object, and a button that makes another mesh of it."""
 
     bl_label = "Active Object"
     bl_parent_id = "PULLBACK_PT_main"
@@ -186,7 +186,7 @@ class PULLBACK_PT_object(Sidebar, bpy.types.Panel):
 
 
 class PULLBACK_PT_advanced(Sidebar, bpy.types.Panel):
-    """Every setting of the core."""
+    """All other settings."""
 
     bl_label = "Advanced"
     bl_parent_id = "PULLBACK_PT_main"
@@ -219,7 +219,7 @@ class PULLBACK_PT_advanced(Sidebar, bpy.types.Panel):
 
 
 def _settings(column: bpy.types.UILayout, settings: bpy.types.PropertyGroup, kind: Kind) -> None:
-    """Everything that can be set of a kind."""
+    """Draw all settings of a kind."""
     if len(kind.choices) > 1:
         column.prop(settings, kind.prop(kind.usual.option))
     chosen = properties.chosen(settings, kind)

@@ -1,4 +1,4 @@
-"""Placing: what was made comes into the scene, as one undo step, when the user is free."""
+"""Placing: brings the result of a job into the scene, as one undo step, when the user is not busy."""
 
 import contextlib
 
@@ -11,7 +11,14 @@ from .job import Job
 
 
 def place(job: Job) -> bool:
-    """Bring what a job made into the scene; False where it has to wait. OSError, ValueError or RuntimeError say why not."""
+    """Bring the result of a job into the scene.
+
+    Returns:
+        Whether this was possible. If not, call again later: the file is still being read, or the user is busy.
+
+    Raises:
+        OSError, ValueError, RuntimeError: If it will never be possible.
+    """
     if job.makes in (Makes.OBJECT, None):
         if job.parsing is None:
             path = job.files["mesh"]
@@ -20,7 +27,7 @@ def place(job: Job) -> bool:
             return False
         if job.parsing.error:
             raise ValueError(job.parsing.error)
-    if not _free():
+    if _is_user_busy():
         return False
     with _window():
         PLACE[job.makes](job)
@@ -63,23 +70,23 @@ def _material(job: Job) -> None:
 PLACE = {Makes.OBJECT: _object, None: _mesh, Makes.WORLD: _world, Makes.MATERIAL: _material, Makes.IMAGE: _image}
 
 
-def _free() -> bool:
-    """Whether nothing is under way that a change of the scene would disturb: no tool of Blender's runs, no mode but
-    Object Mode. Operators of add-ons do not count: some of them run for as long as Blender does."""
+def _is_user_busy() -> bool:
+    """Return whether a change of the scene would disturb the user: one of Blender's tools is running, or the mode is not
+    Object Mode. Operators of add-ons do not count because some of them run all the time."""
     if bpy.app.background:
-        return True
+        return False
     windows = bpy.context.window_manager.windows
     active = [window.view_layer.objects.active for window in windows]
     tools = [operator.bl_idname for window in windows for operator in window.modal_operators]
-    return not any(map(_built_in, tools)) and all(obj is None or obj.mode == "OBJECT" for obj in active)
+    return any(map(_is_built_in, tools)) or any(obj is not None and obj.mode != "OBJECT" for obj in active)
 
 
-def _built_in(idname: str) -> bool:
-    """Whether an operator is Blender's own and not written in Python."""
+def _is_built_in(idname: str) -> bool:
+    """Return whether an operator is Blender's own and not written in Python."""
     return bpy.types.Operator.bl_rna_get_subclass_py(idname) is None
 
 
 def _window() -> contextlib.AbstractContextManager:
-    """The context of the first window: a timer has none."""
+    """Return a context with the first window. Timers run without one."""
     windows = bpy.context.window_manager.windows
     return bpy.context.temp_override(window=windows[0]) if windows else contextlib.nullcontext()

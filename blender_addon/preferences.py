@@ -1,4 +1,4 @@
-"""Preferences: which Python runs the worker, which ComfyUI server to ask, where textures go."""
+"""Preferences: which Python runs the worker, which ComfyUI server to use, and where textures are kept."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +42,7 @@ class PullbackPreferences(bpy.types.AddonPreferences):
     )
 
     def draw(self, context: bpy.types.Context) -> None:
-        """Worker, server, files: one box each."""
+        """Draw one box each for the worker, the server and the files."""
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
@@ -94,7 +94,7 @@ def _draw_lines(column: bpy.types.UILayout, lines: list[tuple[str, str]], contex
 
 
 def _server_report(question: environment.Question | None) -> list[tuple[str, str]]:
-    """Lines and icons for what the server answered."""
+    """Return lines and icons that show the server's answer."""
     if question is None:
         return []
     if not question.poll():
@@ -103,7 +103,7 @@ def _server_report(question: environment.Question | None) -> list[tuple[str, str
 
 
 def report() -> list[tuple[str, str]]:
-    """Lines and icons for what the Python that was tested has."""
+    """Return lines and icons that show what is installed in the tested Python."""
     task = questions.of("test")
     if task is None:
         return []
@@ -111,7 +111,7 @@ def report() -> list[tuple[str, str]]:
         return [(translate("Asking…"), "TIME")]
     found = task.report
     if task.error or found is None:
-        error = task.error or translate("it did not answer as a Python does")
+        error = task.error or translate("it did not answer like Python")
         return [(translate("It does not run: {error}").format(error=error), "ERROR"), *_tail(task)]
     lines = [(translate("Python {version}").format(version=found.python), "CHECKMARK")]
     if found.pullback is None:
@@ -129,12 +129,12 @@ def report() -> list[tuple[str, str]]:
         )
     if found.lacks:
         names = ", ".join(found.lacks)
-        lines.append((translate("Only for diffusers folders, not here: {names}").format(names=names), "INFO"))
+        lines.append((translate("Missing, but only needed for diffusers folders: {names}").format(names=names), "INFO"))
     return lines
 
 
 def _creation(column: bpy.types.UILayout, task: environment.Creation | None, context: bpy.types.Context) -> None:
-    """The button that makes an environment; while it is made, how far it is, and a button that stops it."""
+    """Draw the button that creates an environment or, while it is being created, its progress and a button that stops it."""
     if task is not None and not task.poll():
         row = column.row()
         row.progress(factor=task.step / len(task.steps), text=_step(task), type="BAR", translate=False)
@@ -149,16 +149,16 @@ def _creation(column: bpy.types.UILayout, task: environment.Creation | None, con
 
 
 def _step(task: environment.Creation) -> str:
-    """What is being done, and how much of the current download is here."""
+    """Return the name of the current step, and how much of its download has arrived."""
     text = f"{translate(task.steps[task.step])} ({task.step + 1} / {len(task.steps)})"
     if task.download is None:
         return text
-    here, whole = (round(size / 1e6) for size in task.download)
-    return f"{text}: {here} / {whole} MB"
+    arrived, total = (round(size / 1e6) for size in task.download)
+    return f"{text}: {arrived} / {total} MB"
 
 
 def created() -> list[tuple[str, str]]:
-    """Lines and icons for the environment that was made, or was not."""
+    """Return lines and icons that say whether the environment was created."""
     task = questions.of("create")
     if task is None:
         return []
@@ -173,50 +173,50 @@ def _tail(task: environment.Commands, count: int = 3) -> list[tuple[str, str]]:
 
 
 def get() -> PullbackPreferences | None:
-    """Our preferences; None where Blender was started without them (--factory-startup with --addons)."""
+    """Return our preferences, or None if Blender was started without them (--factory-startup with --addons)."""
     entry = bpy.context.preferences.addons.get(__package__)
     return entry.preferences if entry else None
 
 
 def interpreter() -> Path | None:
-    """The Python that runs the worker: the chosen one, else the one that is found; None where there is none."""
+    """Return the Python that runs the worker: the chosen one, else the first one found, else None."""
     return _search()()
 
 
 def _search() -> Callable[[], Path | None]:
-    """The search for that Python, which may take place in any thread."""
-    mine = get()
-    chosen = bpy.path.abspath(mine.interpreter) if mine and mine.interpreter else ""
+    """Return a function that searches for the worker's Python. It can be called in any thread."""
+    page = get()
+    chosen = bpy.path.abspath(page.interpreter) if page and page.interpreter else ""
     folder = Path(bpy.data.filepath).parent if bpy.data.filepath else None
     own = own_environment()
     return lambda: environment.find(chosen, folder, own)
 
 
 def own_environment() -> Path:
-    """The folder of the environment that Create Environment makes."""
+    """Return the folder of the environment that Create Environment makes."""
     return user_folder("environment")
 
 
 def user_folder(name: str) -> Path:
-    """A folder for our files, made if missing; never the add-on's own. OSError where it cannot be made."""
+    """Return a folder for our files, outside the add-on's own. Create it if it is missing; raise OSError if that fails."""
     try:
         return Path(bpy.utils.extension_path_user(__package__, path=name, create=True))
-    except ValueError:  # imported as a plain package, without being an installed extension
+    except ValueError:  # imported as a plain package and not installed as an extension
         return Path(bpy.utils.user_resource("DATAFILES", path=f"pullback/{name}", create=True))
 
 
 def create(test: Callable[[Path], None]) -> environment.Creation:
-    """Make an environment of Pullback's own. Once it is there, it is the one that is used, and tested."""
-    mine, wheel = get(), environment.wheel()
-    assert wheel is not None, "the button asks first"
-    extras = "[diffusers]" if mine is not None and mine.diffusers else ""
+    """Start to create an environment for Pullback. When it is done, the worker uses it, and `test` is called with its Python."""
+    page, wheel = get(), environment.wheel()
+    assert wheel is not None, "the button is disabled without a wheel"
+    extras = "[diffusers]" if page is not None and page.diffusers else ""
     task = environment.Creation(own_environment(), wheel, extras, translate=translate)
 
     def use() -> None:
         python = environment.python_of(task.folder)
         if not task.error and python is not None:
-            if mine is not None:
-                mine.interpreter = ""
+            if page is not None:
+                page.interpreter = ""
             test(python)
         disk.look()
 

@@ -1,4 +1,4 @@
-"""Preview: the newest picture of the running job, as an icon that a panel can draw."""
+"""Preview: shows the newest preview picture of the running job as an icon in the panel."""
 
 import time
 from array import array
@@ -10,12 +10,12 @@ _pictures: bpy.utils.previews.ImagePreviewCollection | None = None
 
 
 def show(path: str) -> int:
-    """Make a picture the newest one; its icon, 0 where it cannot be read any more."""
+    """Load a picture file in place of the previous one. Return its icon, or 0 if the file cannot be read."""
     if _pictures is None:
         return 0
     try:
-        width, height, pixels = _drawn(path)
-    except (OSError, RuntimeError):  # it went when the job ended
+        width, height, pixels = _read(path)
+    except (OSError, RuntimeError):  # the file was deleted when the job ended
         return 0
     _pictures.clear()
     picture = _pictures.new(f"{path} {time.monotonic()}")
@@ -25,13 +25,17 @@ def show(path: str) -> int:
 
 
 def clear() -> None:
-    """No job runs: there is no picture."""
+    """Remove the picture, because no job is running any more."""
     if _pictures is not None:
         _pictures.clear()
 
 
-def _drawn(path: str) -> tuple[int, int, array]:
-    """Width, height and RGBA pixels, bottom row first, of a picture file. Views in a row of four come two by two."""
+def _read(path: str) -> tuple[int, int, array]:
+    """Read a picture file. Four square views in a row are rearranged into two rows of two.
+
+    Returns:
+        The width, the height, and the RGBA pixels, bottom row first.
+    """
     image = bpy.data.images.load(path)
     try:
         width, height = image.size

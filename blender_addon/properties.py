@@ -1,6 +1,6 @@
 """Properties: everything that the panel lets a user set, in one group on the scene, saved with the .blend file.
 
-What a setting is called, its default, range, unit and tooltip are the descriptions'; here is what Blender alone asks.
+The name, default, range, unit and tooltip of a setting come from `descriptions`. The properties that only Blender needs are here.
 """
 
 import math
@@ -14,26 +14,26 @@ from . import descriptions, learned, presets, regions
 from .descriptions import RUN, Kind, Makes, Representation, Setting
 
 LARGEST = 2**31 - 1
-"""Of Blender's whole numbers."""
+"""The largest integer of Blender's properties."""
 QUALITIES = (
     ("DRAFT", "Draft", "See quickly what a prompt gives: few steps, a light mesh, a small texture"),
     ("NORMAL", "Normal", "A good object in some minutes"),
     ("FINE", "Fine", "For keeping: twice the steps, three times the faces, twice the texture"),
-    ("CUSTOM", "Custom", "Whatever stands under Advanced"),
+    ("CUSTOM", "Custom", "The values set under Advanced"),
 )
 
 
 def preset(quality: str) -> dict[str, int]:
-    """The properties that a quality sets, and their values."""
+    """Return the values of the properties that a quality sets."""
     made = dict(presets.options(descriptions.first(Makes.OBJECT), quality))
     for kind in descriptions.kinds().values():
-        spent = presets.settings(kind, quality)
-        made |= {"steps": spent["steps"], **({kind.prop("views"): spent["views"]} if "views" in spent else {})}
+        run = presets.settings(kind, quality)
+        made |= {"steps": run["steps"], **({kind.prop("views"): run["views"]} if "views" in run else {})}
     return made
 
 
 def _quality(settings: "PullbackSettings") -> int:
-    """The preset that the values are those of; no preset can be shown that is not in force."""
+    """Return the index of the preset that matches the current values, or of Custom if none does."""
     for number, quality in enumerate(presets.QUALITIES):
         if all(getattr(settings, name) == value for name, value in preset(quality).items()):
             return number
@@ -136,11 +136,11 @@ EXPECT = {
     "TOYBOX": "Block-outs: 24 objects, 10 colors, 6 landscapes",
     "FOLDER": "Needs diffusers and, for minutes instead of hours, a graphics card: set Device to cuda and Guidance to 7",
 }
-"""What a model can do and what it needs, in a line or two."""
+"""What each model can do and what it needs, in a line or two."""
 
 
 def new_seed() -> int:
-    """A seed that nobody chose, from 0 to 2^31 - 1."""
+    """Draw a random seed from 0 to 2^31 - 1."""
     return random.SystemRandom().randrange(2**31)
 
 
@@ -155,11 +155,11 @@ METHODS = {
     "pullback": "What no picture shows is sampled, for the prompt; toybox needs pictures with transparency",
 }
 CHOICES = {"solver": SOLVERS, "method": METHODS}
-"""What to say of the choices of a setting, where there is more to say than its words."""
+"""Tooltips for the choices of settings, by the names of the settings."""
 
 
 def property_of(setting: Setting) -> Any:
-    """A setting as a property of Blender's."""
+    """Return a Blender property for a setting."""
     more: dict[str, Any] = {"name": setting.label, "description": setting.tooltip}
     if isinstance(setting.default, str):
         says = CHOICES.get(setting.name, {})
@@ -171,32 +171,32 @@ def property_of(setting: Setting) -> Any:
         return IntProperty(default=setting.default, min=low, max=high, step=int(setting.step), subtype=subtype, **more)
     unit, subtype = (math.pi / 180, "ANGLE") if setting.unit == "degrees" else (1.0, "NONE")
     limits = {name: each * unit for name, each in (("min", setting.low), ("max", setting.high)) if math.isfinite(each)}
-    step = 100 * setting.step  # Blender counts in hundredths, of angles in hundredths of a degree
+    step = 100 * setting.step  # Blender's steps are hundredths, for angles hundredths of a degree
     return FloatProperty(default=setting.default * unit, step=round(step), subtype=subtype, **limits, **more)
 
 
 def value_of(settings: PullbackSettings, name: str, setting: Setting) -> int | float | str:
-    """What a property says, in the setting's unit."""
+    """Return the value of a property, in the setting's unit."""
     value = getattr(settings, name)
-    if isinstance(setting.default, float):  # Blender keeps four bytes of it
+    if isinstance(setting.default, float):  # Blender stores it in single precision
         return round(math.degrees(value) if setting.unit == "degrees" else value, 4)
     return value
 
 
 def settings_of(kind: Kind) -> dict[str, Setting]:
-    """The settings of a kind by the names of their properties."""
+    """Return the settings of a kind by the names of their properties."""
     return {kind.prop(name): each for name, each in {**kind.own, **kind.made, **kind.of_run}.items()}
 
 
 def choice_of(kind: Kind) -> Setting:
-    """Which of a kind's representations, as a setting."""
+    """Return a setting that chooses one of a kind's representations."""
     words = kind.words
     says = "; ".join(f"{word}: {(each.means or each.sentence).removesuffix('.')}" for word, each in words.items())
     return Setting(kind.usual.option, next(iter(words)), says, choices=tuple(words))
 
 
 def chosen(settings: PullbackSettings, kind: Kind) -> Representation:
-    """The representation that a kind is set to; the usual one where that one is not there any more."""
+    """Return the representation that is chosen for a kind, or its usual one if that does not exist any more."""
     word = getattr(settings, kind.prop(kind.usual.option), "")
     return kind.words.get(word, kind.usual)
 
@@ -205,8 +205,8 @@ _offered: set[str] = set()
 
 
 def offer() -> None:
-    """Have the properties of all kinds that are known. None is taken away before the extension is: what is on the screen
-    points to it, and Blender would crash. Values stay in the file in any case."""
+    """Add the properties of all known kinds. None is removed until the extension is disabled: Blender would crash because
+    panels on the screen refer to it. The .blend file keeps the values in any case."""
     wanted = {name: RUN[name] for name in ("seed", "steps", "eta", "solver")}
     for kind in descriptions.kinds().values():
         wanted = {**settings_of(kind), **wanted}

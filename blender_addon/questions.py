@@ -1,4 +1,4 @@
-"""Questions: what runs in the background for the page of the preferences, which shows what becomes of it."""
+"""Questions: background tasks whose progress and results the preferences show."""
 
 import time
 from collections.abc import Callable
@@ -16,9 +16,12 @@ _drawn: dict[str, object] = {}
 def ask(
     name: str, question: environment.Question | environment.Commands, then: Callable[[], None] = lambda: None
 ) -> None:
-    """Look after a question: "test", "create" or "server". A new one takes the place of the old one of its name.
+    """Follow a question in the background.
 
-    then: called on the main thread once it is answered.
+    Args:
+        name: "test", "create" or "server". An earlier question with the same name is ended.
+        question: The question.
+        then: Called on the main thread once the question is answered.
     """
     if name in _asked:
         _asked[name].end()
@@ -28,17 +31,17 @@ def ask(
 
 
 def of(name: str) -> Any:
-    """The question that runs or last ran under a name, or None."""
+    """Return the latest question with a name, or None."""
     return _asked.get(name)
 
 
 def open(name: str) -> bool:
-    """Whether a question has not been answered yet."""
+    """Return whether a question has been asked and not answered yet."""
     return name in _asked and not _asked[name].poll()
 
 
 def wait() -> None:
-    """Wait until everything is answered: for Blender without a window, where no timer fires."""
+    """Wait for all answers. Blender without a window needs this because its timers do not fire."""
     while _look() is not None:
         time.sleep(0.1)
 
@@ -60,7 +63,7 @@ def _redraw_if_changed() -> None:
 
 
 def register() -> None:
-    """Nothing is asked yet."""
+    """Do nothing: there are no questions yet."""
 
 
 def unregister() -> None:

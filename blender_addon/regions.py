@@ -14,13 +14,13 @@ BOX = ("left", "top", "width", "height")
 AROUND = ("azimuth", "elevation", "angular_width", "angular_height")
 SIDE = ("azimuth", "elevation")
 SLACK = 1e-6
-"""What sums may be too large by, being rounded."""
+"""Tolerance for rounding errors in sums."""
 MOST = 64
-"""So many regions a list takes, as many as a guide does (`core/pullback/regions.py`)."""
+"""The largest number of regions in a list, the same as in a guide (`core/pullback/regions.py`)."""
 
 
 class PullbackRegion(bpy.types.PropertyGroup):
-    """A sentence and what it is about: a box of a picture or of a panorama, or a side of an object."""
+    """A sentence and the part that it describes: a box in a picture or a panorama, or a side of an object."""
 
     text: StringProperty(
         name="Sentence", description="What this part should show, for example: a red mushroom", maxlen=500
@@ -59,19 +59,19 @@ class PullbackRegion(bpy.types.PropertyGroup):
 
 
 def places_of(kind: Kind) -> tuple[str, ...]:
-    """The properties that say where a region of this kind lies."""
+    """Return the names of the properties that say where a region of this kind is."""
     if kind.makes is Makes.OBJECT:
         return SIDE
     return AROUND if kind.usual.closed == (False, True) else BOX
 
 
 def list_of(settings: bpy.types.PropertyGroup, kind: Kind) -> Any:
-    """The regions of a kind."""
+    """Return the regions of a kind."""
     return getattr(settings, kind.prop("regions"))
 
 
 def guide(settings: bpy.types.PropertyGroup, kind: Kind) -> list[str]:
-    """Return the regions of a kind as jobs carry them (docs/command-line.md). ValueError says what is wrong with one."""
+    """Return the regions of a kind in the format of a job's guide (docs/command-line.md). Raise ValueError if one is wrong."""
     return [_line(region, kind) for region in list_of(settings, kind)]
 
 
@@ -80,21 +80,21 @@ def _line(region: PullbackRegion, kind: Kind) -> str:
     if not text:
         raise ValueError(translate("A region has no sentence: say what it should show, or remove it (see Advanced)"))
     if region.everywhere:
-        return f"*{weight:g}: {text}"  # even if it is 1: a sentence may begin like a box
+        return f"*{weight:g}: {text}"  # with the weight even if it is 1, because a sentence may begin like a box
     _check(region, kind, text)
     place = ",".join(f"{each:g}" for each in _numbers(region, places_of(kind)))
     return f"{place}: {text}" if weight == 1 else f"{place}*{weight:g}: {text}"
 
 
 def _numbers(region: PullbackRegion, names: tuple[str, ...]) -> list[float]:
-    """Percent as parts of one, and angles in degrees. Blender keeps four bytes of each, and radians."""
+    """Return percentages as fractions, and angles in degrees. They are rounded because Blender stores single precision."""
     if names is BOX:
         return [round(getattr(region, name) / 100, 5) for name in names]
     return [round(math.degrees(getattr(region, name)), 2) for name in names]
 
 
 def _check(region: PullbackRegion, kind: Kind, text: str) -> None:
-    """ValueError if a box reaches over an edge that does not join the opposite one."""
+    """Raise ValueError if a box reaches over an edge that is not joined to the opposite one."""
     names = places_of(kind)
     if names is SIDE:
         return
@@ -110,7 +110,7 @@ def _check(region: PullbackRegion, kind: Kind, text: str) -> None:
 
 
 def summary(region: PullbackRegion, kind: Kind) -> str:
-    """What a row of the list has room for: the size of a box, or a direction."""
+    """Return a short text for a row of the list: the size of a box, or a direction."""
     if region.everywhere:
         return translate("everywhere")
     names = places_of(kind)
@@ -148,7 +148,7 @@ class OfList(bpy.types.Operator):
         return {"FINISHED"}
 
     def change(self, regions: Any, active: int) -> int:
-        """Change the list. Returns the region that is active then."""
+        """Change the list, and return the index of the new active region."""
         raise NotImplementedError
 
 
@@ -214,7 +214,7 @@ def draw(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup, kind: Ki
 
 
 def properties_of(kind: Kind) -> dict[str, Any]:
-    """The properties that keep the list of a kind."""
+    """Return the properties that store the list of a kind."""
     return {
         kind.prop("regions"): CollectionProperty(type=PullbackRegion, name="Regions"),
         kind.prop("region"): IntProperty(name="Active Region", min=0, options={"HIDDEN"}),

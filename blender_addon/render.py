@@ -19,8 +19,8 @@ GREY = (0.6, 0.6, 0.6, 1.0)
 def render(path: Path, objects: list[bpy.types.Object], samples: int) -> None:
     """Render the scene to a PNG file, and leave the scene as it was.
 
-    A scene without a camera is seen through one that frames `objects`, or from the origin if there are none. A scene without
-    light gets a sun and a grey world.
+    A scene without a camera gets one that frames `objects` or, if there are none, looks from the origin. A scene without light
+    gets a sun and a grey world.
 
     Args:
         path: The file.
@@ -75,7 +75,7 @@ def _seen(scene: bpy.types.Scene, objects: list[bpy.types.Object]) -> Iterator[N
         yield
     finally:
         scene.camera = None
-        bpy.data.cameras.remove(data)  # which removes its object too
+        bpy.data.cameras.remove(data)  # this also removes its object
 
 
 def _frame(camera: bpy.types.Object, objects: list[bpy.types.Object]) -> None:

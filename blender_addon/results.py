@@ -1,4 +1,4 @@
-"""Results: where what was made is kept: fields always, and textures where they are not packed into the .blend file."""
+"""Results: the folders for fields, and for textures that are not packed into the .blend file."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -11,13 +11,13 @@ from . import descriptions, preferences, protocol, runs
 
 
 def packed() -> bool:
-    """Whether textures go into the .blend file."""
-    mine = preferences.get()
-    return mine is None or mine.texture == "PACKED"
+    """Return whether textures are packed into the .blend file."""
+    page = preferences.get()
+    return page is None or page.texture == "PACKED"
 
 
 def folder() -> Path:
-    """Where new results go: made if missing. ValueError where that fails."""
+    """Return the folder for new results. Create it if it is missing; raise ValueError if that fails."""
     beside = _beside_the_file()
     try:
         if beside is None or packed():
@@ -29,13 +29,22 @@ def folder() -> Path:
 
 
 def folders() -> list[Path]:
-    """Wherever results of this user and of the open file may lie."""
+    """Return the folders that may contain results: the user's, and the one beside the open file if it exists."""
     beside = _beside_the_file()
     return [preferences.user_folder("results"), *([beside] if beside is not None and beside.is_dir() else [])]
 
 
 def output(request: dict[str, Any], place: dict[str, Any], taken: Collection[Path]) -> Path:
-    """A file of its own for what is made. taken: those that others will write. ValueError where there is none."""
+    """Return an unused path for the result of a job.
+
+    Args:
+        request: The job's kind, settings and options.
+        place: Where the result goes.
+        taken: Paths that other jobs will write.
+
+    Raises:
+        ValueError: If there is no unused path, or the folder cannot be created.
+    """
     sampler = request.get("settings", {})
     name = protocol.slug(sampler.get("prompt") or place.get("object") or place.get("name", ""))
     stem = f"{name}-{sampler['seed']}" if "seed" in sampler else f"{name}-mesh"
@@ -48,6 +57,6 @@ def output(request: dict[str, Any], place: dict[str, Any], taken: Collection[Pat
 
 
 def _beside_the_file() -> Path | None:
-    # There is no file yet while Blender starts and enables its extensions.
+    # While Blender starts and enables its extensions, bpy.data has no filepath yet.
     path = getattr(bpy.data, "filepath", "")
     return Path(path).parent / "pullback" if path else None

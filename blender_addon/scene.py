@@ -1,6 +1,6 @@
-"""Turns the files of the worker into Blender's objects, worlds, images and materials. For the main thread only.
+"""Turns the worker's files into Blender's objects, worlds, images and materials. For the main thread only.
 
-Everything goes through `bpy.data`, not through operators, so that it works without a window. Callers push the undo steps.
+The functions use `bpy.data` and no operators, so that they work without a window. Callers push the undo steps.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def add_object(
     Args:
         parts: The mesh and its texture.
         name: The name of the object and its data.
-        location: Where it goes; by default at the 3D cursor.
-        field: The path of its field file, stored as a custom property for re-meshing.
-        prompt: The prompt, stored as a custom property like the following two.
-        seed: The seed.
-        model: The name of the model.
+        location: The object's location; by default that of the 3D cursor.
+        field: The path of the object's field file, stored as a custom property for re-meshing.
+        prompt: The prompt, stored as a custom property.
+        seed: The seed, stored as a custom property.
+        model: The name of the model, stored as a custom property.
         scene: The scene; by default the current one.
         pack: Whether the texture is packed into the .blend file. Otherwise it is written beside the field file.
     """
@@ -71,7 +71,7 @@ def replace_mesh(obj: bpy.types.Object, parts: Parts, pack: bool = True) -> None
         ValueError: If the object is not a mesh any more.
     """
     if obj.type != "MESH":
-        text = translate("{name} is no mesh object any more: convert it back, or generate it again")
+        text = translate("{name} is not a mesh object any more: convert it back, or generate it again")
         raise ValueError(text.format(name=obj.name))
     old = obj.data
     name, materials = old.name, list(old.materials)
@@ -233,7 +233,7 @@ def _is_unchanged_texture(image: bpy.types.Image) -> bool:
     if image.is_dirty or "pullback_baked" not in image:
         return False
     if image.packed_file is None:
-        return True  # it shows a file, which is not deleted with it
+        return True  # the texture is a file on the disk, which stays when the image is removed
     return image["pullback_baked"] == _digest(image.packed_file.data)
 
 

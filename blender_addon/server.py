@@ -1,7 +1,7 @@
-"""Server: the worker's jobs, done by a ComfyUI that has pullback's nodes. It looks like `worker.Worker`.
+"""Server: runs the worker's jobs on a ComfyUI server with pullback's nodes. It has the interface of `worker.Worker`.
 
-A job becomes an API workflow (`workflow`), its progress and previews come over the websocket, its files are fetched.
-A thread does the talking; `poll()` hands over what has come. Standard library only; it knows no Blender.
+A job becomes an API workflow (`workflow`). Its progress and previews arrive over a websocket, and its files are downloaded.
+A thread per job does this, and `poll()` returns the messages. Standard library only; does not import Blender.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .protocol import ENDS, Awake, Cancelled, Done, Error, Message, Outgoing, Pr
 from .workflow import graph
 
 LOOK = 1.5
-"""Seconds between two questions whether it is still there."""
+"""Seconds between two checks whether the server still answers."""
 PREVIEW, PREVIEW_WITH_TEXT = 1, 4
-"""The binary messages that hold a picture."""
+"""The types of ComfyUI's binary messages that contain a picture."""
 STAGES = {
     "PullbackToyboxLoader": "loading the model", "CheckpointLoaderSimple": "loading the model",
     "PullbackFieldSampler": "sampling", "PullbackFieldSamplerSimple": "sampling",
@@ -40,12 +40,12 @@ _checkpoints: list[str] = []
 
 
 def known_checkpoints() -> list[str]:
-    """The models that the server had when it was last asked."""
+    """Return the models that the server had at the last `check`."""
     return ["toybox", *_checkpoints]
 
 
 def check(address: str, translate: Translate = str) -> str:
-    """What to say of a server that is well. Complaint says what is wrong with it and what to do."""
+    """Return a sentence about a server that works. Raise Complaint if it does not, with what to do."""
     comfyui.require_nodes(address)
     loader = comfyui.get(address, "/object_info/CheckpointLoaderSimple").get("CheckpointLoaderSimple", {})
     choices = loader.get("input", {}).get("required", {}).get("ckpt_name", [[]])
@@ -57,19 +57,21 @@ def check(address: str, translate: Translate = str) -> str:
 
 
 def local(address: str) -> bool:
-    """Whether a server is on this machine: nothing is asked, so names other than localhost are of others."""
+    """Return whether a server is on this machine. Names are not looked up: any except localhost count as other machines."""
     try:
         host = urllib.parse.urlsplit(address if "://" in address else f"http://{address}").hostname or ""
         number = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
         return False
-    return number.is_loopback or number.is_unspecified  # 0.0.0.0 is what ComfyUI calls itself with --listen
+    return number.is_loopback or number.is_unspecified  # ComfyUI shows 0.0.0.0 as its address with --listen
 
 
 class Server:
-    """A ComfyUI server at an address such as http://127.0.0.1:8188. `submit`, `cancel`, `stop` and `poll` return at once.
+    """A ComfyUI server. No method waits for its answers.
 
-    translate: translates what this end has to say.
+    Args:
+        address: The address, such as http://127.0.0.1:8188.
+        translate: Translates the texts of this module.
     """
 
     def __init__(self, address: str, translate: Translate = str) -> None:
@@ -82,29 +84,29 @@ class Server:
 
     @property
     def alive(self) -> bool:
-        """Whether anything is under way with it."""
+        """Whether a job is in progress."""
         return bool(self._talks)
 
     def start(self) -> None:
-        """Nothing to do: it runs already, or a job will say that it does not."""
+        """Do nothing: the server is already running, or the first job reports that it is not."""
 
     def submit(self, job: Outgoing) -> None:
-        """Send a job; the server queues them."""
+        """Send a job. The server queues it."""
         self.jobs[job["id"]] = job
         self._talks[job["id"]] = _Talk(self.address, job, self._incoming, self._translate)
 
     def cancel(self, id: str) -> None:
-        """Stop a job; `cancelled` comes within about a second."""
+        """Stop a job. It ends with `Cancelled` within about a second."""
         if id in self._talks:
             self._talks[id].stopped.set()
 
     def poll(self) -> list[Message]:
-        """The messages that came since the last call."""
+        """Return the messages that have arrived since the last call."""
         messages = []
         while not self._incoming.empty():
             message = self._incoming.get()
             if message.id not in self.jobs:
-                continue  # of a job that was given up
+                continue  # the job was dropped by `stop`
             self.ready = self.ready or isinstance(message, Progress | Preview | Done)
             if isinstance(message, ENDS):
                 self.jobs.pop(message.id)
@@ -113,7 +115,7 @@ class Server:
         return messages
 
     def stop(self) -> None:
-        """Interrupt what runs, and listen no more."""
+        """Interrupt all jobs and drop them."""
         for talk in self._talks.values():
             talk.stopped.set()
         self._talks.clear()
@@ -121,12 +123,12 @@ class Server:
 
 
 class _Talk(threading.Thread):
-    """One job's conversation with the server."""
+    """The thread that runs one job on the server."""
 
-    def __init__(self, address: str, job: Outgoing, say: queue.SimpleQueue[Message], translate: Translate) -> None:
+    def __init__(self, address: str, job: Outgoing, messages: queue.SimpleQueue[Message], translate: Translate) -> None:
         super().__init__(daemon=True)
         self._translate = translate
-        self.address, self.job, self._queue = address, job, say
+        self.address, self.job, self._messages = address, job, messages
         self.stopped = threading.Event()
         self._log: list[str] = []
         self._began = time.monotonic()
@@ -138,8 +140,8 @@ class _Talk(threading.Thread):
         self._gone = ""
         self.start()
 
-    def _say(self, kind: type[Message], **what: Any) -> None:
-        self._queue.put(kind(id=self.job["id"], **what))
+    def _say(self, kind: type[Message], **values: Any) -> None:
+        self._messages.put(kind(id=self.job["id"], **values))
 
     def run(self) -> None:
         try:
@@ -160,7 +162,7 @@ class _Talk(threading.Thread):
             self._say(Error, text=text, hint=hint, log=self._log[-12:], resumable=False)
 
     def _make(self) -> dict[str, str] | None:
-        """Run the job; the files that came of it, or None after a cancel."""
+        """Run the job. Return its files, or None if it was cancelled."""
         field = self._uploaded() if "field" in self.job["options"] else ""
         workflow, client = graph(self.job, field), uuid.uuid4().hex
         channel = websocket.Socket(f"{comfyui.base(self.address)}/ws?clientId={client}", comfyui.ANSWER)
@@ -169,8 +171,7 @@ class _Talk(threading.Thread):
             while not self.stopped.is_set():
                 message = channel.receive(0.25)
                 if message is None:
-                    if self._ended_meanwhile(prompt):
-                        break
+                    self._check_server()
                 elif message[0] == websocket.BINARY:
                     self._picture(message[1])
                 elif self._heard(json.loads(message[1]), workflow, prompt):
@@ -183,7 +184,7 @@ class _Talk(threading.Thread):
         return self._fetched(prompt)
 
     def _heard(self, message: dict[str, Any], workflow: dict[str, Any], prompt: str) -> bool:
-        """Take in a message of the server; whether the job is done. ValueError where it failed."""
+        """Handle a message from the server. Return whether the job is done; raise ValueError if it failed."""
         kind, data = message.get("type"), message.get("data") or {}
         self._answered = time.monotonic()
         if data.get("prompt_id") not in (None, prompt):
@@ -204,8 +205,14 @@ class _Talk(threading.Thread):
             raise Complaint("somebody interrupted the job on the server")
         return kind == "execution_success" or (kind == "executing" and data.get("node") is None and "node" in data)
 
-    def _ended_meanwhile(self, prompt: str) -> bool:
-        """Now and then, in a thread of its own, ask whether the server is still there; say so if it is not."""
+    def _check_server(self) -> None:
+        """Check every LOOK seconds whether the server still answers.
+
+        The request runs in another thread. If it takes long, send `Silent`, and `Awake` once it is answered.
+
+        Raises:
+            Complaint: If the request has failed.
+        """
         now = time.monotonic()
         if self._gone:
             raise Complaint(
@@ -224,7 +231,6 @@ class _Talk(threading.Thread):
             self._silent = True
             self._say(Silent, text=self._translate("the ComfyUI server does not answer"),
                       hint=self._translate("wait, or cancel and look at its console"), log=self._log[-12:])  # fmt: skip
-        return False
 
     def _look(self) -> None:
         try:
@@ -233,19 +239,19 @@ class _Talk(threading.Thread):
             self._gone = message_of(error, self._translate)
 
     def _picture(self, message: bytes) -> None:
-        """Keep a preview picture beside the output."""
+        """Write a preview picture to a file beside the output."""
         kind = int.from_bytes(message[:4], "big")
         start = 8
         if kind == PREVIEW_WITH_TEXT:
             start += int.from_bytes(message[4:8], "big")
         elif kind != PREVIEW:
             return
-        path = Path(self.job["out"] + ".preview.png")  # whatever it is: readers look at the first bytes
+        path = Path(self.job["out"] + ".preview.png")  # even if it is a JPEG: readers ignore the suffix
         path.write_bytes(message[start:])
         self._say(Preview, path=str(path))
 
     def _uploaded(self) -> str:
-        """Give the job's field file to the server; the name that it has there."""
+        """Upload the job's field file, and return its name on the server."""
         path = Path(self.job["options"]["field"])
         boundary = uuid.uuid4().hex
         head = (f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{uuid.uuid4().hex}.safetensors"\r\n'
@@ -255,7 +261,7 @@ class _Talk(threading.Thread):
         return json.loads(answer)["name"]
 
     def _fetched(self, prompt: str) -> dict[str, str]:
-        """Bring the files here: the mesh or picture to `out`, the field beside it."""
+        """Download the files of a finished prompt: the mesh or picture to the job's `out`, and the field beside it."""
         outputs = comfyui.get(self.address, f"/history/{prompt}").get(prompt, {}).get("outputs", {})
         out, field = Path(self.job["out"]), Path(self.job["out"] + ".field.safetensors")
         files = {}
@@ -268,15 +274,13 @@ class _Talk(threading.Thread):
         if "field" in self.job["options"]:
             files["field"] = self.job["options"]["field"]
         if len(files) < 2:
-            raise Complaint(
-                "the server says that it was done, but its files are not there: are Pullback's nodes up to date?"
-            )
+            raise Complaint("the server reports success, but its files are missing: are Pullback's nodes up to date?")
         Path(self.job["out"] + ".preview.png").unlink(missing_ok=True)
         return files
 
 
 def _files(tree: Any) -> list[dict[str, Any]]:
-    """Everything in the outputs that names a file of the server: ComfyUI's way, or Save Field's with a path as text."""
+    """Return the files that a workflow's outputs name, either as ComfyUI's dicts or, from Save Field, as paths in strings."""
     if isinstance(tree, str) and tree.endswith(".safetensors"):
         folder, _, name = tree.rpartition("/")
         return [{"filename": name, "subfolder": folder, "type": "output"}]

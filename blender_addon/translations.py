@@ -1,4 +1,4 @@
-"""Translations: the extension's texts in other languages, by Blender's own means. English is in the code."""
+"""Translations: the extension's texts in other languages, for Blender's translation system. English is in the code."""
 
 import bpy
 
@@ -37,8 +37,8 @@ GERMAN = {
     "sobald die .blend-Datei gespeichert ist",
     "Ask the ComfyUI server whether it runs and has Pullback's nodes": "Den ComfyUI-Server fragen, ob er läuft und "
     "Pullbacks Knoten hat",
-    "Ask the Python what it has, and what Pullback misses in it": "Das Python fragen, was es hat und was Pullback darin "
-    "fehlt",
+    "Check what is installed in this Python, and what Pullback still needs": "Das Python fragen, was es hat und was Pullback "
+    "darin fehlt",
     "Asking the server": "Der Server wird gefragt",
     "Asking…": "Wird gefragt …",
     "Azimuth": "Azimut",
@@ -66,7 +66,7 @@ GERMAN = {
     "{count} Checkpoints",
     "Continue this job where it stopped": "Diesen Auftrag dort fortsetzen, wo er anhielt",
     "Copy Log": "Protokoll kopieren",
-    "Copy everything that was logged, for asking for help": "Das ganze Protokoll kopieren, um um Hilfe zu bitten",
+    "Copy the whole log, so that you can ask for help": "Das ganze Protokoll kopieren, um um Hilfe zu bitten",
     "Create Environment": "Umgebung anlegen",
     "Create Environment also installs diffusers, which Stable Diffusion folders need": "„Umgebung anlegen“ "
     "installiert auch diffusers, das Ordner von Stable Diffusion brauchen",
@@ -74,7 +74,7 @@ GERMAN = {
     "erlauben“, unter System",
     "Custom": "Eigene",
     "Delete": "Löschen",
-    "Delete the results in Blender's user folder that no .blend file uses, older than a week. You are asked first": "Die "
+    "Delete results in Blender's user folder that are older than a week and that no .blend file uses. You are asked first": "Die "
     "Ergebnisse in Blenders Benutzerordner löschen, die keine .blend-Datei verwendet und die älter als eine Woche "
     "sind. Vorher wird gefragt",
     "Delete unused results: {count}, {size:.1f} MB?": "Unbenutzte Ergebnisse löschen: {count}, {size:.1f} MB?",
@@ -201,7 +201,7 @@ GERMAN = {
     "Object from Pictures": "Objekt aus Bildern",
     "Objects of .blend files never opened or saved here could not be re-meshed": "Objekte aus .blend-Dateien, die "
     "hier nie geöffnet oder gespeichert wurden, könnten nicht neu vernetzt werden",
-    "Only for diffusers folders, not here: {names}": "Nur für Diffusers-Ordner, hier nicht da: {names}",
+    "Missing, but only needed for diffusers folders: {names}": "Nur für Diffusers-Ordner, hier nicht da: {names}",
     "Only {name} has a picture: select two or more cameras with background images": "Nur {name} hat ein Bild: "
     "wähle zwei oder mehr Kameras mit Hintergrundbildern aus",
     "Packed in the .blend": "In die .blend-Datei gepackt",
@@ -276,7 +276,7 @@ GERMAN = {
     "Durchläufen; bei der Methode pullback Rauschstufen. 0: 150, pullback 30",
     "Stop this job. What it has done is kept, so that it can be resumed": "Diesen Auftrag anhalten. Was er getan hat, "
     "bleibt, damit er fortgesetzt werden kann",
-    "Stop, and delete what is there of the environment": "Anhalten und löschen, was von der Umgebung da ist",
+    "Stop, and delete the unfinished environment": "Anhalten und löschen, was von der Umgebung da ist",
     "Stopped, because another file was opened": "Angehalten, weil eine andere Datei geöffnet wurde",
     "Stopping": "Wird angehalten",
     "Test": "Prüfen",
@@ -361,7 +361,7 @@ GERMAN = {
     "mushroom",
     "What to draw, for example: a red mushroom": "Was zu zeichnen ist, zum Beispiel: a red mushroom",
     "What to keep away from": "Was vermieden werden soll",
-    "Whatever stands under Advanced": "Was unter Erweitert steht",
+    "The values set under Advanced": "Was unter Erweitert steht",
     "Where the model runs in the worker: cpu, cuda, mps": "Wo das Modell im Worker läuft: cpu, cuda, mps",
     "Where the pictures of objects, worlds and images are kept": "Wo die Bilder von Objekten, Welten und Bildern liegen",
     "Where to": "Wohin",
@@ -385,7 +385,7 @@ GERMAN = {
     "choose one in the preferences, or create an environment there": "wähle eines in den Einstellungen, oder lege dort eine "
     "Umgebung an",
     "everywhere": "überall",
-    "it did not answer as a Python does": "es antwortete nicht wie ein Python",
+    "it did not answer like Python": "es antwortete nicht wie ein Python",
     "it was stopped": "sie wurde abgebrochen",
     "its folder cannot be written: close other windows of Blender and try again": "in ihren Ordner kann nicht "
     "geschrieben werden: andere Fenster von Blender schließen und neu versuchen",
@@ -408,7 +408,7 @@ GERMAN = {
     "anderen anlegen, von 3.10 bis 3.13",
     "the selected cameras": "die ausgewählten Kameras",
     "the server refused the workflow: {reason}": "der Server wies den Ablauf zurück: {reason}",
-    "the server says that it was done, but its files are not there: are Pullback's nodes up to date?": "der Server "
+    "the server reports success, but its files are missing: are Pullback's nodes up to date?": "der Server "
     "meldete sich fertig, aber seine Dateien sind nicht da: sind Pullbacks Knoten auf dem neuesten Stand?",
     "the worker cannot be started: {python}: {reason}": "der Worker kann nicht gestartet werden: {python}: {reason}",
     "the worker cannot load what it needs: {python} has no module named {module}": "der Worker kann nicht laden, "
@@ -429,16 +429,16 @@ GERMAN = {
     "versuchen",
     "torch {version}, on {devices}": "torch {version}, auf {devices}",
     "wait, or cancel and look at its console": "warten, oder abbrechen und seine Konsole ansehen",
-    "{address!r} is no address of a server; it looks like http://127.0.0.1:8188": "{address!r} ist keine Adresse "
+    "{address!r} is not the address of a server; one looks like http://127.0.0.1:8188": "{address!r} ist keine Adresse "
     "eines Servers; eine sieht aus wie http://127.0.0.1:8188",
     "{address} answered {code} {reason}: is it a ComfyUI?": "{address} antwortete {code} {reason}: ist es ein ComfyUI?",
-    "{address} does not answer as a ComfyUI does": "{address} antwortet nicht, wie ein ComfyUI es tut",
+    "{address} does not answer like a ComfyUI server": "{address} antwortet nicht, wie ein ComfyUI es tut",
     "{address} sent a file of more than {size} MB": "{address} schickte eine Datei von mehr als {size} MB",
     "{command} cannot be started: {reason}": "{command} kann nicht gestartet werden: {reason}",
     "{command} ended with code {code}": "{command} endete mit dem Code {code}",
     "{count} unfinished runs: {runs}": "{count} unfertige Läufe: {runs}",
     "{done}, {minutes}:{seconds:02} left": "{done}, noch {minutes}:{seconds:02}",
-    "{name} is no mesh object any more: convert it back, or generate it again": "{name} ist kein Netzobjekt mehr: "
+    "{name} is not a mesh object any more: convert it back, or generate it again": "{name} ist kein Netzobjekt mehr: "
     "zurückwandeln oder neu erzeugen",
     "{path} cannot be read: {reason}": "{path} kann nicht gelesen werden: {reason}",
     "{path} is not a textured mesh as pullback writes it ({reason})": "{path} ist kein texturiertes Netz, wie "
@@ -450,7 +450,7 @@ CONTEXTS = ("*", "Operator", "Pullback")
 
 
 def register() -> None:
-    """Labels of operators have a context of their own in Blender, the qualities have ours, the rest has none."""
+    """Register every text in three contexts: Blender's for operators, ours for the qualities, and the default for the rest."""
     texts = {(context, english): german for english, german in GERMAN.items() for context in CONTEXTS}
     bpy.app.translations.register(__package__, {"de": texts, "de_DE": texts})
 

@@ -1,7 +1,7 @@
-"""Uses: which results the .blend files use, so that what none of them uses can be deleted.
+"""Uses: keeps a record of the results that .blend files use, so that unused results can be deleted.
 
-Every file that is saved or opened while the extension is enabled is written down with the results that it uses: what an
-object was sampled into, and pictures that are not packed. Results go by their names, wherever a file says that they are.
+Whenever a .blend file is saved or opened while the extension is enabled, the results that it uses are recorded: the field files
+of its objects, and pictures that are not packed. Results are identified by their file names, without folders.
 """
 
 import contextlib
@@ -19,29 +19,29 @@ from bpy.app.handlers import persistent
 from . import disk, jobs, preferences, runs
 
 KEPT = 7 * 86400.0
-"""Seconds for which every result is kept."""
+"""Seconds for which every result is kept, used or not."""
 MADE = re.compile(r".+-(\d+|mesh)(-\d+)?\.(glb|png)|.+\.texture(-\d+)?\.png")
-"""What results and textures are called; other files are none of ours."""
+"""The file names of results and textures. Other files are never deleted."""
 
 Group = list[Path]
 
 
 def unused() -> list[Group]:
-    """The results that no file uses and that are older than a week, each with all that belongs to it."""
+    """Return the results that no .blend file uses and that are older than a week, each as a group of files."""
     return _search()()
 
 
 def size(groups: list[Group]) -> int:
-    """Bytes that these results take."""
+    """Return the size of results in bytes."""
     return sum(path.stat().st_size for group in groups for path in group if path.is_file())
 
 
 def delete(groups: list[Group]) -> tuple[int, int]:
-    """Delete these results; how many went and how many bytes they took."""
+    """Delete results. Return how many were deleted, and their size in bytes."""
     gone, freed = 0, 0
     for group in groups:
         taken = size([group])
-        with contextlib.suppress(OSError):  # it is open in another program: the next time
+        with contextlib.suppress(OSError):  # a file that is open in another program is deleted next time
             for path in group:
                 if path.is_dir():
                     shutil.rmtree(path)
@@ -52,7 +52,7 @@ def delete(groups: list[Group]) -> tuple[int, int]:
 
 
 def _search() -> Callable[[], list[Group]]:
-    """The search for unused results, which may take place in any thread."""
+    """Return a function that searches for unused results. It can be called in any thread."""
     folder, ledger, used = preferences.user_folder("results"), preferences.user_folder("uses"), _used() | _queued()
     return lambda: _unused(folder, used.union(*map(_listed, ledger.glob("*.json"))))
 
@@ -66,24 +66,24 @@ def _unused(folder: Path, used: Collection[str]) -> list[Group]:
 
 
 def _needed(group: Group, used: Collection[str], oldest: float) -> bool:
-    """Whether something of a result is used, young, or of a run that is not finished."""
+    """Return whether a file of a result is used, is younger than `oldest`, or belongs to an unfinished run."""
     unfinished = any(path.name.endswith((runs.RUN, runs.NOTE)) for path in group)
     return unfinished or any(path.name in used or path.stat().st_mtime > oldest for path in group)
 
 
 def _used() -> set[str]:
-    """The names of all files that the open file uses."""
+    """Return the names of all files that the open .blend file uses."""
     fields = [str(obj["pullback_field"]) for obj in bpy.data.objects if "pullback_field" in obj]
     return {PurePath(path).name for path in (*fields, *bpy.utils.blend_paths(packed=True))}
 
 
 def _queued() -> set[str]:
-    """The names of all files that jobs work on."""
+    """Return the names of all files that queued jobs read or write."""
     fields = [PurePath(job.request["options"].get("field", "")).name for job in jobs.queue]
     return {job.out.name for job in jobs.queue} | set(fields)
 
 
-# The ledger: a file for each .blend file
+# The ledger: one JSON file for each .blend file
 
 
 def _listed(entry: Path) -> set[str]:
@@ -94,7 +94,12 @@ def _listed(entry: Path) -> set[str]:
 
 
 def _note(path: str, before: bool) -> None:
-    """Write down what a .blend file uses. before: also what it was translate to use, as when what was opened is no saved one."""
+    """Record the results that a .blend file uses.
+
+    Args:
+        path: The path of the .blend file.
+        before: Whether to keep earlier records. True when a file is opened, which may be a recovered and not the saved one.
+    """
     if not path:
         return
     with contextlib.suppress(OSError):  # a full disk must not disturb the saving of a file
@@ -129,7 +134,7 @@ def register() -> None:
 
 
 def _sized(search: Callable[[], list[Group]]) -> Callable[[], tuple[int, int]]:
-    """Number and bytes of what a search finds."""
+    """Return a function that returns the number of results that a search finds, and their size in bytes."""
 
     def ask() -> tuple[int, int]:
         groups = search()

@@ -1,4 +1,4 @@
-"""WebSocket: reads messages from a server, with the standard library only (RFC 6455, as much as ComfyUI uses)."""
+"""WebSocket: reads messages from a server. The part of RFC 6455 that ComfyUI uses. Standard library only."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 LARGEST = 64 << 20
-"""Bytes of the longest message that is believed."""
+"""The length of the longest message that is accepted, in bytes."""
 
 
 class Socket:
-    """One connection. `receive` gives whole messages; OSError (ConnectionError, TimeoutError) where there are none."""
+    """One connection. The methods raise OSError (ConnectionError, TimeoutError) if it fails."""
 
     def __init__(self, address: str, timeout: float = 10.0) -> None:
         parts = urlsplit(address)
@@ -39,7 +39,7 @@ class Socket:
             raise ConnectionError(f"the server did not open a websocket: {head.splitlines()[0][:100]}")
 
     def receive(self, timeout: float) -> tuple[int, bytes] | None:
-        """(TEXT or BINARY, payload) of the next message; None where `timeout` seconds passed without one."""
+        """Return TEXT or BINARY and the payload of the next message, or None if there is none within `timeout` seconds."""
         kind, message = 0, b""
         while True:
             self._socket.settimeout(timeout)
@@ -71,7 +71,7 @@ class Socket:
                     return kind, message
 
     def _send(self, opcode: int, payload: bytes) -> None:
-        """A short frame; what clients send is masked."""
+        """Send a masked frame with at most 125 bytes of the payload."""
         mask = os.urandom(4)
         self._socket.sendall(
             bytes([0x80 | opcode, 0x80 | min(125, len(payload))]) + mask + _masked(payload[:125], mask)
@@ -96,7 +96,7 @@ class Socket:
         return taken
 
     def close(self) -> None:
-        """Let go, without waiting for a farewell."""
+        """Close the connection without waiting for the server's close frame."""
         self._socket.close()
 
 

@@ -95,7 +95,7 @@ class Worker:
             self._send_first()
 
     def cancel(self, id: str) -> None:
-        """Stop a job. It ends with `Cancelled` within about a second; a process that does not react is killed."""
+        """Stop a job. It ends with `Cancelled` within about a second; if the process does not react, it is killed."""
         if id not in self.jobs:
             return
         if id != self._first:

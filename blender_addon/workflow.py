@@ -1,4 +1,4 @@
-"""Workflows: what a ComfyUI that has pullback's nodes is asked for in place of a job of the worker. Knows no Blender."""
+"""Workflows: turns a job of the worker into a workflow for a ComfyUI server. Does not import Blender."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from .descriptions import Kind, Makes
 from .protocol import Outgoing
 
 MESH = {"resolution": "resolution", "faces": "faces", "texture": "texture", "bake_views": "views"}
-"""The settings of a mesh, and what the node calls them."""
+"""The settings of a mesh, and the names of the node's inputs for them."""
 
 
 def graph(job: Outgoing, field_file: str = "") -> dict[str, Any]:
-    """Return the API workflow of a job. `field_file`: the name, on the server, of the field of a mesh or picture job."""
+    """Return the API workflow of a job.
+
+    Args:
+        job: The job (`protocol.job`).
+        field_file: The name on the server of the field file that a mesh or picture job reads.
+    """
     settings, options, kind = job.get("settings", {}), job["options"], job["kind"]
     model = options.get("model", "toybox")
     nodes: dict[str, Any] = {}
@@ -48,7 +53,7 @@ def graph(job: Outgoing, field_file: str = "") -> dict[str, Any]:
 
 
 def _fresh(kind: Kind, settings: dict[str, Any], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The node that describes the field, one for each title, and its inputs."""
+    """Return the class of the node that describes an unsampled field, and its inputs. There is one for each title."""
     usual = kind.usual
     title = "".join(word.capitalize() if word.isupper() or word == "NeRF" else word for word in usual.title.split())
     same = [each for each in descriptions.known() if each.title == usual.title]
@@ -64,7 +69,7 @@ def _fresh(kind: Kind, settings: dict[str, Any], options: dict[str, Any]) -> tup
 def _sampled(
     node: Any, kind: Kind, settings: dict[str, Any], options: dict[str, Any], loader: str, vae: Any
 ) -> list[Any]:
-    """The sampling part of a workflow; the field's socket."""
+    """Add the nodes that sample a field, and return the output socket that carries it."""
     model, clip, seed = [loader, 0], [loader, 1], settings.get("seed", 0)
     positive = node("positive", "CLIPTextEncode", clip=clip, text=settings["prompt"])
     negative = node("negative", "CLIPTextEncode", clip=clip, text=settings.get("negative", ""))

@@ -141,7 +141,7 @@ def test_a_list_of_jobs(here):
         (["--prompt", "a", "-o", "a.obj"], "should end in .blend or"),
         (["--panorama", "a", "-o", "a.glb"], "in .png"),
         (["--prompt", "a", "--prompt", "A!", "-o", "{prompt}.glb"], "would both write a.glb"),
-        (["--prompt", "a", "-o", "{promt}.glb"], "has {promt}; known are {index}"),
+        (["--prompt", "a", "-o", "{promt}.glb"], "has {promt}; it may have {index}"),
         (["--prompt", "a", "-o", "{.glb"], "has {}"),
         (["--prompts", "none.txt", "-o", "a.blend"], "none.txt cannot be read"),
         (["--prompts", "list.csv", "-o", "a.blend"], "should be a .txt"),

@@ -74,7 +74,7 @@ def test_ctrl_c_stops_and_resume_goes_on(blender, way):
     until(lambda: out.with_name(f"{out.name}.run").exists(), 60, "a run")
     os.kill(process.pid, signal.SIGINT)
     said, why = process.communicate(timeout=20)
-    assert process.returncode == 130 and "the same command with --resume goes on" in why, (said, why)
+    assert process.returncode == 130 and "the same command with --resume continues" in why, (said, why)
     done = blender.run(f"{line} --resume")
     assert done.returncode == 0 and out.exists() and "sampling, 3 of 6" in done.stdout, done.stdout
 

@@ -172,7 +172,7 @@ def test_another_mesh_takes_the_place_of_the_old_one(egg, tmp_path):
     assert tuple(_image(obj).size) == (32, 32)
     assert (len(bpy.data.meshes), len(bpy.data.materials), len(bpy.data.images)) == (1, 1, 1)
     assert (obj.data.name, _image(obj).name) == ("an egg", "an egg")
-    with pytest.raises(ValueError, match="no mesh object any more"):
+    with pytest.raises(ValueError, match="is not a mesh object any more"):
         scene.replace_mesh(bpy.data.objects.new("light", bpy.data.lights.new("light", "SUN")), glb.read(path))
 
 

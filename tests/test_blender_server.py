@@ -193,7 +193,7 @@ def test_a_server_that_is_not_there(tmp_path):
     assert "no ComfyUI answers at http://127.0.0.1:9" in heard(client)[-1].text
     with pytest.raises(ValueError, match="no ComfyUI answers"):
         server.check("127.0.0.1:9")
-    with pytest.raises(ValueError, match="is no address"):
+    with pytest.raises(ValueError, match="is not the address"):
         server.check("ftp://here")
 
 
