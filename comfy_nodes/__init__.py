@@ -1,1 +1,1 @@
-"""ComfyUI nodes: sockets, schemas and adapters around the core, and no mathematics."""
+"""ComfyUI nodes: sockets, schemas and adapters around the core. They contain no mathematics."""

@@ -1,7 +1,7 @@
 """Built-in: toybox as a genuine MODEL, CLIP and VAE, with the core's own network and words.
 
 The CLIP's conditioning is the encoded prompt (B, LENGTH, context), and its pooled output (B, 1) says whether the prompt
-is of a landscape. Cameras come with each call of Field Sampler (signals.CAMERA); without one, `unseen` is in its place.
+describes a landscape. Field Sampler passes cameras with each call (signals.CAMERA); `unseen` provides one for other samplers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .signals import CAMERA, UNSEEN, ToyboxFormat
 
 
 class Net(nn.Module):
-    """Toybox's denoiser, its plain layers replaced by ComfyUI's operations, so that offloading and casting know them."""
+    """Toybox's denoiser. Its layers are ComfyUI's operations, so that ComfyUI can offload and cast them."""
 
     def __init__(self, dtype: Any = None, device: Any = None, operations: Any = None, **_: Any):
         super().__init__()
@@ -45,7 +45,7 @@ class Net(nn.Module):
         self, x: Tensor, t: Tensor, context: Tensor | None = None, control: Any = None,
         transformer_options: dict[str, Any] | None = None, **_: Any,
     ) -> Tensor:  # fmt: skip
-        """The network's output for x (B, 4, 64, 64) in EDM's scaling, t (B,) = ln(sigma) / 4."""
+        """Return the network's output for x (B, 4, 64, 64) in EDM's scaling and t (B,) = ln(sigma) / 4."""
         if x.shape[1:] != (4, 64, 64):
             raise ValueError(
                 f"toybox draws 64 x 64 pixels, not {x.shape[-1]} x {x.shape[-2]}: use Empty Toybox Latent, or a view size of 0"
@@ -65,13 +65,13 @@ class Net(nn.Module):
 def unseen(
     executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: Any = None
 ) -> Tensor:
-    """Around a guider's estimates: without a camera, a landscape is seen level and an object as in a still.
+    """Wrap a guider's estimates. If no camera is given, choose the level one for landscapes and the still one for objects.
 
-    That goes by the positive prompt and holds for the negative as well, as in the core.
+    The positive prompt decides for the negative prompt too, as in the core.
     """
     options = model_options or {}
     pooled = [cond.get("pooled_output") for cond in executor.class_obj.conds.get("positive") or ()]
-    level = any(bool((each[:, 0] > 0.5).any()) for each in pooled if each is not None)
+    level = any(bool((output[:, 0] > 0.5).any()) for output in pooled if output is not None)
     given = options.get("transformer_options", {})
     if CAMERA not in given:
         given = {**given, CAMERA: camera_tensor(None, 1, LEVEL if level else STILL), UNSEEN: True}
@@ -79,7 +79,7 @@ def unseen(
 
 
 def hosted(module: nn.Module, operations: Any) -> None:
-    """Replace plain linear layers and convolutions, within modules of our own, by ComfyUI's, with the same weights."""
+    """Replace the plain linear layers and convolutions of a module by ComfyUI's, with the same weights."""
     for name, child in module.named_children():
         if type(child) is nn.Linear:
             layer = operations.Linear(child.in_features, child.out_features, child.bias is not None)
@@ -102,7 +102,7 @@ class Base(comfy.model_base.BaseModel):
 
 
 class Config(comfy.supported_models_base.BASE):
-    """How ComfyUI sees toybox."""
+    """The description of toybox that ComfyUI needs to load it."""
 
     unet_config: dict[str, Any] = {}  # noqa: RUF012
     unet_extra_config: dict[str, Any] = {}  # noqa: RUF012
@@ -114,9 +114,9 @@ class Config(comfy.supported_models_base.BASE):
 
 
 class Encoder(nn.Module):
-    """Toybox's two readings of a prompt, as a text encoder."""
+    """Toybox's two encodings of a prompt, as a text encoder."""
 
-    disable_offload = True  # a megabyte
+    disable_offload = True  # it takes only a megabyte
 
     def __init__(self, dtype: Any = None, device: Any = None, model_options: Any = None):
         super().__init__()
@@ -126,64 +126,68 @@ class Encoder(nn.Module):
         self.to(device)
 
     def set_clip_options(self, options: dict[str, Any]) -> None:
-        """There are no layers to choose from."""
+        """Do nothing: there are no layers to choose from."""
 
     def reset_clip_options(self) -> None:
-        """See above."""
+        """Do nothing, as in `set_clip_options`."""
 
     @torch.no_grad()
     def encode_token_weights(self, tokens: dict[str, list[list[tuple[int, float]]]]) -> tuple[Tensor, Tensor]:
-        """Context (B, LENGTH, context) and whether it is a landscape (B, 1). Weights act on the readings of words only."""
+        """Return the encoded prompts (B, LENGTH, context), and whether each describes a landscape (B, 1).
+
+        Weights scale the encodings of the words, but not the palette, the last PALETTE values of the context.
+        """
         rows, device = tokens["toybox"], self.words.position.device
-        numbers = torch.tensor([[token for token, _ in row] for row in rows], device=device)
+        indices = torch.tensor([[token for token, _ in row] for row in rows], device=device)
         strength = torch.tensor([[weight for _, weight in row] for row in rows], device=device)
-        context = encoded(self.words, self.template, numbers)
+        context = encoded(self.words, self.template, indices)
         context[..., :-PALETTE] *= strength[..., None]
         level = [landscape([token for token, _ in row]) for row in rows]
         target = comfy.model_management.intermediate_device()
         return context.float().to(target), torch.tensor(level, device=target).float()[:, None]
 
     def load_sd(self, sd: dict[str, Tensor]) -> Any:
-        """Other weights for the same words."""
+        """Load other weights for the same words."""
         return self.load_state_dict(sd, strict=False)
 
 
 class Tokenizer:
-    """Prompts to word numbers; (word:1.3) weighs a word."""
+    """Turns prompts into indices of words. (word:1.3) gives a word a weight."""
 
     def __init__(self, embedding_directory: Any = None, tokenizer_data: Any = None):
         pass
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_: Any) -> dict[str, Any]:
-        """{"toybox": [[(number, weight), ...]]}. Words that toybox does not know are said in the page.
+        """Return {"toybox": [[(index, weight), ...]]}. A note in the page names the words that toybox does not know.
 
-        ValueError where it knows none of them; no words are fine.
+        Raises:
+            ValueError: If there are words and toybox knows none of them.
         """
         if text.strip():
             with warnings.catch_warnings(record=True) as unknown:
                 warnings.simplefilter("always")
                 check(re.sub(r":\s*[\d.]+\)", ")", text), "the help page of Toybox Loader")
-            for each in unknown:
-                notes.say(str(each.message))
+            for warning in unknown:
+                notes.say(str(warning.message))
         weighed = [(word, weight) for part, weight in _weights(text) for word in words.split(part)[0]]
         if len(weighed) > words.LENGTH - 1:
-            words.encode(" ".join(word for word, _ in weighed))  # says that the prompt is too long
+            words.encode(" ".join(word for word, _ in weighed))  # raises an error: the prompt is too long
         row = [(words.START, 1.0), *((words.INDEX[word], weight) for word, weight in weighed)]
         row += [(words.PAD, 1.0)] * (words.LENGTH - len(row))
         return {"toybox": [[(*pair, i) for i, pair in enumerate(row)] if return_word_ids else row]}
 
     def untokenize(self, tokens: list[tuple[int, float]]) -> list[tuple[tuple[int, float], str]]:
-        """Each token with its word."""
+        """Return each token with its word."""
         return [(pair, words.VOCABULARY[pair[0]]) for pair in tokens]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """A vocabulary is no tensor."""
+        """Return {}: the vocabulary has no tensors."""
         return {}
 
 
-def landscape(numbers: list[int]) -> bool:
-    """Whether a prompt, as word numbers, is of a landscape."""
-    named = {words.VOCABULARY[number] for number in numbers}
+def landscape(indices: list[int]) -> bool:
+    """Return whether a prompt, as indices of words, describes a landscape."""
+    named = {words.VOCABULARY[index] for index in indices}
     return bool(named & set(words.LANDSCAPES)) and not named & set(words.NOUNS)
 
 
@@ -194,7 +198,7 @@ def _weights(text: str) -> list[tuple[str, float]]:
 
 
 class Pixels(nn.Module):
-    """Toybox's signals to RGB on white, and back as opaque pictures; all in [-1, 1]."""
+    """Toybox's VAE: decodes its signals to RGB on white, and encodes RGB as opaque pictures. All values are in [-1, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -209,7 +213,7 @@ class Pixels(nn.Module):
 
 
 def load() -> tuple[Any, Any, Any]:
-    """MODEL, CLIP and VAE, new ones each time, on the devices that ComfyUI wants."""
+    """Return a new MODEL, CLIP and VAE on the devices that ComfyUI chooses."""
     return _model(), _clip(), _vae()
 
 
@@ -219,7 +223,7 @@ def _model() -> Any:
     config.set_inference_dtype(torch.float32, None)
     patcher = comfy.model_patcher.ModelPatcher(Base(config, offload), load_device=device, offload_device=offload)
     patcher.add_wrapper(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, unseen)
-    # Pictures lie in [-1, 1]; the core cuts the guided estimate in the same way.
+    # The values of pictures are in [-1, 1]. The core clamps the guided estimate in the same way.
     patcher.set_model_sampler_post_cfg_function(lambda args: args["denoised"].clamp(-1, 1))
     return patcher
 

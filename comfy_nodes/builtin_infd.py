@@ -1,8 +1,8 @@
 """Built-in: infd as a genuine MODEL, CLIP and VAE, with the core's own networks and words.
 
-The CLIP's conditioning is the encoded prompt (B, LENGTH, width). Its pooled output (B, 1 + LENGTH) says whether the prompt is
-of a landscape, and then the numbers of its words, from which comes the picture that the latent model expects. A guide with
-boxes says what it expects where (LAYOUT).
+The CLIP's conditioning is the encoded prompt (B, LENGTH, width). Its pooled output (B, 1 + LENGTH) says whether the prompt
+describes a landscape, followed by the indices of its words. From these comes the picture that the latent model expects. A guide
+with boxes tells the model what to expect in which box (LAYOUT).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .signals import CAMERA, LAYOUT, UNSEEN, InfdFormat
 
 
 class Net(nn.Module):
-    """Infd's denoiser, its plain layers replaced by ComfyUI's operations, so that offloading and casting know them."""
+    """Infd's denoiser. Its layers are ComfyUI's operations, so that ComfyUI can offload and cast them."""
 
     def __init__(self, dtype: Any = None, device: Any = None, operations: Any = None, **_: Any):
         super().__init__()
@@ -51,7 +51,7 @@ class Net(nn.Module):
         self, x: Tensor, t: Tensor, context: Tensor | None = None, control: Any = None,
         transformer_options: dict[str, Any] | None = None, numbers: Tensor | None = None, **_: Any,
     ) -> Tensor:  # fmt: skip
-        """The network's output for x (B, 4, h, w) in EDM's scaling, t (B,) = ln(sigma) / 4."""
+        """Return the network's output for x (B, 4, h, w) in EDM's scaling and t (B,) = ln(sigma) / 4."""
         if context is None or numbers is None or context.shape[-1] != self.nothing.shape[-1]:
             raise ValueError("infd was given another model's conditioning: encode the prompt with Infd Loader's CLIP")
         if x.shape[2] % 2 or x.shape[3] % 2:
@@ -59,7 +59,7 @@ class Net(nn.Module):
         options = transformer_options or {}
         camera = options.get(CAMERA, camera_tensor(None, 1)).to(x)
         layout, view = options.get(LAYOUT, (None, None))
-        parts = options.get("cond_or_uncond") or [0]  # 0 for what is wanted, of which a guide says what stands where
+        parts = options.get("cond_or_uncond") or [0]  # 0: the positive prompt, the only one that a layout applies to
         count = len(x) // len(parts)
         if layout is not None and options.get(UNSEEN, CAMERA not in options):
             camera = torch.where(camera[:, 2:] == PITCH, camera, torch.tensor(NO_CAMERA).to(camera))
@@ -67,14 +67,16 @@ class Net(nn.Module):
         contexts, expected = [], []
         for n, part in enumerate(parts):
             rows = slice(n * count, (n + 1) * count)
-            read, said = context[rows].to(x), numbers[rows].round().long()
-            told = layout if part == 0 else None
-            if told is not None and not all(landscape(row) for row in said.tolist()):
-                read, said = self.nothing.to(x).expand_as(read), torch.tensor([words.encode("")] * count)
-            contexts.append(read)
-            with torch.inference_mode(False):  # what is computed here is kept, and autograd may follow a later step
+            encoded, indices = context[rows].to(x), numbers[rows].round().long()
+            placed = layout if part == 0 else None
+            if placed is not None and not all(landscape(row) for row in indices.tolist()):
+                encoded, indices = self.nothing.to(x).expand_as(encoded), torch.tensor([words.encode("")] * count)
+            contexts.append(encoded)
+            with torch.inference_mode(
+                False
+            ):  # the core keeps what it computes here, and a later step may need gradients
                 shape = (x.shape[2], x.shape[3])
-                expected.append(expected_latents(said.clone(), camera.clone(), shape, told, view).to(x))
+                expected.append(expected_latents(indices.clone(), camera.clone(), shape, placed, view).to(x))
         lit = torch.ones(len(x)).to(x)
         cameras = camera.repeat(len(parts), 1)
         return self.latent.predict(x, t.to(x), torch.cat(contexts), torch.cat(expected), cameras, lit)
@@ -87,7 +89,7 @@ class Base(comfy.model_base.BaseModel):
         super().__init__(config, model_type=comfy.model_base.ModelType.EDM, device=device, unet_model=Net)
 
     def extra_conds(self, **given: Any) -> dict[str, Any]:
-        """The conditions of the network, with the numbers of the words."""
+        """Return the conditions of the network, with the indices of the words."""
         conditions = super().extra_conds(**given)
         pooled = given.get("pooled_output")
         if pooled is not None and pooled.shape[-1] == 1 + words.LENGTH:
@@ -96,7 +98,7 @@ class Base(comfy.model_base.BaseModel):
 
 
 class Config(comfy.supported_models_base.BASE):
-    """How ComfyUI sees infd."""
+    """The description of infd that ComfyUI needs to load it."""
 
     unet_config: dict[str, Any] = {}  # noqa: RUF012
     unet_extra_config: dict[str, Any] = {}  # noqa: RUF012
@@ -108,9 +110,9 @@ class Config(comfy.supported_models_base.BASE):
 
 
 class Encoder(nn.Module):
-    """Infd's reading of a prompt, as a text encoder."""
+    """Infd's encoding of a prompt, as a text encoder."""
 
-    disable_offload = True  # a few hundred kilobytes
+    disable_offload = True  # it takes only a few hundred kilobytes
 
     def __init__(self, dtype: Any = None, device: Any = None, model_options: Any = None):
         super().__init__()
@@ -119,29 +121,29 @@ class Encoder(nn.Module):
         self.to(device)
 
     def set_clip_options(self, options: dict[str, Any]) -> None:
-        """There are no layers to choose from."""
+        """Do nothing: there are no layers to choose from."""
 
     def reset_clip_options(self) -> None:
-        """See above."""
+        """Do nothing, as in `set_clip_options`."""
 
     @torch.no_grad()
     def encode_token_weights(self, tokens: dict[str, list[list[tuple[int, float]]]]) -> tuple[Tensor, Tensor]:
-        """Context (B, LENGTH, width), and whether it is a landscape and the words' numbers (B, 1 + LENGTH)."""
+        """Return the encoded prompts (B, LENGTH, width) and the pooled output (B, 1 + LENGTH) described above."""
         rows, device = tokens["toybox"], self.words.position.device
-        numbers = torch.tensor([[token for token, _ in row] for row in rows], device=device)
+        indices = torch.tensor([[token for token, _ in row] for row in rows], device=device)
         strength = torch.tensor([[weight for _, weight in row] for row in rows], device=device)
-        context = self.words(numbers) * strength[..., None]
+        context = self.words(indices) * strength[..., None]
         level = torch.tensor([[landscape([token for token, _ in row])] for row in rows], device=device)
         target = comfy.model_management.intermediate_device()
-        return context.float().to(target), torch.cat([level, numbers], 1).float().to(target)
+        return context.float().to(target), torch.cat([level, indices], 1).float().to(target)
 
     def load_sd(self, sd: dict[str, Tensor]) -> Any:
-        """Other weights for the same words."""
+        """Load other weights for the same words."""
         return self.load_state_dict(sd, strict=False)
 
 
 class Pictures(nn.Module):
-    """Infd's latents to RGB on white at four times their size, and back; pictures in [-1, 1]."""
+    """Infd's VAE: decodes latents to RGB on white at four times their size, and encodes RGB. Pictures are in [-1, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,7 +152,7 @@ class Pictures(nn.Module):
     def decode(self, samples: Tensor, *_: Any, **__: Any) -> Tensor:
         field = FieldDecoder(self.autoencoder, "infd", {})
         size = field.scale * samples.shape[2], field.scale * samples.shape[3]
-        rgba = torch.cat([display(field.draw(each[None], *size)) for each in self.autoencoder.features(samples)])
+        rgba = torch.cat([display(field.draw(phi[None], *size)) for phi in self.autoencoder.features(samples)])
         return 2 * (rgba[:, :3] + 1 - rgba[:, 3:]).clamp(0, 1) - 1
 
     def encode(self, pixels: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -158,8 +160,8 @@ class Pictures(nn.Module):
 
 
 def load() -> tuple[Any, Any, Any]:
-    """MODEL, CLIP and VAE, new ones each time, on the devices that ComfyUI wants."""
-    with torch.inference_mode(False):  # or autograd could not take the weights that the core keeps
+    """Return a new MODEL, CLIP and VAE on the devices that ComfyUI chooses."""
+    with torch.inference_mode(False):  # autograd cannot use weights that were loaded in inference mode
         network(), decoder()
     return _model(), _clip(), _vae()
 

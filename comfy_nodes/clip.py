@@ -1,4 +1,4 @@
-"""CLIP: the nodes that say what stands where, and hold a sample to it."""
+"""CLIP: the nodes that say what a sample should show in which region, and guide it there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .layout import RegionValue
 
 
 class LoadCLIPGuideModel(io.ComfyNode):
-    """A picture-text model."""
+    """Loads a picture-text model."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -44,18 +44,18 @@ class LoadCLIPGuideModel(io.ComfyNode):
             return io.NodeOutput(_built_in(weights.device()))
         if not architecture.strip():
             raise ValueError(f"{file} needs the name of its architecture: for example ViT-B-32")
-        with torch.inference_mode(False):  # or autograd could not take the weights
+        with torch.inference_mode(False):  # autograd cannot use weights that were loaded in inference mode
             clip: Any = load_clip(architecture.strip(), weights.located(weights.CLIPS, file), weights.device())
         return io.NodeOutput(HostedCLIP(clip, weights.managed(clip.model)))
 
     @classmethod
     def fingerprint_inputs(cls, file: str, architecture: str) -> str:
-        """Changes with the file."""
+        """Return a value that changes with the file."""
         return f"{architecture} {weights.changed(weights.CLIPS, file)}"
 
 
 class CLIPGuideRegion(io.ComfyNode):
-    """A sentence and its place."""
+    """Adds a sentence and its place to the regions."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -121,12 +121,12 @@ class CLIPGuideRegion(io.ComfyNode):
         region.check()
         chain = (*regions, region)
         if len(chain) > MOST:
-            raise ValueError(f"there are {len(chain)} regions; at most {MOST}: leave some out")
+            raise ValueError(f"there are {len(chain)} regions; at most {MOST} are possible: leave some out")
         return io.NodeOutput(chain, layout.picture(chain))
 
 
 class MultiScaleCLIPGuide(io.ComfyNode):
-    """What holds a sample to its regions."""
+    """Guides a sample so that its regions show what their sentences say."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -173,7 +173,7 @@ class MultiScaleCLIPGuide(io.ComfyNode):
 
 @functools.cache
 def _built_in(device: str) -> Any:
-    """The built-in model, whose weights the core keeps: ComfyUI would take them for leaked if their patcher were gone."""
+    """Return the built-in model. It is cached: ComfyUI would report a memory leak if the patcher went before the weights."""
     from ..core.pullback.generative.clip.model import load_clip, network
     from .guides import HostedCLIP
 
@@ -183,12 +183,12 @@ def _built_in(device: str) -> Any:
 
 
 def _read(clip: Any, regions: tuple[RegionValue, ...]) -> None:
-    """Encode all sentences, so that words that are not known are said before anything is sampled."""
+    """Encode all sentences, so that notes name unknown words before anything is sampled."""
     with warnings.catch_warnings(record=True) as unknown:
         warnings.simplefilter("always")
         clip.encode_text([region.text.strip() for region in regions])
-    for said in dict.fromkeys(str(each.message) for each in unknown):
-        notes.say(said)
+    for text in dict.fromkeys(str(warning.message) for warning in unknown):
+        notes.say(text)
 
 
 NODES: list[type[io.ComfyNode]] = [LoadCLIPGuideModel, CLIPGuideRegion, MultiScaleCLIPGuide]

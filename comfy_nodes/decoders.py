@@ -1,4 +1,4 @@
-"""Decoders: the node that reads a field decoder."""
+"""Decoders: the node that loads a field decoder."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from . import schema, weights
 from .guides import DecoderValue
 
 SHIPPED = Path(__file__).parents[1] / "core/pullback/generative/infd/infd.decoder.safetensors"
-"""The core's own, named here because importing the core takes time at every start of ComfyUI."""
+"""The file of the core's own decoder. Its path is repeated here because importing the core would slow ComfyUI's start."""
 
 
 class LoadFieldDecoder(io.ComfyNode):
-    """A field decoder from a file."""
+    """Loads a field decoder from a file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -46,12 +46,12 @@ class LoadFieldDecoder(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> str:
-        """Changes with the file."""
+        """Return a value that changes with the file."""
         return weights.changed(weights.DECODERS, file)
 
 
 def built_in() -> bool:
-    """Whether the package has a field decoder."""
+    """Return whether the package contains a field decoder."""
     return SHIPPED.is_file()
 
 

@@ -23,13 +23,13 @@ from .sockets import FieldValue, angles, camera_of, nearness, to_image, to_mask
 T = TypeVar("T")
 
 UNIT = [0.0, 0.0, 0.0, 1.0]
-"""Middle and radius of the ball that a field lies in."""
+"""The centre and the radius of the ball that contains a field."""
 LEAST_TILE = 64
-"""Pixels of a tile's side."""
+"""The smallest side of a tile, in pixels."""
 
 
 class ResolutionFreeDecode(io.ComfyNode):
-    """A picture of any size."""
+    """Draws a field or a latent as a picture."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -69,18 +69,19 @@ class ResolutionFreeDecode(io.ComfyNode):
         if decoder is not None:
             if isinstance(field, FieldValue):
                 raise ValueError(
-                    "a field has any size without a field decoder: connect its VAE, or a latent instead of the field"
+                    "a field needs no field decoder: disconnect it and connect the field's VAE, or connect a latent instead "
+                    "of the field"
                 )
             return io.NodeOutput(*enlarged(field, decoder, width, height, crop, tile))
         if not isinstance(field, FieldValue):
             image = latent(field, vae, crop, tile)
             return io.NodeOutput(image, torch.ones(image.shape[:3]))
         signal = signal_of_field(field.sampled(), vae)
-        return io.NodeOutput(*whole(field, signal, width, height, crop, tile))
+        return io.NodeOutput(*drawn(field, signal, width, height, crop, tile))
 
 
 class RenderFieldViews(io.ComfyNode):
-    """An object through cameras."""
+    """Renders a 3D field through cameras."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -118,11 +119,11 @@ class RenderFieldViews(io.ComfyNode):
         cls, field: FieldValue, path: str, count: int, elevation: float, distance: float, fov: float, size: int,
         views: str, vae: Any = None, camera: Any = None,
     ) -> io.NodeOutput:  # fmt: skip
-        around = cameras(path, count, elevation, distance, fov, views, camera)
-        return io.NodeOutput(*seen(field, vae, around, size), described(around, size, size))
+        chosen = cameras(path, count, elevation, distance, fov, views, camera)
+        return io.NodeOutput(*rendered(field, vae, chosen, size), described(chosen, size, size))
 
 
-def whole(
+def drawn(
     field: FieldValue,
     signal: Signal,
     width: int,
@@ -130,37 +131,43 @@ def whole(
     crop: tuple[int, int, int, int] = (0, 0, 0, 0),
     tile: int = 512,
 ) -> tuple[Tensor, Tensor]:
-    """IMAGE and MASK of a field at width x height (0: in proportion), or of its part (left, top, width, height).
+    """Draw a flat field. If memory runs out, use smaller tiles.
 
-    Where memory runs out, in smaller tiles.
+    Args:
+        field: The field.
+        signal: Decodes the field's signal.
+        width: The width of the whole picture in pixels.
+        height: Its height; 0 keeps the field's proportions.
+        crop: The part to draw: left, top, width and height in pixels. A width or height of 0 goes to the edge.
+        tile: The side of a tile in pixels.
+
+    Returns:
+        IMAGE and MASK of the part.
     """
-    core = _flat(field)
-    height = height or max(1, round(width / core.diffrep.aspect))
+    sampled = _flat(field)
+    height = height or max(1, round(width / sampled.diffrep.aspect))
     part = latents.within(crop, height, width)
-    return _smaller(lambda side: _drawn(core, signal, width, height, part, side), tile)
+    return _in_tiles(lambda side: _draw_bands(sampled, signal, width, height, part, side), tile)
 
 
 def latent(
     samples: dict[str, Any], vae: Any, part: tuple[int, int, int, int] = (0, 0, 0, 0), tile: int = 512
 ) -> Tensor:
-    """IMAGE of a LATENT, or of its part (left, top, width, height) in pixels. Where memory runs out, in smaller tiles."""
+    """Decode a LATENT, or its part (left, top, width, height) in pixels, as an IMAGE. If memory runs out, use smaller tiles."""
     bar = comfy.utils.ProgressBar(1)
 
     def advance(done: int, total: int) -> None:
         tick()
         bar.update_absolute(done, total)
 
-    return _smaller(lambda side: latents.decoded(vae, samples, side, part, advance), tile)
+    return _in_tiles(lambda side: latents.decoded(vae, samples, side, part, advance), tile)
 
 
 def enlarged(
     samples: dict[str, Any], decoder: Any, width: int, height: int, crop: tuple[int, int, int, int] = (0, 0, 0, 0),
     tile: int = 512,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """IMAGE and MASK of a LATENT at width x height (0: in proportion), or of its part, by a field decoder.
-
-    Where memory runs out, in smaller tiles.
-    """
+    """Draw a LATENT by a field decoder, and return IMAGE and MASK. The other arguments are those of `drawn`."""
     z = latents.flat(samples)
     height = height or max(1, round(width * z.shape[2] / z.shape[3]))
     part = latents.within(crop, height, width)
@@ -170,11 +177,11 @@ def enlarged(
         tick()
         bar.update(done)
 
-    return _smaller(lambda side: latents.drawn(decoder, z, height, width, part, side, advance), tile)
+    return _in_tiles(lambda side: latents.drawn(decoder, z, height, width, part, side, advance), tile)
 
 
-def _smaller(draw: Callable[[int], T], tile: int) -> T:
-    """What `draw` makes in tiles of a side, or where memory runs out, in smaller ones."""
+def _in_tiles(draw: Callable[[int], T], tile: int) -> T:
+    """Call `draw` with the side of a tile, and halve the side while memory runs out."""
     while True:
         try:
             return draw(tile)
@@ -185,16 +192,16 @@ def _smaller(draw: Callable[[int], T], tile: int) -> T:
         comfy.model_management.soft_empty_cache()
 
 
-def _drawn(
-    core: Any, signal: Signal, width: int, height: int, part: tuple[int, int, int, int], tile: int
+def _draw_bands(
+    sampled: Any, signal: Signal, width: int, height: int, part: tuple[int, int, int, int], tile: int
 ) -> tuple[Tensor, Tensor]:
-    """IMAGE and MASK of the part (top, left, height, width), band by band."""
+    """Draw the part (top, left, height, width) of a picture as IMAGE and MASK, band by band."""
     from ..core.pullback import tasks
 
     h, w = part[2:]
     bar = comfy.utils.ProgressBar(h)
     image, mask, row = torch.empty(1, h, w, 3), torch.ones(1, h, w), 0
-    for band in tasks.bands(core, height, width, signal, part, tile):
+    for band in tasks.bands(sampled, height, width, signal, part, tile):
         tick()
         rows = slice(row, row + band.shape[1])
         image[:, rows], mask[:, rows] = to_image(band[None]), to_mask(band[None])
@@ -204,54 +211,58 @@ def _drawn(
 
 
 def _flat(field: FieldValue) -> Any:
-    """The sampled field, if it has a picture at every size."""
+    """Return the sampled field. Raise ValueError if it cannot be drawn at any size."""
     from ..core.pullback.representation import Flat, Solid
 
-    core = field.sampled()
-    if isinstance(core.diffrep, Solid):
+    sampled = field.sampled()
+    if isinstance(sampled.diffrep, Solid):
         raise ValueError("a 3D field is seen through cameras: use Render Field Views instead")
-    if not isinstance(core.diffrep, Flat):
-        raise ValueError("a pixel grid has one size only: use the sampler's image, or sample a SIREN Image instead")
-    return core
+    if not isinstance(sampled.diffrep, Flat):
+        raise ValueError("a pixel grid has only one size: use the sampler's image, or sample a SIREN Image instead")
+    return sampled
 
 
 def described(cameras: Any, height: int, width: int) -> str:
-    """The core's cameras as the text of a transforms.json; the field lies in the unit ball."""
+    """Return the text of a transforms.json with the core's cameras. The field is in the unit ball."""
     from ..core.pullback.photographs import listed
 
     return json.dumps({"ball": UNIT} | listed(cameras, height, width))
 
 
 def cameras(path: str, count: int, elevation: float, distance: float, fov: float, views: str, camera: Any) -> Any:
-    """The core's cameras of a path; angles in degrees. ValueError where the path lacks its camera or its list."""
+    """Return the core's cameras for the inputs of Render Field Views, with angles in degrees.
+
+    Raises:
+        ValueError: If the path is "camera" and no camera is connected, or it is "list" and the list is wrong.
+    """
     from ..core.pullback.geometry.cameras import look_at, orbit, turntable
 
     angle = math.radians(fov)
     if path == "turntable":
         return turntable(count, math.radians(elevation), distance, angle)
     if path == "list":
-        azimuth, height = torch.deg2rad(torch.tensor(angles(views))).unbind(-1)
-        return orbit(azimuth, height, distance, angle)
+        azimuth, elevations = torch.deg2rad(torch.tensor(angles(views))).unbind(-1)
+        return orbit(azimuth, elevations, distance, angle)
     if camera is None:
         raise ValueError("no camera is connected: connect one from a Load 3D node, or choose turntable")
     eye, angle = camera_of(camera, angle)
     return look_at(eye, torch.zeros(1, 3), angle)
 
 
-def seen(field: FieldValue, vae: Any, cameras: Any, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """IMAGE, MASK and nearness IMAGE of an object through the core's cameras, size x size."""
+def rendered(field: FieldValue, vae: Any, cameras: Any, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Render a 3D field through the core's cameras, and return IMAGE, MASK and nearness IMAGE of size x size pixels."""
     from ..core.pullback import tasks
 
-    core, model = field.sampled(), signal_of_field(field.sampled(), vae)
+    sampled, signal = field.sampled(), signal_of_field(field.sampled(), vae)
     bar = comfy.utils.ProgressBar(len(cameras))
     images, masks, depths = [], [], []
     for i in range(len(cameras)):
         one = cameras[i : i + 1]
-        pictures = tasks.views_of(core, one, size, model, tick)
-        opacity = core.diffrep.opacity(core.params, one, size, size, tick)
+        pictures = tasks.views_of(sampled, one, size, signal, tick)
+        opacity = sampled.diffrep.opacity(sampled.params, one, size, size, tick)
         images.append(to_image(pictures))
         masks.append(opacity[:, 0])
-        depths.append(core.diffrep.depth(core.params, one, size, size, tick))
+        depths.append(sampled.diffrep.depth(sampled.params, one, size, size, tick))
         bar.update_absolute(i + 1, len(cameras))
     return torch.cat(images), torch.cat(masks), nearness(torch.cat(depths))
 

@@ -1,4 +1,4 @@
-"""The denoiser of a run: a ComfyUI guider that is sampling, as the core's D(x, sigma, view)."""
+"""The denoiser of a run: evaluates a ComfyUI guider as the core's D(x, sigma, view)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .signals import CAMERA, flat, framed
 
 
 class Denoiser:
-    """The core's D(x, sigma, view), evaluated by a guider that is sampling.
+    """The core's D(x, sigma, view), evaluated by a guider while it samples.
 
     Args:
         guider: The guider.
         extra: The extra arguments that ComfyUI passes to samplers.
         ladder: The noise levels.
-        knows_view: Whether the model gets the view: the camera, or the conditioning of its side.
-        sides: The sides that have a conditioning of their own.
-        limit: The largest number of views that are evaluated at once. If memory runs out, it is halved.
+        knows_view: Whether the model is given the view: its camera, or the conditioning of the side that it shows.
+        sides: The sides that have their own conditioning.
+        limit: The largest number of views in one evaluation. It is halved if memory runs out.
         count_views: Called with the number of views after each evaluation.
-        layout: What stands where, which the built-in model infd is told, or None.
+        layout: The core's layout of regions for the built-in model infd, or None.
     """
 
     def __init__(self, guider: Any, extra: dict[str, Any], ladder: Ladder, knows_view: bool, sides: set[str], limit: int,
@@ -37,7 +37,7 @@ class Denoiser:
         self.format, self.count_views = guider.model_patcher.get_model_object("latent_format"), count_views
         self.layout = layout
         self.evaluating = False
-        """Whether the model is being evaluated, so that an error is one of the model."""
+        """Whether the model is being evaluated. If so, an exception comes from the model."""
 
     def __call__(self, x: Tensor, sigma: Tensor, view: Any) -> Tensor:
         """Return x0_hat (B, C, H, W), in the dtype and on the device of x.
@@ -45,31 +45,31 @@ class Denoiser:
         Args:
             x: Noisy signals (B, C, H, W).
             sigma: One of the ladder's noise levels.
-            view: A batch of B views of the core, or None.
+            view: A batch of B views, or None.
         """
         tick()
         self.evaluating = True
         index = self.ladder.find(sigma)
-        seen = x * float(self.ladder.alphas[index])
+        scaled = x * float(self.ladder.alphas[index])
         clean = torch.empty_like(x)
         for side, part in self._parts(view, len(x)):
             while len(part):
-                size = self._size(seen[part])
+                size = self._size(scaled[part])
                 some, rest = part[:size], part[size:]
                 try:
-                    clean[some] = self._evaluated(seen[some], self.ladder.host[index], _picked(view, some), side)
+                    clean[some] = self._evaluated(scaled[some], self.ladder.host[index], _picked(view, some), side)
                     self.count_views(size)
                 except RuntimeError as error:
                     if size == 1 or not exhausted(error):
                         raise
-                    self.limit, rest = size // 2, part  # the estimate was too low
+                    self.limit, rest = size // 2, part  # the estimated memory was too low
                     comfy.model_management.soft_empty_cache()
                 part = rest
         self.evaluating = False
         return clean
 
     def masked(self, sigma: Tensor, mask: Tensor) -> Tensor:
-        """Return the mask at a noise level, which Differential Diffusion makes depend on the level."""
+        """Return the mask for a noise level. It depends on the level only with Differential Diffusion."""
         mask_function = self.extra["model_options"].get("denoise_mask_function")
         if mask_function is None:
             return mask
@@ -78,12 +78,12 @@ class Denoiser:
         return mask_function(sigmas[at : at + 1], mask.to(self.device), extra_options=more).to(mask)
 
     def _size(self, x: Tensor) -> int:
-        """Return how many of the views are evaluated at once."""
+        """Return how many of the views fit into one evaluation."""
         x = framed(self.format, x[: self.limit])
         return memory.fitting(self.guider.model_patcher, self.guider.conds, x.shape)
 
     def _parts(self, view: Any, count: int) -> list[tuple[str, Tensor]]:
-        """Group `count` views by their conditioning: (side or "", indices of the views)."""
+        """Group `count` views by their conditioning. Return pairs of a side, or "", and the indices of its views."""
         from ..core.pullback.adapters.view_words import view_words
         from ..core.pullback.geometry.cameras import Cameras
 
@@ -92,7 +92,7 @@ class Denoiser:
             return [("", everything)]
         words = [word.split()[0] for word in view_words(view.azimuth, view.elevation)]
         names = [word if word in self.sides else "" for word in words]
-        return [(name, everything[[each == name for each in names]]) for name in dict.fromkeys(names)]
+        return [(side, everything[[name == side for name in names]]) for side in dict.fromkeys(names)]
 
     def _evaluated(self, x: Tensor, sigma: Tensor, view: Any, side: str) -> Tensor:
         from ..core.pullback.generative.toybox.model import camera_tensor
@@ -106,20 +106,20 @@ class Denoiser:
         if side:
             self.guider.conds = {**conds, "positive": conds[side_key(side)]}
         try:
-            with gradients.estimating(self.guider, x) as followed:
-                options = gradients.options_of(options) if followed else options
+            with gradients.estimating(self.guider, x) as differentiable:
+                options = gradients.options_of(options) if differentiable else options
                 clean = self.guider(
                     framed(self.format, x).to(self.device), sigma.to(self.device).expand(len(x)), model_options=options,
                     seed=self.extra.get("seed"),
                 )  # fmt: skip
         finally:
             self.guider.conds = conds
-        # Tensors of inference mode cannot be used by autograd.
-        return flat(clean).to(x) if followed else flat(clean).to(x).clone()
+        # The clone is an ordinary tensor: autograd cannot use tensors that were made in inference mode.
+        return flat(clean).to(x) if differentiable else flat(clean).to(x).clone()
 
 
 def _picked(view: Any, some: Tensor) -> Any:
-    """Return some views of a batch."""
+    """Return the views of a batch at the indices `some`."""
     return view[some] if hasattr(view, "__getitem__") else view
 
 

@@ -1,4 +1,4 @@
-"""Files: fields on disk, in ComfyUI's input and output folders and nowhere else."""
+"""Files: the nodes that save and load fields. They use only ComfyUI's input and output folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .sockets import FieldValue
 
 
 class SaveField(io.ComfyNode):
-    """A field file."""
+    """Saves a field to a file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -36,26 +36,26 @@ class SaveField(io.ComfyNode):
     def execute(cls, field: FieldValue, filename_prefix: str) -> io.NodeOutput:
         from ..core.pullback.storage import save_field
 
-        core = field.sampled()
-        if not hasattr(core.diffrep, "name"):
+        sampled = field.sampled()
+        if not hasattr(sampled.diffrep, "name"):
             raise ValueError("a pixel grid is an ordinary picture: save the sampler's image, or sample a SIREN Image")
         target = savers.target(filename_prefix, SUFFIX)
-        save_field(target.path, core, savers.embedded(cls.hidden))
+        save_field(target.path, sampled, savers.embedded(cls.hidden))
         return io.NodeOutput(target.name, ui={"text": [target.name]})
 
     @classmethod
     def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
-        """Says in one sentence what is wrong with the name before anything is sampled."""
+        """Return True, or one sentence that says what is wrong with the name. ComfyUI asks before anything is sampled."""
         return savers.refusal(filename_prefix)
 
     @classmethod
     def check_lazy_status(cls, filename_prefix: str, **_: Any) -> list[str]:
-        """Asks for the field once the name is known to be good."""
+        """Request the field once the name has been checked."""
         return savers.awaited(filename_prefix, "field")
 
 
 class LoadField(io.ComfyNode):
-    """A field from a file."""
+    """Loads a field from a file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -75,12 +75,12 @@ class LoadField(io.ComfyNode):
     def execute(cls, file: str) -> io.NodeOutput:
         from ..core.pullback.storage import load_field
 
-        core = load_field(located(_folders(), file))
-        return io.NodeOutput(FieldValue(Again(core), core))
+        loaded = load_field(located(_folders(), file))
+        return io.NodeOutput(FieldValue(Again(loaded), loaded))
 
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
-        """Says in one sentence what is wrong with a file before anything runs."""
+        """Return True, or one sentence that says what is wrong with the file. ComfyUI asks before anything runs."""
         try:
             located(_folders(), file)
         except ValueError as error:
@@ -89,7 +89,7 @@ class LoadField(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> str:
-        """Changes with the file's bytes, so that an unchanged one is not read twice."""
+        """Return a hash of the file, so that ComfyUI does not load an unchanged file again."""
         return hashlib.sha256(located(_folders(), file).read_bytes()).hexdigest()
 
 

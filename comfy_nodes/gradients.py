@@ -1,7 +1,7 @@
-"""Gradients: ComfyUI's models and decoders, run so that autograd can follow them.
+"""Gradients: runs ComfyUI's models and decoders so that autograd works.
 
-Nodes run in torch's inference mode. Weights and conditionings that were made in it cannot take part in autograd, although nothing
-is wrong with their values: they are replaced by ordinary tensors that share their memory.
+Nodes run in torch's inference mode. Autograd cannot use weights and conditionings that were made in it, although their values
+are valid. They are replaced by ordinary tensors that share their memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 def ordinary(tensor: Tensor) -> Tensor:
-    """Return a tensor that autograd takes, with the values of another. Its memory is shared where that is possible."""
+    """Return a tensor with the same values that autograd can use. It shares the memory of `tensor` if possible."""
     if not tensor.is_inference():
         return tensor
     if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
@@ -25,7 +25,7 @@ def ordinary(tensor: Tensor) -> Tensor:
 
 
 def _ordinary_within(value: Any) -> Any:
-    """The same value with ordinary tensors: of lists, dictionaries and ComfyUI's conditionings. Others are left alone."""
+    """Replace the tensors in lists, dictionaries and ComfyUI's conditionings by ordinary ones. Return other values as given."""
     if isinstance(value, Tensor):
         return ordinary(value)
     if isinstance(value, dict):
@@ -39,7 +39,7 @@ def _ordinary_within(value: Any) -> Any:
 
 @contextlib.contextmanager
 def swapped(modules: Iterable[Any]) -> Iterator[None]:
-    """Within it, autograd is on, and the weights of the modules are constants that it takes."""
+    """Enable autograd in the context, and make the weights of the modules constants that autograd can use."""
     done: list[tuple[dict[str, Any], str, Any, Any]] = []
     with torch.inference_mode(False), torch.enable_grad():
         try:
@@ -48,21 +48,21 @@ def swapped(modules: Iterable[Any]) -> Iterator[None]:
                     for name, weight in list(weights.items()):
                         if weight is None or not (weight.is_inference() or weight.requires_grad):
                             continue
-                        taken: Tensor = ordinary(weight).detach()
+                        constant: Tensor = ordinary(weight).detach()
                         if weights is part._parameters:
-                            taken = nn.Parameter(taken, requires_grad=False)
-                        weights[name] = taken
-                        done.append((weights, name, weight, taken))
+                            constant = nn.Parameter(constant, requires_grad=False)
+                        weights[name] = constant
+                        done.append((weights, name, weight, constant))
             yield
         finally:
-            for weights, name, weight, taken in reversed(done):
-                if weights.get(name) is taken:  # else somebody has put another one there
+            for weights, name, weight, constant in reversed(done):
+                if weights.get(name) is constant:  # otherwise ComfyUI has replaced it in the meantime
                     weights[name] = weight
 
 
 @contextlib.contextmanager
 def followed(guider: Any) -> Iterator[None]:
-    """Within it, autograd can follow the evaluations of a guider that is sampling."""
+    """Make the evaluations of a guider differentiable in the context, while it samples."""
     conds = guider.conds
     modules = [guider.inner_model, *(getattr(each, "model", None) for each in guider.loaded_models)]
     with swapped(modules):
@@ -75,16 +75,19 @@ def followed(guider: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def estimating(guider: Any, x: Tensor) -> Iterator[bool]:
-    """Within it, a guider that is sampling can be evaluated at x. It gives whether autograd follows, as it does if x wants it."""
+    """Prepare a guider for an evaluation at x, while it samples. Yield whether the evaluation is differentiable.
+
+    It is if x requires a gradient and gradients are enabled.
+    """
     wanted = x.requires_grad and torch.is_grad_enabled()
     with followed(guider) if wanted else torch.inference_mode():
         yield wanted
 
 
 def options_of(options: dict[str, Any]) -> dict[str, Any]:
-    """Return model options whose tensors autograd takes."""
-    own = options.get("transformer_options", {})
+    """Return model options whose tensors autograd can use."""
+    given = options.get("transformer_options", {})
     return {
         **options,
-        "transformer_options": {k: ordinary(v) if isinstance(v, Tensor) else v for k, v in own.items()},
+        "transformer_options": {k: ordinary(v) if isinstance(v, Tensor) else v for k, v in given.items()},
     }

@@ -1,7 +1,7 @@
-"""Guides: the core's guidance by regions, for fields and for core's own samplers.
+"""Guides: the core's guidance by regions, for Field Sampler and for ComfyUI's samplers.
 
-A guide judges what the latents show, so it needs their decoder: the model's VAE or a field decoder. Its gradients pass through
-that and, if they can, through the diffusion model (`gradients.py`).
+A guide compares pictures with sentences, so it needs a decoder for the latents: the model's VAE or a field decoder. Its gradients
+pass through the decoder and, if possible, through the diffusion model (`gradients.py`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Denoise = Callable[[Tensor, Tensor, Any], Tensor]
 
 @dataclass(frozen=True)
 class HostedCLIP:
-    """A picture-text model of the core, whose weights ComfyUI moves.
+    """A picture-text model of the core, whose weights ComfyUI moves between devices.
 
     Args:
         clip: The model, which computes on ComfyUI's device.
-        patcher: Its weights, in ComfyUI's care.
+        patcher: The patcher that holds its weights.
     """
 
     clip: Any
@@ -57,7 +57,7 @@ class HostedCLIP:
 
 @dataclass(frozen=True)
 class DecoderValue:
-    """What a DECODER socket carries: a field decoder of the core, whose weights ComfyUI moves."""
+    """What a DECODER socket carries: a field decoder of the core, whose weights ComfyUI moves between devices."""
 
     decoder: Any
     patcher: Any
@@ -70,10 +70,10 @@ class GuideValue:
     Args:
         clip: The picture-text model.
         regions: The regions.
-        strength: Scales the guidance.
+        strength: The factor by which the guidance is scaled.
         through_model: Whether gradients pass through the diffusion model.
-        vae: Shows what latents are, unless the sampler has a VAE.
-        decoder: Shows what latents are, in the place of a VAE.
+        vae: The VAE that decodes the latents, unless the sampler has one.
+        decoder: The field decoder that decodes the latents instead of a VAE.
     """
 
     clip: HostedCLIP
@@ -85,7 +85,7 @@ class GuideValue:
 
     @property
     def active(self) -> bool:
-        """Whether it changes anything."""
+        """Whether the guide changes anything."""
         return self.strength > 0 and any(region.weight > 0 for region in self.regions)
 
     def of(self, diffrep: Any) -> Any:
@@ -101,17 +101,17 @@ class GuideValue:
 
 @dataclass(frozen=True)
 class _Picture:
-    """What a picture is to regions, of which nothing else is known."""
+    """Stands for the representation if the sample is a plain picture."""
 
     closed: tuple[bool, bool] = (False, False)
 
     def lookup(self, view: object) -> None:
-        """Return None: the one view is the whole picture."""
+        """Return None: the only view is the whole picture."""
 
 
 @dataclass(frozen=True)
 class ByVae:
-    """Shows signals by a VAE, differentiably."""
+    """Decodes signals by a VAE, differentiably."""
 
     signal: Signal
 
@@ -131,13 +131,16 @@ class ByVae:
 
 @dataclass(frozen=True)
 class ByDecoder:
-    """Shows signals by a field decoder, at the resolution that is asked for."""
+    """Decodes parts of signals by a field decoder, at any resolution."""
 
     signal: Signal
     value: DecoderValue
 
     def parts(self, signal: Tensor) -> Callable[[tuple[float, float, float, float], int], Tensor]:
-        """Return what draws parts (1, 3 or 4, size, size) in [0, 1] of a picture (1, C, h, w)."""
+        """Return a function of a box and a size that draws the box in a signal (1, C, h, w).
+
+        It returns a picture (1, 3 or 4, size, size) in [0, 1].
+        """
         weights = [self.value.patcher.model]
         with gradients.swapped(weights):
             draw = self.value.decoder.parts(flat(self.signal.latents(signal)))
@@ -149,23 +152,25 @@ class ByDecoder:
         return drawn
 
 
-def shower(signal: Signal, guide: GuideValue) -> Any:
-    """Return what shows the latents of a model.
+def decoder_for(signal: Signal, guide: GuideValue) -> Any:
+    """Return the decoder by which a guide sees the latents of a model.
 
     Raises:
-        ValueError: If nothing that is connected does.
+        ValueError: If no decoder is connected, or it is for another model.
     """
     if guide.decoder is not None:
-        fits(guide.decoder, signal)
+        check_decoder(guide.decoder, signal)
         return ByDecoder(signal, guide.decoder)
     if signal.name in BUILT_IN:
         return core_model(signal.name)
     if signal.vae is None:
-        raise ValueError("a guide must see what the latents show: connect the model's VAE, or a field decoder, to it")
+        raise ValueError(
+            "a guide must see what the latents show: connect the model's VAE or a field decoder to the guide"
+        )
     return ByVae(signal)
 
 
-def fits(value: DecoderValue, signal: Signal) -> None:
+def check_decoder(value: DecoderValue, signal: Signal) -> None:
     """Raise a ValueError if a field decoder is for the latents of another model."""
     decoder = value.decoder
     if (decoder.channels, decoder.scale) != (signal.channels, signal.scale):
@@ -177,24 +182,24 @@ def fits(value: DecoderValue, signal: Signal) -> None:
 
 
 def helpers(guide: GuideValue, signal: Signal) -> list[Any]:
-    """Return what ComfyUI must load beside the model while a guide is at work."""
+    """Return the patchers that ComfyUI must load together with the guided model."""
     shows = guide.decoder.patcher if guide.decoder is not None else getattr(signal.vae, "patcher", None)
     return [guide.clip.patcher, *([] if shows is None else [shows])]
 
 
 @dataclass
 class Guidance:
-    """A guide for what is sampled, that makes guided denoisers.
+    """Turns denoisers into guided denoisers.
 
     Args:
         guide: The core's guide.
-        show: How parts of signals are shown.
-        locate: Where regions lie in views.
-        separate: Whether the signals are pictures of their own.
+        show: A function that decodes parts of signals, from the core's `shown_by`.
+        locate: A function that returns where regions are in views, from the core's `locator`.
+        separate: Whether the signals of a batch are separate pictures, and not views of one field.
 
     Attributes:
-        beside: The same guide, whose gradients pass through the decoder only.
-        through: Whether they pass through the model, as far as is known.
+        decoder_only: The same guide with gradients through the decoder only.
+        through: Whether gradients pass through the model. It becomes False if they turn out not to.
     """
 
     guide: Any
@@ -203,17 +208,17 @@ class Guidance:
     separate: bool = False
 
     def __post_init__(self) -> None:
-        self.beside = replace(self.guide, through_model=False)
+        self.decoder_only = replace(self.guide, through_model=False)
         self.through = self.guide.through_model
 
     def __call__(self, denoise: Denoise) -> Denoise:
         """Return the guided denoiser.
 
-        If gradients do not pass through the model, a note says so, and from there on they pass through the decoder only.
+        If gradients do not pass through the model, a note says so, and from then on they pass through the decoder only.
         """
         how = self.show, self.locate, self.separate
-        beside = self.beside.guiding(denoise, *how)
-        through = self.guide.guiding(_followable(denoise), *how)
+        decoder_only = self.decoder_only.guiding(denoise, *how)
+        through = self.guide.guiding(_differentiable(denoise), *how)
 
         def guided(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
             if self.through:
@@ -222,46 +227,46 @@ class Guidance:
                 except RuntimeError as error:
                     self.through, why = False, str(error).strip().partition("\n")[0][:120]
                 comfy.model_management.soft_empty_cache()
-                notes.say(f"The guide's gradients do not pass through the model ({why}): it goes on without that.")
-            return beside(x, sigma, cond)
+                notes.say(f"The guide's gradients do not pass through the model ({why}): it continues without them.")
+            return decoder_only(x, sigma, cond)
 
         return guided
 
 
-def _followable(denoise: Denoise) -> Denoise:
-    """A denoiser that raises a RuntimeError if autograd cannot follow it."""
+def _differentiable(denoise: Denoise) -> Denoise:
+    """Return a denoiser that raises a RuntimeError if its result is not differentiable."""
 
     def checked(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         clean = denoise(x, sigma, cond)
         if x.requires_grad and not clean.requires_grad:
-            raise RuntimeError("it lets none through")
+            raise RuntimeError("its result has none")
         return clean
 
     return checked
 
 
 def guidance(value: GuideValue | None, diffrep: Any, signal: Signal) -> Guidance | None:
-    """Return the guidance of a field, or None if nothing is changed.
+    """Return the guidance of a field, or None if the guide changes nothing.
 
     Raises:
-        ValueError: If a region does not suit the field, or nothing shows what the signals are.
+        ValueError: If a region does not suit the field, or no decoder is connected.
     """
     from ..core.pullback.regions import locator, shown_by
 
     if value is None:
         return None
     guide = value.of(diffrep)
-    return Guidance(guide, shown_by(shower(signal, value)), locator(diffrep)) if value.active else None
+    return Guidance(guide, shown_by(decoder_for(signal, value)), locator(diffrep)) if value.active else None
 
 
-def told(value: GuideValue | None, diffrep: Any, signal: Signal, aspect: float) -> Any:
-    """Return the core's layout that the built-in model infd is told, beside the guide; None for other models.
+def layout_for(value: GuideValue | None, diffrep: Any, signal: Signal, aspect: float) -> Any:
+    """Return the core's layout of a guide's boxes for the built-in model infd, or None for other models.
 
     Args:
-        value: The guide.
-        diffrep: What is sampled.
+        value: The guide, or None.
+        diffrep: The representation that is sampled.
         signal: The model's signal.
-        aspect: Width of the picture divided by its height.
+        aspect: The width of the picture divided by its height.
     """
     if value is None or not value.active or signal.name != "infd":
         return None
@@ -274,21 +279,21 @@ def told(value: GuideValue | None, diffrep: Any, signal: Signal, aspect: float) 
 
 
 def with_layout(options: dict[str, Any], layout: Any, view: Any) -> dict[str, Any]:
-    """Return model options with a layout, and the views that it is drawn into."""
+    """Return model options with a layout and the views in which the model needs it."""
     if layout is None:
         return options
     return {**options, "transformer_options": {**options.get("transformer_options", {}), LAYOUT: (layout, view)}}
 
 
-def beside(patcher: Any, value: GuideValue, signal: Signal) -> Any:
-    """Return a copy of a model that is loaded together with what a guide needs."""
+def with_helpers(patcher: Any, value: GuideValue, signal: Signal) -> Any:
+    """Return a copy of a model that ComfyUI loads together with the guide's own models."""
     patcher = patcher.clone()
     patcher.set_additional_models(KEY, helpers(value, signal))
     return patcher
 
 
 def is_guided(patcher: Any) -> bool:
-    """Whether a model was guided by `patched`."""
+    """Return whether a model is guided by `patched`."""
     return bool(patcher.get_wrappers(WRAPPED, KEY))
 
 
@@ -296,7 +301,7 @@ def patched(model: Any, value: GuideValue) -> Any:
     """Return a MODEL whose estimates are guided in every sampler. It is the same MODEL if the guide changes nothing.
 
     Raises:
-        ValueError: If the model is guided already, draws no pictures, or nothing shows what its latents are.
+        ValueError: If the model is guided already or does not draw pictures, or no decoder is connected.
     """
     from ..core.pullback.regions import shown_by, whole
 
@@ -306,28 +311,30 @@ def patched(model: Any, value: GuideValue) -> Any:
     guide = value.of(_Picture())
     if not value.active:
         return model
-    guided = Guidance(guide, shown_by(shower(signal, value)), whole, separate=True)
+    guided = Guidance(guide, shown_by(decoder_for(signal, value)), whole, separate=True)
 
     def predicted(
         executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: Any = None
     ) -> Tensor:
         if x.ndim not in (4, 5) or (x.ndim == 5 and x.shape[2] > 1):
-            raise ValueError("a guide sees pictures, and this latent is a film or something else: disconnect the guide")
-        layout = told(value, _Picture(), signal, x.shape[-1] / x.shape[-2])
+            raise ValueError(
+                "a guide needs a picture, and this latent is a video or something else: disconnect the guide"
+            )
+        layout = layout_for(value, _Picture(), signal, x.shape[-1] / x.shape[-2])
         model_options = with_layout(model_options or {}, layout, None)
         with torch.inference_mode(False):
             x, timestep, sampling = x.clone(), timestep.clone(), executor.class_obj.inner_model.model_sampling
             alpha, sigma = at(sampling, timestep[:1])
 
-            def denoise(seen: Tensor, _: Tensor, __: Any) -> Tensor:
-                with gradients.estimating(executor.class_obj, seen) as followed:
-                    options = gradients.options_of(model_options) if followed else model_options
-                    clean = executor(framed(signal.format, seen * alpha), timestep, options, seed)
-                return flat(clean) if followed else flat(clean).clone()
+            def denoise(noisy: Tensor, _: Tensor, __: Any) -> Tensor:
+                with gradients.estimating(executor.class_obj, noisy) as differentiable:
+                    options = gradients.options_of(model_options) if differentiable else model_options
+                    clean = executor(framed(signal.format, noisy * alpha), timestep, options, seed)
+                return flat(clean) if differentiable else flat(clean).clone()
 
             clean = guided(denoise)(flat(x) / alpha, torch.tensor(sigma), None)
             return framed(signal.format, clean)
 
-    model = beside(model, value, signal)
+    model = with_helpers(model, value, signal)
     model.add_wrapper_with_key(WRAPPED, KEY, predicted)
     return model

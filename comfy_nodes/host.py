@@ -1,8 +1,8 @@
-"""Runs the core inside ComfyUI: any MODEL serves as the core's denoiser, and the core's jobs as a ComfyUI sampler.
+"""Runs the core inside ComfyUI: any MODEL serves as the core's denoiser, and the core's jobs run as a ComfyUI sampler.
 
-The core runs inside `guider.sample`, as a `comfy.samplers.Sampler`. Conditioning, ControlNet, LoRA, hooks and offloading are
-therefore ComfyUI's own. Fields are fitted in float32 and outside of inference mode, on ComfyUI's device if there is enough
-memory, else on the CPU. Results are on the CPU.
+The core runs inside `guider.sample`, as a `comfy.samplers.Sampler`. ComfyUI therefore handles conditioning, ControlNet, LoRA,
+hooks and offloading. Fields are fitted in float32 and outside of inference mode: on ComfyUI's device if there is enough memory,
+else on the CPU. Results are on the CPU.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from .sockets import FieldValue, rough_colours, to_image
 
 @dataclass(frozen=True)
 class Request:
-    """What a node asks of a run.
+    """The inputs of a node that runs a job.
 
     Args:
-        value: The field, new or to continue from.
-        vae: Decodes the pictures that are returned. Without it they are approximated from latents.
+        value: The field, unsampled or to continue from.
+        vae: The VAE that decodes the returned pictures. Without one, their colours are approximated from latents.
         sides: The connected conditionings of sides, by the names in `schema.SIDES`.
-        views: Views per step; 0 takes the field's own number.
-        knows_view: Whether the model gets the view: the camera, or the conditioning of its side.
+        views: The number of views per step; 0 takes the field's default.
+        knows_view: Whether the model is given the view: its camera, or the conditioning of the side that it shows.
         latent_image: A picture to start from. It is ignored if the sigmas start at pure noise and there is no mask.
         mask: A mask of the picture, 1 where it is replaced.
-        guide: What stands where, or None.
+        guide: The guide, or None.
     """
 
     value: FieldValue
@@ -65,15 +65,15 @@ class FieldSampler(comfy.samplers.Sampler):
     Args:
         job: The job.
         recipe: The core's recipe of the field.
-        request: What was asked for.
+        request: The inputs of the node.
         store: The initial noise of views that return at every step, or None.
         seed: The seed of all other random numbers.
         progress: The progress bar.
         render: The renderer of the field.
         known: The core's `Known` of the request's picture, or None.
         takes: The memory that the field needs on the device.
-        guidance: Makes a guided denoiser of the denoiser, or None.
-        layout: What stands where, which the built-in model infd is told, or None.
+        guidance: Turns the denoiser into a guided one, or None.
+        layout: The core's layout of regions for the built-in model infd, or None.
 
     Attributes:
         params: The parameters of the sampled field.
@@ -98,7 +98,7 @@ class FieldSampler(comfy.samplers.Sampler):
         self, model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any, noise: Tensor,
         latent_image: Tensor | None = None, denoise_mask: Tensor | None = None, disable_pbar: bool = False,
     ) -> Tensor:  # fmt: skip
-        """Run the job. The guider calls this; the length of `noise` is the largest number of views at once."""
+        """Run the job. The guider calls this. The length of `noise` is the largest number of views in one evaluation."""
         from ..core.pullback.storage import generator
 
         full = self.max_denoise(model_wrap, sigmas)
@@ -138,7 +138,7 @@ class FieldSampler(comfy.samplers.Sampler):
         except RuntimeError as error:
             if device.type == "cpu" or (run.denoise.evaluating and not exhausted(error)):
                 raise
-            why = f"{device} ran out of memory" if exhausted(error) else f"on {device} it fails ({_line(error)})"
+            why = f"{device} ran out of memory" if exhausted(error) else f"it failed on {device} ({_line(error)})"
         comfy.model_management.soft_empty_cache()
         notes.say(f"The field is fitted on the processor from here on: {why}.")
         run.random.set_state(drawn)
@@ -173,7 +173,7 @@ def rehearsed(job: Any, recipe: Any) -> Footprint:
 
 def canonical(diffrep: Any, params: dict[str, Tensor], render: Remembered) -> Tensor:
     """Return a field's signals (B, C, h, w) in its canonical views. `render` is the diffrep's renderer."""
-    last = render.last  # if the last view was the whole picture, it is the canonical view
+    last = render.last  # if its view was None, it is the canonical view
     if last is not None and last[0] is params and last[1] is None:
         return last[2]
     with torch.no_grad():
@@ -217,7 +217,7 @@ def run(
             return _preview(signal, glance(recipe.diffrep, params, render).cpu())
 
     store = _store(noise, recipe.views)
-    layout = guides.told(request.guide, recipe.diffrep, signal, getattr(recipe.diffrep, "aspect", 1.0))
+    layout = guides.layout_for(request.guide, recipe.diffrep, signal, getattr(recipe.diffrep, "aspect", 1.0))
     sampler = FieldSampler(
         job, recipe, request, store, noise.seed, Progress(picture), render, given, takes, guidance, layout
     )
@@ -231,10 +231,10 @@ def run(
 
 
 def _unsampled(value: FieldValue, recipe: Any, signal: Signal) -> tuple[FieldValue, dict[str, Tensor], Tensor]:
-    """Return the given field, when there are no steps (a denoise of 0), as core's samplers return the given latent."""
+    """Return the given field if there are no steps (denoise is 0), just as ComfyUI's samplers return the given latent."""
     if value.field is None:
         raise ValueError(
-            "there are no steps to sample (denoise is 0) and the field was never sampled: give a denoise above 0"
+            "there are no steps to sample (denoise is 0) and the field was never sampled: set denoise above 0"
         )
     with torch.no_grad():
         seen = canonical(recipe.diffrep, value.field.params, Remembered(recipe.diffrep))
@@ -244,9 +244,9 @@ def _unsampled(value: FieldValue, recipe: Any, signal: Signal) -> tuple[FieldVal
 def simple(
     guider: Any, request: Request, seed: int, steps: int, denoise: float = 1.0
 ) -> tuple[FieldValue, dict[str, Tensor], Tensor]:
-    """Do the same as `run` with a seed instead of a noise, and with the core's own noise levels.
+    """Sample a field as `run` does, but from a seed instead of a NOISE, and with the core's own noise levels.
 
-    `denoise` is the fraction of the range of ln sigma that is sampled. At 1 nothing is left of a picture without a mask.
+    `denoise` is the fraction of the range of ln sigma that is sampled. At 1, a picture without a mask has no effect.
     """
     from ..core.pullback.schedules import log_linear
 
@@ -281,15 +281,15 @@ class Seeded:
 
 
 def _store(noise: Any, views: Any) -> Tensor | None:
-    """Return the noise of views that return at every step, from the NOISE socket, in the shape of their store.
+    """Return noise from the NOISE socket for views that return at every step, in the shape of their store.
 
-    None for views that are new at every step, whose noise is drawn from its seed.
+    Return None for views that are new at every step. Their noise is drawn from the seed of the NOISE.
     """
     like = getattr(views, "picture", None)
     if like is None:
         return None
-    made = noise.generate_noise({"samples": torch.zeros(1, *like) if len(like) == 3 else torch.zeros(like)})
-    return made.reshape(like)
+    drawn = noise.generate_noise({"samples": torch.zeros(1, *like) if len(like) == 3 else torch.zeros(like)})
+    return drawn.reshape(like)
 
 
 def _sided(guider: Any, sides: dict[str, Any]) -> Any:
@@ -301,14 +301,14 @@ def _sided(guider: Any, sides: dict[str, Any]) -> Any:
 
 
 def _guidance(request: Request, diffrep: Any, signal: Signal, guider: Any) -> tuple[Any, Any]:
-    """Return the guidance of a run, or None, and the guider, with whose model ComfyUI loads what the guide needs."""
+    """Return the guidance of a run, or None, and the guider. Its model is replaced by one with the guide's helpers."""
     if request.guide is None:
         return None, guider
     if signal.vae is None and request.guide.vae is not None:
         signal = signal_of(guider.model_patcher, request.guide.vae)
     found = guides.guidance(request.guide, diffrep, signal)
     if found is not None:
-        guider.model_patcher = guides.beside(guider.model_patcher, request.guide, signal)
+        guider.model_patcher = guides.with_helpers(guider.model_patcher, request.guide, signal)
     return found, guider
 
 
@@ -325,7 +325,7 @@ def _pictures(signal: Signal, seen: Tensor) -> Tensor:
 
 def _rough(signal: Signal, seen: Tensor) -> Tensor:
     fmt = signal.format
-    unfolded = getattr(fmt, "latent_rgb_factors_reshape", None)  # for latents that hold several pixels
+    unfolded = getattr(fmt, "latent_rgb_factors_reshape", None)  # for latents that each hold several pixels
     seen = unfolded(seen) if unfolded else seen
     return rough_colours(seen, fmt.latent_rgb_factors, getattr(fmt, "latent_rgb_factors_bias", None))
 

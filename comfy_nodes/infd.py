@@ -1,4 +1,4 @@
-"""Infd: the built-in latent model, whose pictures have any size, as genuine ComfyUI objects."""
+"""Infd: the nodes of the built-in latent model, whose pictures can be drawn at any size."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .guides import DecoderValue
 from .weights import managed
 
 SCALE = 4
-"""Pixels of the model's own pictures per latent."""
+"""Pixels per latent, along each side, of the pictures that the model was trained on."""
 
 
 class InfdLoader(io.ComfyNode):
-    """MODEL, CLIP, VAE and field decoder of the built-in latent model."""
+    """Loads the built-in latent model as MODEL, CLIP, VAE and field decoder."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -45,7 +45,7 @@ class InfdLoader(io.ComfyNode):
 
 
 class EmptyInfdLatent(io.ComfyNode):
-    """Zeros of infd's size."""
+    """Makes an empty latent for infd."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -1,4 +1,4 @@
-"""The jobs that a run can do with a field: sampling it, or optimising it with SJC or SDS."""
+"""The jobs that a run can do: sampling a field, or optimising it with SJC or SDS."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .plans import shape_of
 
 
 class Remembered:
-    """A renderer that keeps its last picture: the next step and the preview start with the picture that a step ended with."""
+    """A renderer that caches its last picture. The next step and the preview begin with the last picture of a step."""
 
     def __init__(self, render: Callable[[dict[str, Tensor], Any], Tensor]):
         self.render = render
         self.last: tuple[dict[str, Tensor], Any, Tensor] | None = None
 
     def __call__(self, params: dict[str, Tensor], view: Any) -> Tensor:
-        """Return what `render` returns. Parameters are compared by identity, since nothing changes them in place."""
+        """Return what `render` returns. The cache compares parameters by identity because nothing changes them in place."""
         if torch.is_grad_enabled():
             return self.render(params, view)
         if self.last is None or self.last[0] is not params or self.last[1] is not view:
@@ -46,7 +46,7 @@ class Run:
         known: The core's `Known` of a picture to start from, or None.
         state: The core's state after the last completed move, or None before the first.
         first: The initial noise with unit variance, without the factor that ComfyUI applies at the highest sigma.
-        guidance: Makes a guided denoiser of the denoiser, or None.
+        guidance: Turns the denoiser into a guided one, or None.
     """
 
     recipe: Any
@@ -65,7 +65,7 @@ class Run:
     def to(self, device: torch.device) -> Run:
         """Return the same run on another device."""
         known, state, first = (
-            each if each is None else each.to(device) for each in (self.known, self.state, self.first)
+            value if value is None else value.to(device) for value in (self.known, self.state, self.first)
         )
         params = {name: p.to(device, copy=True) for name, p in self.params.items()}
         return replace(self, params=params, known=known, state=state, first=first)
@@ -79,7 +79,7 @@ class Sampling:
         eta: DDIM's stochasticity in [0, 1].
         repaint: RePaint's jump and repeats.
         solver: The inner solver.
-        short: Whether the last fit makes one pass only, to measure its memory.
+        short: Whether the last fit makes only one pass. Used to measure its memory.
     """
 
     eta: float = 0.0
@@ -88,15 +88,15 @@ class Sampling:
     short: bool = False
 
     def check(self, recipe: Any, steps: int) -> None:
-        """Raise a ValueError if the settings do not suit each other or the field."""
+        """Raise a ValueError if the settings do not suit the field or each other."""
         self._pulled(recipe, steps)
 
     def once(self) -> Sampling:
-        """Return the shortest job that needs as much memory."""
+        """Return the shortest job that needs as much memory as this one."""
         return replace(self, repaint=(1, 1), short=True)
 
     def __call__(self, run: Run) -> dict[str, Tensor]:
-        """Return the sampled parameters. A run that has a state continues from it."""
+        """Sample and return the parameters. A run that has a state continues from it."""
         from ..core.pullback.pull import Pull
         from ..core.pullback.storage import generator
 
@@ -136,9 +136,10 @@ class Sampling:
     def _pulled(self, recipe: Any, steps: int) -> tuple[Any, Any, Any]:
         from ..core.pullback.tasks import Settings, solver_of
 
-        settings = Settings("as conditioned", steps=steps, eta=self.eta, repaint=self.repaint, solver=self.solver)
+        prompt = "unused: the guider has the conditioning"
+        settings = Settings(prompt, steps=steps, eta=self.eta, repaint=self.repaint, solver=self.solver)
         if self.solver == "adam" and hasattr(recipe.diffrep, "brief"):
-            recipe = recipe.diffrep.brief(recipe)  # the other solvers want every pixel at every pass
+            recipe = recipe.diffrep.brief(recipe)  # the other solvers need every pixel at every pass
         solver = solver_of(recipe, settings)
         if self.short and hasattr(solver, "last_steps"):
             solver = replace(solver, last_steps=1)
@@ -146,10 +147,10 @@ class Sampling:
 
 
 def _units(recipe: Any, solver: Any, walk: list[tuple[int, int]], known: Any) -> list[int]:
-    """Return the units of progress of each move of a walk, after those of the fit to a known picture if there is one."""
+    """Return the units of progress of each move of a walk. If there is a known picture, those of its fit come first."""
     from ..core.pullback.known import STEPS
 
-    views, last = (shape_of(each)[0] for each in (recipe.views, recipe.last_views or recipe.views))
+    views, last = (shape_of(source)[0] for source in (recipe.views, recipe.last_views or recipe.views))
     passes = getattr(solver, "steps", 12)  # Gauss-Newton makes about as many
     units = [views + passes if to > start else 0 for start, to in walk]
     units[-1] = last + getattr(solver, "last_steps", 3 * passes)
@@ -158,12 +159,12 @@ def _units(recipe: Any, solver: Any, walk: list[tuple[int, int]], known: Any) ->
 
 @dataclass(frozen=True)
 class Climbing:
-    """Optimising a field with SJC or SDS, as a job.
+    """Optimising a field with SJC or SDS as a job.
 
     Args:
         rule: "sjc" or "sds".
         iterations: The number of steps.
-        rate: The learning rate as a multiple of that of the field's recipe.
+        rate: The factor by which the recipe's learning rate is multiplied.
     """
 
     rule: str
@@ -171,10 +172,10 @@ class Climbing:
     rate: float
 
     def check(self, recipe: Any, steps: int) -> None:
-        """Accept everything: no settings of this job can be wrong."""
+        """Do nothing: the settings of this job are always valid."""
 
     def once(self) -> Climbing:
-        """Return the shortest job that needs as much memory."""
+        """Return the shortest job that needs as much memory as this one."""
         return replace(self, iterations=1)
 
     def __call__(self, run: Run) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Known: a LATENT to start from and a MASK of what is sampled anew, as the core's known picture."""
+"""Known: turns a LATENT to start from, and a MASK of the part to replace, into the core's known picture."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from .signals import Signal, flat, framed
 
 
 def known(latent: dict[str, Any] | None, mask: Tensor | None, signal: Signal, diffrep: Any) -> Any:
-    """The core's `Known` for a field; None where nothing is given. ValueError says what does not fit.
+    """Return the core's `Known` for a field, or None if no picture is given.
 
-    mask (1, H, W) of any size, 1 where something new is drawn; without one, the latent's own.
+    Args:
+        latent: The LATENT with the picture, or None.
+        mask: A mask (1, H, W) of any size, 1 where the picture is replaced. None takes the mask in the latent, if any.
+        signal: The model's signal.
+        diffrep: The representation of the field.
+
+    Raises:
+        ValueError: If the picture or the mask does not suit the model or the field.
     """
     from ..core.pullback.known import Known
 
@@ -28,7 +35,7 @@ def known(latent: dict[str, Any] | None, mask: Tensor | None, signal: Signal, di
         or samples.ndim not in (4, 5)
         or (samples.ndim == 5 and samples.shape[2] > 1)
     ):
-        raise ValueError("latent_image is no picture: connect what VAE Encode makes of one")
+        raise ValueError("latent_image is not a picture: connect the output of VAE Encode")
     if len(samples) > 1:
         raise ValueError(f"latent_image has {len(samples)} pictures and a field starts from one: choose one")
     if samples.shape[1] != signal.channels:
@@ -39,7 +46,7 @@ def known(latent: dict[str, Any] | None, mask: Tensor | None, signal: Signal, di
     mask = latent.get("noise_mask") if mask is None else mask
     with torch.inference_mode(False):
         picture = flat(samples).float().cpu().clone()
-        if picture.any():  # an empty latent is no encoded picture
+        if picture.any():  # an empty latent stays empty
             picture = flat(signal.format.process_in(framed(signal.format, picture)))
         if mask is not None:
             mask = comfy.utils.reshape_mask(mask.float().cpu(), (1, 1, *picture.shape[2:]))[0].clamp(0, 1).clone()

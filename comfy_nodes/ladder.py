@@ -1,9 +1,10 @@
-"""Ladder: ComfyUI's SIGMAS in the core's variance-exploding form, for every kind of model.
+"""Ladder: converts ComfyUI's SIGMAS to the core's variance-exploding form, for every kind of model.
 
-What a ComfyUI model sees is x = alpha x0 + beta n. For eps and v models alpha is 1 and beta the sigma; for flow models
-they are 1 - sigma and sigma. Divided by alpha it is the core's x0 + (beta / alpha) n. One DDIM step there is one Euler
-step here: D (1 - s'/s) + (s'/s) x in both, with s'/s = sigma'/sigma (1 - sigma) / (1 - sigma') absorbed by the alphas.
-So the core needs to know nothing of flow models. Everything is read off `model_sampling.noise_scaling`.
+The input of a ComfyUI model is x = alpha x0 + beta n. For eps and v models, alpha = 1 and beta = sigma; for flow models,
+alpha = 1 - sigma and beta = sigma. Dividing by alpha gives the core's x0 + s n with s = beta / alpha. The core's DDIM step,
+D (1 - s'/s) + (s'/s) x, is then the same as ComfyUI's Euler step, which has sigma'/sigma in place of s'/s: multiplying by the
+new alpha turns one into the other. The core can therefore treat flow models like all others. All values come from
+`model_sampling.noise_scaling`.
 """
 
 from __future__ import annotations
@@ -15,14 +16,19 @@ import torch
 from torch import Tensor
 
 NEARLY = 1e-6
-"""The least part of the picture in what a model sees: a flow model's first sigma of 1 has none, and nothing to divide by."""
+"""The least alpha. It is 0 at a flow model's highest sigma of 1, which would be a division by zero."""
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """`host` (N + 1,) as ComfyUI has them; `sigmas` and `alphas` (N + 1,) float64 as the core needs them.
+    """The noise levels of a run.
 
-    `excess` is ComfyUI's stretch of the first noise at a model's highest sigma, sqrt(1 + sigma^2) / sigma for eps and v.
+    Args:
+        host: ComfyUI's sigmas (N + 1,).
+        sigmas: The core's sigmas (N + 1,), float64.
+        alphas: The factors of the picture in the input of a ComfyUI model (N + 1,), float64.
+        excess: The factor by which ComfyUI scales the first noise at a model's highest sigma. For eps and v models it is
+            sqrt(1 + sigma^2) / sigma.
     """
 
     host: Tensor
@@ -31,16 +37,26 @@ class Ladder:
     excess: float
 
     def find(self, sigma: Tensor | float) -> int:
-        """The index of one of `sigmas`."""
+        """Return the index of one of `sigmas`."""
         return int((self.sigmas - float(sigma)).abs().argmin())
 
 
 def ladder(model_sampling: Any, sigmas: Tensor, at_most: bool = False) -> Ladder:
-    """SIGMAS (N + 1,) as the core has them. ValueError where they do not fall."""
+    """Return the ladder of SIGMAS (N + 1,).
+
+    Args:
+        model_sampling: ComfyUI's description of the model's noise levels.
+        sigmas: The SIGMAS.
+        at_most: Whether they start at the model's highest sigma.
+
+    Raises:
+        ValueError: If the sigmas do not decrease.
+    """
     host = sigmas.detach().float().cpu()
     if len(host) < 2 or not (host[1:] < host[:-1]).all() or host[-1] < 0:
         raise ValueError(
-            "sigmas must have at least two entries and fall with every one: use fewer steps, or another scheduler"
+            "sigmas must have at least two entries, and each must fall below the one before: use fewer steps, or another "
+            "scheduler"
         )
     alphas, betas = (
         torch.stack([_mixed(model_sampling, sigma, noise, 1 - noise) for sigma in host]).double()
@@ -52,7 +68,7 @@ def ladder(model_sampling: Any, sigmas: Tensor, at_most: bool = False) -> Ladder
 
 
 def at(model_sampling: Any, sigma: Tensor) -> tuple[float, float]:
-    """One sigma (1,) of ComfyUI in the core's form: what the picture is scaled by in what a model sees, and the core's sigma."""
+    """Return alpha, the factor of the picture in the model's input, and the core's sigma for one ComfyUI sigma (1,)."""
     alpha, beta = (float(_mixed(model_sampling, sigma[0], noise, 1 - noise)) for noise in (0.0, 1.0))
     return max(alpha, NEARLY), beta / max(alpha, NEARLY)
 
@@ -66,6 +82,6 @@ def _mixed(model_sampling: Any, sigma: Tensor, noise: float, signal: float, at_m
 
 
 def host_sigmas(model_sampling: Any, sigmas: Tensor) -> Tensor:
-    """The inverse of `ladder`: variance-exploding sigmas as the SIGMAS of a model."""
+    """Convert variance-exploding sigmas to the SIGMAS of a model: the inverse of `ladder`."""
     flow = float(_mixed(model_sampling, torch.tensor(0.5), 0.0, 1.0)) < 1
     return (sigmas / (1 + sigmas) if flow else sigmas).float()

@@ -1,7 +1,7 @@
-"""Latents: VAE Decode in the memory of a tile, with the same result.
+"""Latents: decodes latents in tiles, with the same result as VAE Decode.
 
-ComfyUI's own tiled decoding gives every tile its own statistics, so that tiles differ in colour. The core's `exact_tiles`
-takes them over the whole picture.
+ComfyUI's own tiled decoding normalises every tile by its own statistics, so that tiles differ in colour. The core's
+`exact_tiles` computes the statistics over the whole picture.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from . import weights
 from .sockets import to_image, to_mask
 
 SAMPLE = (3, 4)
-"""Height and width in latents of what a VAE is tried with before its decoder is run in parts."""
+"""Height and width, in latents, of the sample that tests whether a decoder can be run in parts."""
 MARGIN = 13
-"""Latents beyond a tile that the decoder of Stable Diffusion sees."""
+"""How far beyond a tile the decoder of Stable Diffusion reads, in latents."""
 WHOLE = 8
-"""Tensors of the latent's size, of as many channels as the decoder has there, that attention makes."""
+"""The number of tensors of the latent's height and width that attention allocates."""
 LEAST_BUDGET = 1 << 30
-"""Bytes that may be kept between passes however little memory is free."""
+"""The least number of bytes that may be kept between passes, however little memory is free."""
 
 
 def decoded(
     vae: Any, latent: dict[str, Any], tile: int, part: tuple[int, int, int, int], tick: Callable[[int, int], None]
 ) -> Tensor:
-    """What VAE Decode makes of a LATENT, or a part of it.
+    """Decode a LATENT, or a part of it, as VAE Decode does.
 
     Args:
         vae: A VAE.
         latent: A LATENT.
         tile: Side of a tile in pixels.
         part: Left, top, width and height in pixels; a width or height of 0 goes to the edge.
-        tick: Called between tiles with those that are done and those in total. It may raise to stop.
+        tick: Called between tiles with the number of tiles that are done and their total. It may raise to stop.
 
     Returns:
         IMAGE (B, H, W, C) in [0, 1].
@@ -49,7 +49,7 @@ def decoded(
     if vae is None or getattr(vae, "first_stage_model", vae) is None:
         raise ValueError("a latent needs a VAE to become a picture: connect the VAE of the model that made it")
     samples = latent["samples"]
-    if samples.is_nested:  # of film and sound: core's VAE Decode takes the first, too
+    if samples.is_nested:  # video and sound: like VAE Decode, take the video
         samples = samples.unbind()[0]
     if getattr(vae, "latent_dim", 2) == 2 and samples.ndim == 5:
         samples = samples[:, :, 0]
@@ -57,7 +57,7 @@ def decoded(
     if _known(vae) and samples.ndim == 4:
         _load(vae, samples, tile)
         chain = _chain(vae, samples)
-    if chain is None:  # an architecture that is not cut into tiles
+    if chain is None:  # an architecture that cannot be run in tiles
         image = vae.decode(samples)
         image = image.reshape(-1, *image.shape[-3:])
         top, left, h, w = within(part, *image.shape[1:3])
@@ -73,15 +73,15 @@ def decoded(
 
 
 def flat(latent: dict[str, Any]) -> Tensor:
-    """The pictures (B, C, h, w) of a LATENT. ValueError where they are none."""
+    """Return the pictures (B, C, h, w) in a LATENT. Raise ValueError if it does not contain pictures."""
     samples = latent["samples"]
     if samples.is_nested:
         samples = samples.unbind()[0]
     if samples.ndim == 5:
-        samples = samples.movedim(2, 1).flatten(0, 1)  # a film's frames are pictures
+        samples = samples.movedim(2, 1).flatten(0, 1)  # the frames of a video are pictures
     if samples.ndim != 4:
         raise ValueError(
-            f"this latent has the shape {tuple(samples.shape)} and is no picture: connect one of an image model"
+            f"this latent has the shape {tuple(samples.shape)} and is not a picture: connect one of an image model"
         )
     return samples
 
@@ -89,16 +89,19 @@ def flat(latent: dict[str, Any]) -> Tensor:
 def drawn(
     value: Any, z: Tensor, height: int, width: int, part: tuple[int, int, int, int], tile: int, tick: Callable[[int], None]
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """IMAGE (B, h, w, 3) and MASK of a part (top, left, h, w) of latents (B, C, h', w'), drawn by a field decoder.
+    """Draw a part of latents by a field decoder.
 
     Args:
-        value: What a DECODER socket carries.
-        z: The latents.
+        value: The value of a DECODER socket.
+        z: The latents (B, C, h', w').
         height: Height of the whole picture in pixels.
-        width: Width of the whole picture.
-        part: The part that is wanted.
+        width: Width of the whole picture in pixels.
+        part: The part to draw: top, left, height and width in pixels.
         tile: Side of a tile in pixels.
-        tick: Called between tiles with the rows that are done since the last call. It may raise to stop.
+        tick: Called between tiles with the number of rows completed since the last call. It may raise to stop.
+
+    Returns:
+        IMAGE (B, h, w, 3) and MASK (B, h, w).
 
     Raises:
         ValueError: If the decoder is for other latents.
@@ -117,7 +120,13 @@ def drawn(
 
 
 def within(part: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
-    """A part (left, top, width, height), 0 going to the edge, as (top, left, height, width). ValueError if it is outside."""
+    """Return a part (left, top, width, height) of a picture as (top, left, height, width).
+
+    A width or height of 0 goes to the edge.
+
+    Raises:
+        ValueError: If the part is not within the picture.
+    """
     left, top, w, h = part
     w, h = w or width - left, h or height - top
     if w < 1 or h < 1 or left + w > width or top + h > height:
@@ -129,7 +138,7 @@ def within(part: tuple[int, int, int, int], height: int, width: int) -> tuple[in
 
 
 def _known(vae: Any) -> bool:
-    """Whether its decoder is the original one of pictures, and not a relative of it for films."""
+    """Return whether a VAE has the decoder of image models, and not one of its variants for video."""
     from comfy.ldm.modules.diffusionmodules.model import Decoder
 
     decoder = getattr(getattr(vae, "first_stage_model", None), "decoder", None)
@@ -137,7 +146,7 @@ def _known(vae: Any) -> bool:
 
 
 def _load(vae: Any, samples: Tensor, tile: int) -> None:
-    """Bring a VAE to its device, with room for a tile with its margins and for what attention reads of the whole."""
+    """Load a VAE onto its device, with free memory for a tile with margins and for attention over the whole latent."""
     sides = [min(side, int(tile // vae.spacial_compression_decode()) + 2 * MARGIN) for side in samples.shape[2:]]
     needed = vae.memory_used_decode((1, samples.shape[1], *sides), vae.vae_dtype)
     channels = vae.first_stage_model.decoder.conv_in.out_channels
@@ -147,7 +156,7 @@ def _load(vae: Any, samples: Tensor, tile: int) -> None:
 
 
 def _chain(vae: Any, samples: Tensor) -> Any:
-    """The parts of its decoder, or None if it does not do what its parts do, one after the other."""
+    """Return the parts of a VAE's decoder, or None if running them one after another gives another result."""
     from ..core.pullback import exact_tiles
 
     model = vae.first_stage_model
@@ -163,7 +172,7 @@ def _chain(vae: Any, samples: Tensor) -> Any:
 def _picture(
     vae: Any, chain: Any, latent: Tensor, tile: int, crop: tuple[int, int, int, int], tick: Callable[[int, int], None]
 ) -> Tensor:
-    """IMAGE (1, H, W, C) of a part of one latent (1, C, h, w)."""
+    """Decode a part of one latent (1, C, h, w) as an IMAGE (1, H, W, C)."""
     from ..core.pullback import exact_tiles
 
     model, row = vae.first_stage_model, 0
@@ -186,6 +195,6 @@ def _picture(
 
 
 def _device(vae: Any) -> Any:
-    """Newer versions of ComfyUI choose one of several devices in this way."""
+    """Return a context that selects the VAE's device. Older versions of ComfyUI do not need one."""
     chosen = getattr(comfy.model_management, "cuda_device_context", None)
     return contextlib.nullcontext() if chosen is None else chosen(vae.device)

@@ -1,4 +1,4 @@
-"""Layout: regions with sentences, as the nodes have them, in the core's form and as a picture."""
+"""Layout: the regions of the nodes, converted to the core's regions or drawn as a picture."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 PLACES = ("box", "degrees", "side", "everywhere")
 SIDE = 512
-"""Pixels of the longer side of the picture of a layout."""
+"""The longer side of the picture of a layout, in pixels."""
 COLOURS = ("#c0392b", "#2471a3", "#1e8449", "#b9770e", "#7d3c98", "#117a65", "#a04000", "#34495e")
 
 
 @dataclass(frozen=True)
 class RegionValue:
-    """A sentence and its place, which becomes one of the core's regions once it is known what is sampled.
+    """A sentence and its place. It becomes one of the core's regions when the sampled representation is known.
 
     Args:
         text: The sentence.
         place: One of `PLACES`.
-        numbers: For a box, left, top, width and height as parts of the picture. For degrees, azimuth and elevation of the middle,
-            width and height. For a side, azimuth and elevation in degrees.
-        weight: How much it counts.
-        scales: Sides of the squares that are shown, in units of the box.
+        numbers: For a box, left, top, width and height as fractions of the picture. For degrees, azimuth and elevation of the
+            middle, width and height, in degrees. For a side, azimuth and elevation in degrees.
+        weight: The weight of the region among all regions.
+        scales: Sizes at which the place is compared with the sentence, in multiples of the box.
         aspect: Width of the canvas divided by its height.
     """
 
@@ -61,11 +61,11 @@ class RegionValue:
         """Return the core's region.
 
         Args:
-            panorama: Width of the panorama divided by its height; 0 if what is sampled is none.
-            flat: Whether it is a picture, and not an object.
+            panorama: Width of the panorama divided by its height; 0 if the field is not a panorama.
+            flat: Whether the field is a picture and not an object.
 
         Raises:
-            ValueError: If the sentence or a number is wrong, or the place does not suit what is sampled.
+            ValueError: If the sentence or a number is wrong, or the place does not suit the field.
         """
         from ..core.pullback.regions import Region, box_around
 
@@ -75,7 +75,7 @@ class RegionValue:
         if flat and self.place == "side":
             raise ValueError(f"a picture has no sides: give {named} a box")
         if self.place == "degrees" and not panorama:
-            raise ValueError(f"this picture is no panorama, and has no degrees: give {named} a box")
+            raise ValueError(f"this picture is not a panorama and has no degrees: give {named} a box")
         box, side = None, None
         if self.place == "box":
             left, top, width, height = self.numbers
@@ -88,7 +88,7 @@ class RegionValue:
         return Region(self.text.strip(), box, side, self.weight, self.scales)
 
     def check(self) -> None:
-        """Raise a ValueError if it suits nothing at all."""
+        """Raise a ValueError if the region is wrong for every kind of field."""
         self.region(2.0 if self.place == "degrees" else 0.0, self.place != "side")
 
 
@@ -108,7 +108,7 @@ def scales_of(text: str) -> tuple[float, ...]:
     """Return the numbers of a text such as "1, 1.5".
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If the text is not a list of numbers.
     """
     try:
         found = tuple(float(each) for each in text.replace(";", ",").split(",") if each.strip())
@@ -146,7 +146,7 @@ def picture(values: tuple[RegionValue, ...]) -> Tensor:
 
 
 def _boxes(value: RegionValue) -> list[tuple[float, float, float, float]]:
-    """Where a region is drawn, as parts of the picture: twice if it crosses the edge of a panorama."""
+    """Return where a region is drawn, as fractions of the picture. It is two boxes if it crosses the edge of a panorama."""
     if value.place == "everywhere":
         return [(0.0, 0.0, 1.0, 1.0)]
     if value.place == "box":
@@ -159,7 +159,7 @@ def _boxes(value: RegionValue) -> list[tuple[float, float, float, float]]:
 
 
 def _wrapped(draw: Any, font: Any, text: str, width: float) -> str:
-    """A sentence in lines that are not wider than so many pixels, at most six."""
+    """Wrap a sentence to a width in pixels, and keep at most six lines."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

@@ -1,7 +1,7 @@
-"""Listing: the field files of ComfyUI's folders, found again without reading everything again. No ComfyUI here.
+"""Listing: a cached list of the field files in ComfyUI's folders. Does not import ComfyUI.
 
-A page asks for every node's choices whenever it opens, and ComfyUI itself at every prompt. So a folder is read anew only
-where its time has changed, and a file's header only where the file has.
+A page requests the choices of every node whenever it opens, and ComfyUI does at every prompt. A folder is therefore read again
+only if its modification time has changed, and the header of a file only if the file has changed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .paths import within
 SUFFIX = ".safetensors"
 TAG = re.compile(r"(.*?)(?: \[(input|output)\])?", re.DOTALL)
 SETTLED = 2_000_000_000
-"""Nanoseconds after which a folder's time tells of every change: clocks of file systems are coarse."""
+"""Nanoseconds after a change during which a folder is not cached. File times are coarse and could miss a second change."""
 
 
 class Listing:
-    """The field files under a folder. `is_field` tells from a file whether it is one."""
+    """The field files under a folder. `is_field` returns whether a file is a field file."""
 
     def __init__(self, root: Path, is_field: Callable[[Path], bool]):
         self.root, self.is_field = root, is_field
@@ -31,7 +31,7 @@ class Listing:
         self._files: dict[Path, tuple[tuple[int, int], bool]] = {}
 
     def found(self) -> list[tuple[int, str]]:
-        """(its time, its name within the folder with "/" between) of each, in no order."""
+        """Return the modification time and the relative path of each field file, in no particular order."""
         states = ((path, _state(path)) for path in self._candidates())
         return [
             (state[0], path.relative_to(self.root).as_posix()) for path, state in states if self._holds(path, state)
@@ -45,7 +45,7 @@ class Listing:
             waiting += folders
 
     def _inside(self, folder: Path) -> tuple[list[Path], list[Path]]:
-        """Files that may be fields, and folders. Links to folders are not followed: they lead out, or around."""
+        """Return files that may be fields, and folders. Links to folders may lead outside or in a circle, so they are ignored."""
         try:
             changed = folder.stat().st_mtime_ns
             known = self._folders.get(folder)
@@ -53,7 +53,7 @@ class Listing:
                 known = (changed, *_read(folder))
                 if time.time_ns() - changed > SETTLED:
                     self._folders[folder] = known
-        except OSError:  # it is gone by now, or not ours to read
+        except OSError:  # it was deleted, or we may not read it
             return [], []
         return known[1], known[2]
 
@@ -67,13 +67,15 @@ class Listing:
 
 def _read(folder: Path) -> tuple[list[Path], list[Path]]:
     with os.scandir(folder) as entries:
-        shown = [entry for entry in entries if not entry.name.startswith(".")]  # a dot: being written, or hidden
+        shown = [
+            entry for entry in entries if not entry.name.startswith(".")
+        ]  # with a dot: hidden, or still being written
     folders = [Path(entry.path) for entry in shown if entry.is_dir(follow_symlinks=False)]
     return [Path(entry.path) for entry in shown if entry.name.endswith(SUFFIX)], folders
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """(time, size) of a file; None where there is none, as behind a link to nowhere."""
+    """Return the modification time and the size of a file, or None if there is no file, for example behind a broken link."""
     try:
         found = path.stat()
     except OSError:
@@ -89,13 +91,13 @@ def _listing(folder: str) -> Listing:
 
 
 def listed(folders: dict[str, str]) -> list[str]:
-    """The field files of the folders {"input": path, "output": path}, as Load Field names them: newest first."""
+    """Return the names of the field files in {"input": path, "output": path} as Load Field shows them, newest first."""
     found = [(-changed, name, tag) for tag, folder in folders.items() for changed, name in _listing(folder).found()]
     return [name if tag == "input" else f"{name} [{tag}]" for _, name, tag in sorted(found)]
 
 
 def located(folders: dict[str, str], name: str) -> Path:
-    """The file that one of those names stands for. ValueError where it is missing, elsewhere or not a field file."""
+    """Return the path of a name from `listed`. Raise ValueError if it is missing, outside the folders or not a field file."""
     bare, tag = TAG.fullmatch(name).groups()  # type: ignore[union-attr]
     path = within(folders[tag or "input"], bare)
     if path.suffix != SUFFIX:

@@ -1,4 +1,4 @@
-"""Memory: what a field takes on the device, and how many views a model is shown at a time, by ComfyUI's own estimates."""
+"""Memory: how much a field needs on the device, and how many views fit into one evaluation by ComfyUI's estimates."""
 
 from __future__ import annotations
 
@@ -22,45 +22,50 @@ from torch.utils._pytree import tree_map_only
 from . import notes
 
 SPARE = 1.5
-"""What ComfyUI itself multiplies the estimate by before it puts several evaluations into one."""
+"""The factor by which ComfyUI multiplies its estimate before it batches evaluations."""
 SPENT = r"out of memory|not enough .*memory|can't allocate memory"
-"""What torch says of devices whose errors have no class of their own."""
+"""Pattern for messages of torch about devices that have no exception class for lack of memory."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes that a field takes: `kept` between its steps, while the model is at work, and `most` within a step's fit."""
+    """The memory of a field in bytes.
+
+    Args:
+        kept: The memory between fits, while the model is evaluated.
+        most: The peak memory during a fit.
+    """
 
     kept: int = 0
     most: int = 0
 
 
 def processor() -> bool:
-    """Whether ComfyUI has no other device."""
+    """Return whether the CPU is ComfyUI's only device."""
     return comfy.model_management.get_torch_device().type == "cpu"
 
 
 def chosen(patcher: Any, takes: Footprint) -> torch.device:
-    """Where a field is fitted beside a model that is loaded: on ComfyUI's device, or on the processor where it has no room."""
+    """Return where to fit a field while a model is loaded: ComfyUI's device if its memory suffices, else the CPU."""
     device = comfy.model_management.get_torch_device()
     if device.type == "cpu":
         return device
     if device == patcher.load_device:
         left = free(patcher)
-    else:  # the model was loaded elsewhere, and nothing has made room here
+    else:  # the model is on another device, so ComfyUI has not freed memory on this one
         comfy.model_management.free_memory(takes.most, device)
         left = comfy.model_management.get_free_memory(device)
     if takes.most <= left:
         return device
-    needs, has = (f"{each / 2**30:.2f} GB" for each in (takes.most, left))
-    notes.say(f"The field is fitted on the processor: it takes {needs} and {device} has {has} left.")
+    needs, has = (f"{size / 2**30:.2f} GB" for size in (takes.most, left))
+    notes.say(f"The field is fitted on the processor: it needs {needs} and {device} has {has} left.")
     return torch.device("cpu")
 
 
 def making_room(options: dict[str, Any], takes: Footprint) -> dict[str, Any]:
-    """Model options with which ComfyUI, when it loads the model, makes room for the field as well.
+    """Return model options that make ComfyUI free memory for the field, too, when it loads the model.
 
-    It counts room in views, so the field is counted in views.
+    ComfyUI computes the memory from the number of views, so the memory of the field is passed as additional views.
     """
     if not takes.most:
         return options
@@ -78,17 +83,20 @@ def making_room(options: dict[str, Any], takes: Footprint) -> dict[str, Any]:
 
 
 def fitting(patcher: Any, conds: dict[str, Any], shape: Sequence[int]) -> int:
-    """How many of shape[0] views fit into the memory that is free now; 1 at least."""
+    """Return how many of shape[0] views fit into the memory that is free now, at least 1."""
     return _most(patcher, conds, shape, free(patcher))
 
 
 def free(patcher: Any) -> float:
-    """Bytes that are free on a model's device, by its own count where it keeps one."""
+    """Return the free bytes on a model's device. Models that count their memory themselves report it."""
     return getattr(patcher, "get_free_memory", comfy.model_management.get_free_memory)(patcher.load_device)
 
 
 def planned(patcher: Any, conds: dict[str, Any], shape: Sequence[int], takes: Footprint = Footprint()) -> int:
-    """The same before the model is loaded: how many fit beside the whole of it and the field, once others have made room."""
+    """Return how many of shape[0] views will fit, before the model is loaded.
+
+    The model and the field are counted as loaded completely, and all other models as unloaded.
+    """
     total = comfy.model_management.get_total_memory(patcher.load_device)
     room = total - patcher.model_size() - comfy.model_management.extra_reserved_memory() - takes.kept
     return _most(patcher, conds, shape, room)
@@ -102,32 +110,32 @@ def _most(patcher: Any, conds: dict[str, Any], shape: Sequence[int], room: float
 
 
 def exhausted(error: BaseException) -> bool:
-    """Whether an error says that memory has run out, on a device or on the processor."""
+    """Return whether an error means that memory has run out, on a device or on the CPU."""
     spent = (comfy.model_management.OOM_EXCEPTION, MemoryError)
     return isinstance(error, spent) or re.search(SPENT, str(error), re.I) is not None
 
 
 def counted(step: Callable[[], Any]) -> Footprint:
-    """What a step takes that works on the device "meta", whose tensors have no values: at most, and by what it returns.
+    """Return the peak memory of a step, and the memory of what it returns, from a run on the device "meta".
 
-    Nothing is counted where it cannot do without values: then only running it tells.
+    Tensors on this device have no values. If the step fails without values, the footprint is 0 because it is not known.
     """
     try:
         with torch.inference_mode(False), torch.enable_grad(), Counting() as count:
             left = step()
             return Footprint(count.now, count.most) if left else Footprint()
-    except Exception as error:  # noqa: BLE001  of whatever kind: it is another package's step
-        logging.info("What the field takes on the device is not known: %s", error)
+    except Exception as error:  # noqa: BLE001  the step may be another package's and raise anything
+        logging.info("The memory that the field needs on the device is not known: %s", error)
         return Footprint()
 
 
 def _given(kind: type, args: Any, kwargs: dict[str, Any]) -> Any:
-    """The first argument of a kind, None where there is none."""
-    return next((each for each in (*args, *kwargs.values()) if isinstance(each, kind)), None)
+    """Return the first argument of a type, or None."""
+    return next((value for value in (*args, *kwargs.values()) if isinstance(value, kind)), None)
 
 
 class Counting(TorchDispatchMode):
-    """Counts the bytes that tensors without values would take, `now` and at `most`. Where one is asked for values, they are 1."""
+    """Counts the bytes that "meta" tensors would take: `now`, and at the peak (`most`). If values are read, they are 1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +147,7 @@ class Counting(TorchDispatchMode):
         if args and isinstance(args[0], Tensor) and args[0].is_meta:
             if function is aten._local_scalar_dense.default:
                 return 1
-            if function._opname in ("_to_copy", "to"):  # the latter in inference mode
+            if function._opname in ("_to_copy", "to"):  # "to" in inference mode
                 device, dtype = (_given(kind, args, kwargs) for kind in (torch.device, torch.dtype))
                 if device is not None and device.type == "cpu":
                     return torch.ones(args[0].shape, dtype=dtype or args[0].dtype)

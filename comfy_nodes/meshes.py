@@ -1,4 +1,4 @@
-"""Meshes: fields as surfaces, voxels, textures and GLB files."""
+"""Meshes: the nodes that turn fields into surfaces, voxels, textures and GLB files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .sockets import FieldValue, MeshValue, VoxelValue, flipped, to_gltf, to_wor
 
 MESH = getattr(Types, "MESH", MeshValue)
 VOXEL = getattr(Types, "VOXEL", VoxelValue)
-"""The newest classes where ComfyUI has them; older nodes ask for the attributes only."""
+"""ComfyUI's classes, or ours in versions of ComfyUI that do not have them. Nodes of those versions only use the attributes."""
 
 
 def _texture() -> list[io.Input]:
@@ -29,7 +29,7 @@ def _texture() -> list[io.Input]:
 
 
 class FieldToMesh(io.ComfyNode):
-    """A surface with its texture."""
+    """Extracts the surface of a 3D field and bakes its texture."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -57,14 +57,14 @@ class FieldToMesh(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..core.pullback import tasks
 
-        core, model = field.sampled(), decoder(field.sampled(), vae)
-        mesh = tasks.surface(core, faces, texture or 1024, resolution, level, tick)
-        picture = tasks.baked(core, model, mesh, texture, views, tick=tick) if texture else None
+        sampled, signal = field.sampled(), decoder(field.sampled(), vae)
+        mesh = tasks.surface(sampled, faces, texture or 1024, resolution, level, tick)
+        picture = tasks.baked(sampled, signal, mesh, texture, views, tick=tick) if texture else None
         return io.NodeOutput(to_mesh(mesh, picture))
 
 
 class FieldToVoxel(io.ComfyNode):
-    """A grid of opacities."""
+    """Converts a 3D field to a grid of opacities."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -89,7 +89,7 @@ class FieldToVoxel(io.ComfyNode):
 
 
 class BakeTexture(io.ComfyNode):
-    """A texture for any mesh."""
+    """Bakes a field's texture onto any mesh."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -117,16 +117,16 @@ class BakeTexture(io.ComfyNode):
         from ..core.pullback import tasks
         from ..core.pullback.mesh.unwrap import unwrap
 
-        core, model = field.sampled(), decoder(field.sampled(), vae)
+        sampled, signal = field.sampled(), decoder(field.sampled(), vae)
         surface = from_mesh(mesh)[0][0]
         if not hasattr(surface.visual, "uv"):
             surface = unwrap(surface, texture, tick)
-        picture = tasks.baked(core, model, surface, texture, views, tick=tick)
+        picture = tasks.baked(sampled, signal, surface, texture, views, tick=tick)
         return io.NodeOutput(to_mesh(surface, picture), torch.from_numpy(picture)[None].float() / 255)
 
 
 class SaveTexturedGlb(io.ComfyNode):
-    """A GLB file."""
+    """Saves meshes as GLB files."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -150,17 +150,17 @@ class SaveTexturedGlb(io.ComfyNode):
     @classmethod
     def execute(cls, mesh: Any, filename_prefix: str) -> io.NodeOutput:
         targets = [_saved(surface, picture, filename_prefix, cls.hidden) for surface, picture in from_mesh(mesh)]
-        shown = [{"filename": each.path.name, "subfolder": each.subfolder, "type": "output"} for each in targets]
-        return io.NodeOutput([each.name for each in targets], ui={"3d": shown})
+        shown = [{"filename": file.path.name, "subfolder": file.subfolder, "type": "output"} for file in targets]
+        return io.NodeOutput([file.name for file in targets], ui={"3d": shown})
 
     @classmethod
     def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
-        """Says in one sentence what is wrong with the name before anything is sampled."""
+        """Return True, or one sentence that says what is wrong with the name. ComfyUI asks before anything is sampled."""
         return savers.refusal(filename_prefix)
 
     @classmethod
     def check_lazy_status(cls, filename_prefix: str, **_: Any) -> list[str]:
-        """Asks for the mesh once the name is known to be good."""
+        """Request the mesh once the name has been checked."""
         return savers.awaited(filename_prefix, "mesh")
 
 
@@ -168,7 +168,7 @@ GREY = np.full((8, 8, 3), 200, np.uint8)
 
 
 def _saved(surface: Any, picture: np.ndarray | None, filename_prefix: str, hidden: Any) -> Target:
-    """One surface as a GLB file in the output folder."""
+    """Write one surface as a GLB file in the output folder."""
     from ..core.pullback.mesh.glb import write_glb
     from ..core.pullback.mesh.unwrap import unwrap
 
@@ -180,35 +180,36 @@ def _saved(surface: Any, picture: np.ndarray | None, filename_prefix: str, hidde
 
 
 def to_mesh(mesh: Any, picture: np.ndarray | None) -> Any:
-    """A trimesh of the world, with its texture (S, S, 3) uint8 if it has one, as a MESH."""
-    parts = {
+    """Convert a trimesh in world axes, and its texture (S, S, 3) uint8 or None, to a MESH."""
+    attributes = {
         "vertices": to_gltf(torch.from_numpy(np.array(mesh.vertices)).float())[None],
         "faces": torch.from_numpy(np.array(mesh.faces)).long()[None],
         "uvs": flipped(torch.from_numpy(np.array(mesh.visual.uv)).float())[None],
     }
     if picture is not None:
-        parts["texture"] = torch.from_numpy(picture)[None].float() / 255
-    return MESH(**parts)
+        attributes["texture"] = torch.from_numpy(picture)[None].float() / 255
+    return MESH(**attributes)
 
 
 def from_mesh(mesh: Any) -> list[tuple[Any, np.ndarray | None]]:
-    """Each of a MESH as a trimesh of the world, with uv if it has them, and its texture (S, S, 3) uint8 if it has one.
+    """Convert a MESH to trimeshes in world axes, each with its texture (S, S, 3) uint8 or None.
 
-    ValueError where it is no MESH, or none of its meshes has a face.
+    Raises:
+        ValueError: If it is not a MESH, or none of its meshes has faces.
     """
     if not (torch.is_tensor(getattr(mesh, "vertices", None)) and torch.is_tensor(getattr(mesh, "faces", None))):
         raise ValueError(
-            "this mesh is of another pack's kind: connect one from Field to Mesh or from core's mesh nodes"
+            "this mesh has a format of another pack: connect one from Field to Mesh or from ComfyUI's mesh nodes"
         )
     found = [_surface(mesh, i) for i in range(len(mesh.vertices))]
-    whole = [(surface, picture) for surface, picture in found if len(surface.faces)]
-    if not whole:
-        raise ValueError("this mesh has no faces: lower the level or the threshold where it is made")
-    return whole
+    filled = [(surface, picture) for surface, picture in found if len(surface.faces)]
+    if not filled:
+        raise ValueError("this mesh has no faces: lower the level or the threshold of the node that makes it")
+    return filled
 
 
 def _surface(mesh: Any, i: int) -> tuple[Any, np.ndarray | None]:
-    """The i-th of a MESH, without what pads it to the size of the largest."""
+    """Convert the i-th mesh of a MESH, without the vertices and faces that pad it to the size of the largest mesh."""
     import trimesh
 
     points, faces = mesh.vertices[i], mesh.faces[i]
@@ -224,12 +225,15 @@ def _surface(mesh: Any, i: int) -> tuple[Any, np.ndarray | None]:
 
 
 def opacities(field: FieldValue, resolution: int) -> Tensor:
-    """(1, R, R, R) in [0, 1], 0.5 on the surface, indexed z, y, x of glTF's axes in [-1, 1]."""
+    """Return the opacities (1, R, R, R) of a 3D field in [0, 1], with 0.5 on the surface.
+
+    The indices are z, y, x in glTF's axes, from -1 to 1.
+    """
     from ..core.pullback.mesh.surface import LEVEL
     from ..core.pullback.representation import Solid
 
-    core = field.sampled()
-    if not isinstance(core.diffrep, Solid):
+    sampled = field.sampled()
+    if not isinstance(sampled.diffrep, Solid):
         raise ValueError("this field has no volume: only a 3D field becomes voxels")
     line = (2 * torch.arange(resolution) + 1) / resolution - 1
     slabs = []
@@ -237,7 +241,7 @@ def opacities(field: FieldValue, resolution: int) -> Tensor:
         for z in line:
             tick()
             grid = torch.stack(torch.meshgrid(z[None], line, line, indexing="ij")[::-1], -1)
-            density = core.diffrep.density(core.params, to_world(grid).reshape(-1, 3))
+            density = sampled.diffrep.density(sampled.params, to_world(grid).reshape(-1, 3))
             slabs.append((1 - torch.exp2(-density / LEVEL)).view(1, resolution, resolution))
     return torch.cat(slabs)[None]
 

@@ -1,4 +1,4 @@
-"""Notes: what a user should know about a run that goes on all the same, said in the page and in the console."""
+"""Notes: warnings that do not stop a run, shown in the page and in the console."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import sys
 
 EVENT = "pullback.note"
-"""What web/notes.js listens to."""
+"""The event that web/notes.js listens to."""
 
 
 def say(text: str) -> None:

@@ -1,6 +1,6 @@
-"""Plans: fields before they are sampled, and the core's recipes that a plan becomes once the model is known.
+"""Plans: descriptions of fields before they are sampled. A plan becomes one of the core's recipes when the model is known.
 
-Sizes are in picture pixels; 0 stands for what suits the model. Angles are in degrees, as the nodes have them.
+Sizes are in picture pixels; 0 takes the size that suits the model. Angles are in degrees, as in the nodes.
 """
 
 from __future__ import annotations
@@ -15,21 +15,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a field is made and looked at. `model` below is the core's `Model`, as far as sizes go."""
+    """Describes how a field is sampled."""
 
     @property
     def start(self) -> int:
-        """The seed of the field's own random start and of its views."""
+        """The seed of the field's initial parameters and of its views."""
         return getattr(self, "seed", 0)
 
     def recipe(self, model: Any, views: int) -> Recipe:
-        """The core's recipe for a model, with `views` per step (0: the plan's own)."""
+        """Return the core's recipe for a model.
+
+        Args:
+            model: The core's `Model`, or anything with its attributes for sizes.
+            views: The number of views per step; 0 takes the plan's own.
+        """
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Pixels(Plan):
-    """The identity field."""
+    """A field that is its own pixels."""
 
     width: int = 0
     height: int = 0
@@ -46,9 +51,13 @@ class Pixels(Plan):
 
 @dataclass(frozen=True)
 class Fresh(Plan):
-    """A representation of the core, by its name, with its own settings, the views that a step looks at, and a seed.
+    """A new field with one of the core's representations.
 
-    Settings that the representation does not have are left out: nodes of several have those of all.
+    Args:
+        name: The name of the representation.
+        settings: The names and values of its settings.
+        views: The number of views per step; 0 takes the representation's default.
+        seed: The seed of the initial parameters and of the views.
     """
 
     name: str
@@ -58,24 +67,30 @@ class Fresh(Plan):
 
     @classmethod
     def of(cls, name: str, views: int = 0, seed: int = 0, **settings: Any) -> Fresh:
-        """ValueError names a setting that is out of range."""
+        """Create a plan from checked settings.
+
+        Settings of other representations are ignored, because a node for several representations passes the settings of all.
+
+        Raises:
+            ValueError: If a setting is out of range.
+        """
         from ..core.pullback.representations import representations
 
-        known = {each.name: each for each in representations()[name].settings()}
-        mine = {key: known[key].check(value, known[key].node) for key, value in settings.items() if key in known}
-        return cls(name, tuple(mine.items()), views, seed)
+        known = {setting.name: setting for setting in representations()[name].settings()}
+        checked = {key: known[key].check(value, known[key].node) for key, value in settings.items() if key in known}
+        return cls(name, tuple(checked.items()), views, seed)
 
     def recipe(self, model: Any, views: int) -> Recipe:
         from ..core.pullback.representations import representations
 
-        kind, own = representations()[self.name], dict(self.settings)
-        diffrep = kind.suited(model, **own)
-        return diffrep.recipe(model, views or self.views or kind.views or 1, _small(self.seed), **own)
+        kind, settings = representations()[self.name], dict(self.settings)
+        diffrep = kind.suited(model, **settings)
+        return diffrep.recipe(model, views or self.views or kind.views or 1, _small(self.seed), **settings)
 
 
 @dataclass(frozen=True)
 class Again(Plan):
-    """A field that was loaded: sampled on from where it is, through the views of its kind."""
+    """An existing field, from which sampling continues with the views of its representation."""
 
     field: Field
 
@@ -86,24 +101,24 @@ class Again(Plan):
 
 
 def same_model(field: Field, name: str) -> None:
-    """ValueError where a field was sampled by another kind of model, whose signals are others."""
+    """Raise ValueError if a field was sampled by another kind of model, whose signals differ."""
     if field.model != name:
         raise ValueError(
-            f"this field was sampled by {field.model} and this model is {name}, whose signals are others: "
-            "sample it on with the kind of model that made it"
+            f"this field was sampled by {field.model} and this model is {name}, whose signals differ: "
+            "continue with the kind of model that sampled the field"
         )
 
 
 def shape_of(views: Any) -> tuple[int, int, int, int]:
-    """(B, C, h, w) of what one step looks at."""
+    """Return the shape (B, C, h, w) of the signals of one step."""
     return getattr(views, "shape", None) or (views.count, views.channels, views.height, views.height)
 
 
 def _settings() -> Any:
     from ..core.pullback.tasks import Settings
 
-    return Settings("as conditioned")
+    return Settings("unused: the guider has the conditioning")
 
 
 def _small(seed: int) -> int:
-    return seed % (1 << 63)  # what fits a field file and every generator
+    return seed % (1 << 63)  # field files and generators cannot hold larger seeds

@@ -1,4 +1,4 @@
-"""Progress: the bar of a run, and now and then a small picture of the field."""
+"""Progress: the progress bar of a run, with an occasional small picture of the field."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from PIL import Image
 from torch import Tensor
 
 SHARE = 0.025
-"""Of the time of a run that its pictures may take."""
+"""The fraction of a run's time that its preview pictures may take."""
 
 
 class Progress:
-    """A run's bar. It counts field passes and views that the model has looked at, alike.
+    """The progress bar of a run. A pass of the field and a view evaluated by the model count one unit each.
 
-    picture: a small picture of a field's parameters. clock: in seconds.
+    Args:
+        picture: A function that draws a small picture from a field's parameters.
+        clock: A function that returns the time in seconds.
     """
 
     def __init__(
@@ -32,21 +34,21 @@ class Progress:
         self.begin([1])
 
     def begin(self, units: Sequence[int]) -> None:
-        """Say how much there is to count in each part of the run."""
+        """Set the number of units in each part of the run."""
         self.ends, self.part, self.done = list(accumulate(units)), 0, 0
 
     def add(self, units: int) -> None:
-        """Count on, at most to the end of the part."""
+        """Add units, at most up to the end of the current part."""
         self.done = min(self.done + units, self.ends[self.part])
         self.bar.update_absolute(self.done, self.ends[-1])
 
     def tick(self) -> None:
-        """Count a field pass; stop here if the user pressed Cancel."""
+        """Count a pass of the field. Raise ComfyUI's interruption if the user has pressed Cancel."""
         throw_exception_if_processing_interrupted()
         self.add(1)
 
     def ended(self, params: dict[str, Tensor]) -> None:
-        """Go on to the next part; show the field if there is time for it."""
+        """Continue with the next part, and show the field if there is time for it."""
         self.done, self.part = self.ends[self.part], min(self.part + 1, len(self.ends) - 1)
         start = self.clock()
         shown = wanted() and self.spent + self.last <= SHARE * (start - self.begun)
@@ -58,7 +60,7 @@ class Progress:
 
 
 class Unseen:
-    """A run's bar that nobody looks at."""
+    """A progress bar that shows nothing."""
 
     def begin(self, units: Sequence[int]) -> None: ...
     def tick(self) -> None: ...
@@ -66,9 +68,10 @@ class Unseen:
 
 
 def wanted() -> bool:
-    """Whether the user wants to see a field while it is sampled: yes, unless ComfyUI was told to show no previews.
+    """Return whether to show the field while it is sampled: always, unless the user has turned previews off.
 
-    Its own default is to show none; that was not asked for. It was on the command line, or in the page's settings.
+    ComfyUI shows none by default, which is not the user's choice. They are turned off on the command line or in the page's
+    settings.
     """
     if args.preview_method != LatentPreviewMethod.NoPreviews:
         return True
@@ -77,7 +80,7 @@ def wanted() -> bool:
 
 
 def _setting() -> Any:
-    """What the page's settings say about previews of the prompt that runs; None where they say nothing."""
+    """Return the preview method in the page's settings for the running prompt, or None if it is not set."""
     server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
     running = list(server.prompt_queue.currently_running.values()) if server is not None else []
     return running[0][3].get("preview_method") if running else None

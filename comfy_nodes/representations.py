@@ -1,7 +1,7 @@
-"""Representations: the nodes that describe a field before anything is sampled.
+"""Representations: the nodes that describe a field before it is sampled.
 
-All but the pixel grid are made from what the core's representations declare: a node for each title, with the settings of
-those that have it. Other packages' representations get theirs in the same way.
+All except the pixel grid are made from what the core's representations declare. There is one node for each title, with the
+settings of all representations that have this title. Representations of other packages get nodes in the same way.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .sockets import FieldValue
 
 AUTO = "0 takes what suits the model (64 for toybox, 512 for SD 1.5, 1024 for larger ones)."
 SUITED = "what suits the choice"
-"""What a number of a node of several kinds is at 0, where they differ in it."""
+"""The meaning of 0 for a setting whose default differs among the representations of a node."""
 SEEDED = ("network_seed",)
-"""Settings that the node's seed stands for."""
+"""Settings that the node's seed replaces."""
 
 
 def _fresh() -> list[io.Output]:
@@ -34,7 +34,7 @@ def _fresh() -> list[io.Output]:
 
 
 class PixelGrid(io.ComfyNode):
-    """The identity field."""
+    """Describes the identity field."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -56,7 +56,7 @@ class PixelGrid(io.ComfyNode):
 
 
 def titled() -> dict[str, list[type[Representation]]]:
-    """The representations of each title, in order."""
+    """Return the representations of each title, in order."""
     groups: dict[str, list[type[Representation]]] = {}
     for kind in representations().values():
         groups.setdefault(kind.title, []).append(kind)
@@ -64,7 +64,7 @@ def titled() -> dict[str, list[type[Representation]]]:
 
 
 def node_of(kinds: list[type[Representation]]) -> type[io.ComfyNode]:
-    """The node of the representations of one title, of which it offers the choice."""
+    """Return the node for the representations of one title. If there are several, it has an input to choose one."""
     first, settings = kinds[0], merged(kinds)
     title = "".join(word.capitalize() if word.isupper() or word == "NeRF" else word for word in first.title.split())
 
@@ -81,10 +81,10 @@ def node_of(kinds: list[type[Representation]]) -> type[io.ComfyNode]:
     def execute(cls: Any, seed: int, views: int = 0, **given: Any) -> io.NodeOutput:
         chosen = given.pop(first.option, first.choice) if len(kinds) > 1 else first.choice
         kind = next(each for each in kinds if each.choice == chosen)
-        own = {each.name: given[each.node or each.name] for each in settings.values() if each.name not in SEEDED}
-        own = {name: value for name, value in own.items() if value or settings[name].unset != SUITED}
+        values = {each.name: given[each.node or each.name] for each in settings.values() if each.name not in SEEDED}
+        values = {name: value for name, value in values.items() if value or settings[name].unset != SUITED}
         seeded = {name: seed % (1 << 63) for name in SEEDED if name in settings}
-        return io.NodeOutput(FieldValue(plans.Fresh.of(kind.name, views, seed, **own, **seeded)))
+        return io.NodeOutput(FieldValue(plans.Fresh.of(kind.name, views, seed, **values, **seeded)))
 
     body = {"__doc__": first.sentence, "__module__": __name__}
     methods = {"define_schema": classmethod(define_schema), "execute": classmethod(execute)}
@@ -92,12 +92,12 @@ def node_of(kinds: list[type[Representation]]) -> type[io.ComfyNode]:
 
 
 def merged(kinds: list[type[Representation]]) -> dict[str, Setting]:
-    """The settings of a node of several kinds. Where the kinds differ in a number, it is 0 for what suits the one chosen."""
+    """Return the settings of a node, by name. If the default of a number differs among the kinds, 0 takes the chosen one's."""
     settings = {each.name: each for kind in kinds for each in kind.settings()}
     for name, each in settings.items():
-        own = {k.choice: s.default for k in kinds for s in k.settings() if s.name == name}
-        if len(set(own.values())) > 1 and not isinstance(each.default, str) and each.low > 0:
-            suited = ", ".join(f"{choice} {default:g}" for choice, default in own.items())
+        defaults = {k.choice: s.default for k in kinds for s in k.settings() if s.name == name}
+        if len(set(defaults.values())) > 1 and not isinstance(each.default, str) and each.low > 0:
+            suited = ", ".join(f"{choice} {default:g}" for choice, default in defaults.items())
             help = f"{each.help} 0 takes what suits the {kinds[0].option}: {suited}."
             settings[name] = replace(each, default=type(each.default)(0), low=0, help=help, unset=SUITED)
     return settings
@@ -112,7 +112,7 @@ def _choice(kinds: list[type[Representation]]) -> list[io.Input]:
 
 
 def _inputs(kind: type[Representation], settings: dict[str, Setting]) -> list[io.Input]:
-    """The settings as inputs; how many views are looked at stands behind their size."""
+    """Return the settings as inputs. The number of views follows their size."""
     made = []
     for each in settings.values():
         if each.name in SEEDED:
@@ -141,7 +141,7 @@ def _seed(kind: type[Representation], settings: dict[str, Setting]) -> str:
 
 
 def lend() -> None:
-    """Let other packages' representations import `pullback` where it is not installed: our core takes that name."""
+    """If `pullback` is not installed, register our core under that name, so that other packages can import it."""
     if not entry_points(group=GROUP) or importlib.util.find_spec("pullback") is not None:
         return
     home = Path(__file__).parents[1] / "core" / "pullback"
@@ -154,13 +154,13 @@ def lend() -> None:
 
 
 def nodes() -> list[type[io.ComfyNode]]:
-    """One for each title. Where another package's declares what no node can show, it is left out and named in the log."""
+    """Return one node for each title. Representations of other packages that fail are left out, with a warning in the log."""
     found: list[type[io.ComfyNode]] = [PixelGrid]
     for title, kinds in titled().items():
         try:
             node = node_of(kinds)
             node.define_schema()
-        except Exception as error:  # noqa: BLE001  another package's mistake must not take ours along
+        except Exception as error:  # noqa: BLE001  a mistake in another package must not disable our nodes
             packages = ", ".join(sorted({package_of(kind) for kind in kinds}))
             logging.warning("the node %s of %s is left out: %s", title, packages, error)
         else:

@@ -1,4 +1,4 @@
-"""Rescue: what was sampled is not lost where no picture can be made of it."""
+"""Rescue: saves a sampled field if no picture can be made from it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from .sockets import FieldValue
 
 @contextmanager
 def rescued(value: FieldValue, latents: dict[str, Any]) -> Iterator[None]:
-    """Around what is made of a sampled field: if it fails, the field is written to the output folder first.
+    """Write a sampled field to the output folder if the context fails. A pixel grid is saved as a latent.
 
-    ValueError says what failed and where the field is. A pixel grid, which is no more than its latents, is kept as these.
+    Raises:
+        ValueError: If the context fails. The message says why, and where the field is.
     """
     try:
         yield
@@ -33,9 +34,9 @@ def rescued(value: FieldValue, latents: dict[str, Any]) -> Iterator[None]:
         except OSError as full:
             raise error from full
         if exhausted(error):
-            comfy.model_management.unload_all_models()  # as ComfyUI does where it sees the error itself
-        said = " ".join(str(error).split())[:120]
-        raise ValueError(f"the field is sampled, but no picture could be made of it ({said}): {kept}") from error
+            comfy.model_management.unload_all_models()  # as ComfyUI does after this error
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(f"the field is sampled, but no picture could be made of it ({reason}): {kept}") from error
 
 
 def _kept(field: Any, latents: dict[str, Any]) -> str:
@@ -45,9 +46,9 @@ def _kept(field: Any, latents: dict[str, Any]) -> str:
     if hasattr(field.diffrep, "name"):
         target = fresh_path(folder, "fields/kept", SUFFIX)
         save_field(target.path, field)
-        return f"it is kept as {target.name} in the output folder; choose it in Load Field to go on from there"
+        return f"it is kept as {target.name} in the output folder; choose it in Load Field to continue from there"
     target = fresh_path(folder, "latents/kept", ".latent")
-    version = torch.tensor([])  # what Load Latent knows its files by
+    version = torch.tensor([])  # Load Latent recognises its files by this
     comfy.utils.save_torch_file(
         {"latent_tensor": latents["samples"].contiguous(), "latent_format_version_0": version}, str(target.path)
     )

@@ -1,4 +1,4 @@
-"""Sampling: the nodes that run the core's samplers on a MODEL."""
+"""Sampling: the nodes that sample or optimise a field with a MODEL."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _conditioned() -> list[io.Input]:
 
 
 class FieldSampler(io.ComfyNode):
-    """The pulled-back sampler."""
+    """Samples a field with the pulled-back sampler."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -71,7 +71,7 @@ class FieldSampler(io.ComfyNode):
 
 
 class FieldSamplerSimple(io.ComfyNode):
-    """Field Sampler with KSampler's inputs."""
+    """Samples a field with KSampler's inputs."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -102,7 +102,7 @@ class FieldSamplerSimple(io.ComfyNode):
 
 
 class PanoramaSiren(io.ComfyNode):
-    """Everything for a panorama."""
+    """Samples and draws a panorama."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -145,12 +145,12 @@ class PanoramaSiren(io.ComfyNode):
         asked = host.Request(fresh, vae, latent_image=latent_image, mask=mask, guide=guide)
         field, latents, _ = host.simple(guider, asked, seed, steps, denoise)
         with rescued(field, latents):
-            picture, _ = decoding.whole(field, signal, width, 0)
+            picture, _ = decoding.drawn(field, signal, width, 0)
         return io.NodeOutput(field, picture)
 
 
 class Optimise(io.ComfyNode):
-    """The baselines."""
+    """Optimises a field with SJC or SDS, the baselines."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -185,7 +185,7 @@ class Optimise(io.ComfyNode):
 
 
 class ViewPrompts(io.ComfyNode):
-    """One conditioning per side."""
+    """Encodes one conditioning per side of an object."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -1,4 +1,4 @@
-"""Savers: what nodes that write files share: names that are checked before anything runs, and what files tell of a graph."""
+"""Savers: shared by the nodes that write files. Checks names before anything runs, and embeds the graph in the files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .paths import Target, beginning, fresh_path
 
 
 def prefix(default: str) -> io.Input:
-    """Where a file goes, as core's savers ask for it."""
+    """Return the input for the name of a file, as in ComfyUI's savers."""
     return io.String.Input(
         "filename_prefix",
         default=default,
@@ -23,7 +23,10 @@ def prefix(default: str) -> io.Input:
 
 
 def refusal(filename_prefix: str | None) -> bool | str:
-    """For `validate_inputs`: what is wrong with a prefix, in a sentence, or True. One that is linked is not known yet."""
+    """Return True, or one sentence that says what is wrong with a prefix, for `validate_inputs`.
+
+    The prefix is None if it comes from another node: then it is not known yet.
+    """
     try:
         if filename_prefix is not None:
             beginning(folder_paths.get_output_directory(), filename_prefix)
@@ -33,23 +36,27 @@ def refusal(filename_prefix: str | None) -> bool | str:
 
 
 def awaited(filename_prefix: str, what: str) -> list[str]:
-    """For `check_lazy_status`: the input to compute next. ValueError where the prefix, known by now, is wrong.
+    """Return the input to compute next, for `check_lazy_status`.
 
-    So a name that comes from another node is refused before what is to be saved is sampled.
+    A wrong name from another node is therefore refused before the input is sampled.
+
+    Raises:
+        ValueError: If the prefix is wrong.
     """
     beginning(folder_paths.get_output_directory(), filename_prefix)
     return [what]
 
 
 def target(filename_prefix: str, suffix: str) -> Target:
-    """A name in the output folder that is not taken yet."""
+    """Return an unused path in the output folder."""
     return fresh_path(folder_paths.get_output_directory(), filename_prefix, suffix)
 
 
 def embedded(hidden: Any) -> dict[str, str]:
-    """The graph that a node runs in, as core's savers embed it; nothing where the user started ComfyUI without that.
+    """Return the graph of the running node as metadata, as ComfyUI's savers embed it, or {} if metadata is disabled.
 
-    `prompt` is its API form; `workflow` its page's form, where it came from a page. Dropping the file there opens it.
+    `prompt` is the graph in API form. `workflow`, if the prompt came from a page, is the form that the page opens when the file
+    is dropped on it.
     """
     if args.disable_metadata or hidden is None:
         return {}

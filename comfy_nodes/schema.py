@@ -1,8 +1,8 @@
 """Schema: our socket types, and the inputs that several nodes share.
 
-Saved graphs remember widgets by their position and links by their slot. So ids are never renamed, inputs and outputs are
-only ever appended, and widgets are never made optional or required later (ComfyUI lists the required ones first).
-`tests/test_comfy_nodes.py` holds every schema against its snapshot.
+Saved graphs store widgets by their position and links by their slot. Ids are therefore never renamed, inputs and outputs are
+only appended, and no widget is made optional or required later, because ComfyUI lists required widgets first.
+`tests/test_comfy_nodes.py` compares every schema with a snapshot.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIDES = ("front", "side", "back", "overhead")
 
 
 def limited(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
-    """A node that holds numbers from links to the limits of what is typed in, which ComfyUI does not, and refuses NaN."""
+    """Make a node check the limits of its numbers, and refuse NaN. ComfyUI does not check numbers that come from links."""
     execute = node.execute.__func__  # type: ignore[attr-defined]
     if hasattr(execute, "__wrapped__"):
         return node
@@ -48,21 +48,20 @@ def limited(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 def field(
     tooltip: str = "The field: fresh from one of the representation nodes, sampled, or loaded.", lazy: bool = False
 ) -> io.Input:
-    """A FIELD socket. lazy: the node asks for it by `check_lazy_status`."""
+    """Return a FIELD input. If it is lazy, the node requests it by `check_lazy_status`."""
     return FIELD.Input("field", tooltip=tooltip, lazy=lazy or None)
 
 
 def field_or_latent(tooltip: str) -> io.Input:
-    """A socket that takes a FIELD or a LATENT.
+    """Return a required input that takes a FIELD or a LATENT.
 
-    A second socket would not do: one of the two has to be connected, and neither of two can be required. In the place of a
-    FIELD socket, it keeps graphs that were saved with that.
+    With two inputs, ComfyUI could not require one of them. Graphs saved when this input was a FIELD stay valid.
     """
     return io.Custom("PULLBACK_FIELD,LATENT").Input("field", display_name="field or latent", tooltip=tooltip)
 
 
 def vae(tooltip: str = "") -> io.Input:
-    """The decoder of latent fields, optional."""
+    """Return an optional VAE input, for fields of latents."""
     return io.Vae.Input(
         "vae",
         optional=True,
@@ -71,19 +70,19 @@ def vae(tooltip: str = "") -> io.Input:
 
 
 def seed(tooltip: str = "The same seed gives the same result on the same machine.") -> io.Input:
-    """A seed that is not touched between runs."""
+    """Return the input of a seed, with the widget by which ComfyUI can change it after each run."""
     return io.Int.Input("seed", default=0, min=0, max=MAX_SEED, control_after_generate=True, tooltip=tooltip)
 
 
 def steps(default: int = 30) -> io.Input:
-    """How many noise levels."""
+    """Return the input of the number of noise levels."""
     return io.Int.Input(
         "steps", default=default, min=1, max=1000, tooltip="Noise levels to go through: more is finer and slower."
     )
 
 
 def cfg(default: float = 2.0) -> io.Input:
-    """Classifier-free guidance."""
+    """Return the input of the strength of classifier-free guidance."""
     return io.Float.Input(
         "cfg",
         default=default,
@@ -96,7 +95,7 @@ def cfg(default: float = 2.0) -> io.Input:
 
 
 def views() -> io.Input:
-    """Views per step, where 0 leaves it to the field."""
+    """Return the input of the number of views per step. 0 takes the field's default."""
     return io.Int.Input(
         "views",
         default=0,
@@ -107,7 +106,7 @@ def views() -> io.Input:
 
 
 def sides() -> list[io.Input]:
-    """One optional CONDITIONING per side of an object."""
+    """Return one optional CONDITIONING input per side of an object."""
     says = {
         "front": "What the model is told when it looks at the front, for example from View Prompts.",
         "side": "What the model is told when it looks at a side.",
@@ -118,7 +117,7 @@ def sides() -> list[io.Input]:
 
 
 def view_prompts() -> io.Input:
-    """Whether views are told apart."""
+    """Return the input that says whether the model is told which view it sees."""
     return io.Combo.Input(
         "view_prompts",
         options=["auto", "off"],
@@ -129,7 +128,7 @@ def view_prompts() -> io.Input:
 
 
 def pictured() -> list[io.Input]:
-    """A picture to start from."""
+    """Return the inputs of a picture to start from and of its mask."""
     return [
         io.Latent.Input(
             "latent_image",
@@ -144,19 +143,19 @@ def pictured() -> list[io.Input]:
 
 
 def guide() -> io.Input:
-    """What stands where."""
+    """Return an optional GUIDE input."""
     return GUIDE.Input(
         "guide", optional=True, tooltip="What stands where in the field, from Multi-Scale CLIP Guide. It costs time."
     )
 
 
 def decoder(tooltip: str) -> io.Input:
-    """A field decoder, optional."""
+    """Return an optional DECODER input."""
     return DECODER.Input("decoder", optional=True, tooltip=tooltip)
 
 
 def denoise() -> io.Input:
-    """How much of a picture is drawn anew."""
+    """Return the input of the fraction of the noise levels to go through."""
     return io.Float.Input(
         "denoise",
         default=1.0,
@@ -169,7 +168,7 @@ def denoise() -> io.Input:
 
 
 def sampled(canonical: str = "its canonical views") -> list[io.Output]:
-    """What every sampler returns."""
+    """Return the outputs of every sampler."""
     return [
         FIELD.Output(display_name="field", tooltip="The sampled field."),
         io.Latent.Output(display_name="latent", tooltip=f"The field seen in {canonical}, as latents for VAE Decode."),

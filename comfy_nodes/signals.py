@@ -1,6 +1,6 @@
-"""Signals: what a ComfyUI MODEL denoises and how it becomes a picture, as far as the core's tasks ask (its `Model`).
+"""Signals: the signal that a ComfyUI MODEL denoises, and its decoding to pictures, as the core's `Model` defines them.
 
-The signal is the latent as the network sees it, after `process_in`; toybox's are pixels. A field remembers its signal by name:
+The signal is the latent as the network sees it, after `process_in`; toybox's are pixels. A field stores the name of its signal:
 that of a built-in model ("toybox", "infd"), "pixels", or "comfyui:" and a latent format. Some image models count frames
 (Qwen-Image has a video model's latents): what they are given, and what is decoded, is then a film of one frame. The core never
 sees that axis.
@@ -22,12 +22,12 @@ from .memory import exhausted
 
 PREFIX = "comfyui:"
 CAMERA = "pullback_camera"
-"""Where toybox finds its cameras (B, 3), as the core's `camera_tensor` makes them, among the transformer options of a call.
-Other models do not look there."""
+"""The transformer option with the cameras (B, 3) for toybox and infd, made by the core's `camera_tensor`. Other models ignore
+it."""
 LAYOUT = "pullback_layout"
-"""Where infd finds the core's `Layout` and the views that it is drawn into."""
+"""The transformer option with the core's `Layout` for infd, and the views in which infd needs it."""
 UNSEEN = "pullback_unseen"
-"""Beside it: that the camera was not asked for, so that a picture keeps its light and shadow."""
+"""The transformer option that says that the camera is only a default, so that the picture keeps its light and shadow."""
 PIXELS = {
     "ChromaRadiance": 1,
     "Flux2": 16,
@@ -37,12 +37,12 @@ PIXELS = {
     "SC_B": 4,
     "Wan22": 16,
 }
-"""Pixels per latent of formats that do not say so themselves in older versions and are not 8."""
+"""Pixels per latent of the formats that do not declare them in older versions of ComfyUI. For all others it is 8."""
 
 TILES = (32, 16)
-"""Sides in latents of the tiles that a latent is decoded in where there is no memory for larger ones."""
+"""Sides, in latents, of the smaller tiles that are tried if there is no memory for larger ones."""
 NO_PICTURES = {"HunyuanImage21Refiner", "LTXAV", "TripoSplat"}
-"""Formats that look like pictures and are none: of a model that refines a picture, of film and sound, and of splats."""
+"""Formats that look like those of pictures but belong to other models: a refiner, video with sound, and splats."""
 
 
 class ToyboxFormat(comfy.latent_formats.LatentFormat):
@@ -55,7 +55,7 @@ class ToyboxFormat(comfy.latent_formats.LatentFormat):
 
 
 class InfdFormat(comfy.latent_formats.LatentFormat):
-    """Infd's signal: its latents, scaled. LATENTs are those that its field decoder takes."""
+    """Infd's signal: its scaled latents. LATENTs hold the unscaled latents, which its field decoder takes."""
 
     latent_channels = 4
     spacial_downscale_ratio = 4
@@ -81,7 +81,7 @@ BUILT_IN = {"toybox": (ToyboxFormat, 64), "infd": (InfdFormat, 16), "pixels": (T
 
 @dataclass(frozen=True)
 class Signal:
-    """A signal; see `Model` in the core's types.py for channels, size, scale and the range of sigma."""
+    """A signal. The core's `Model` (types.py) explains channels, size, scale and the range of sigma."""
 
     name: str
     format: Any
@@ -93,7 +93,7 @@ class Signal:
 
     @property
     def elevations(self) -> tuple[float, float]:
-        """From where models know objects. The node's own elevations stand in saved workflows, for toybox too."""
+        """The default range of the cameras' elevations, the same for all models because workflows save the nodes' values."""
         from ..core.pullback.viewpoints import ELEVATIONS
 
         return ELEVATIONS
@@ -110,12 +110,12 @@ class Signal:
 
     @property
     def decodes(self) -> bool:
-        """Whether pictures can be made of it."""
+        """Whether pictures can be made from the signal."""
         return self.name in BUILT_IN or self.vae is not None
 
     @torch.no_grad()
     def decode(self, signal: Tensor) -> Tensor:
-        """Signals (B, channels, h, w) to display pictures (B, 3 or 4, H, W) in [0, 1] on the processor."""
+        """Decode signals (B, channels, h, w) to display pictures (B, 3 or 4, H, W) in [0, 1] on the CPU."""
         if self.name in BUILT_IN:
             return core_model(self.name).decode(signal)
         if self.vae is None:
@@ -124,11 +124,11 @@ class Signal:
         for latent in self.latents(signal).split(1):
             comfy.model_management.throw_exception_if_processing_interrupted()
             picture = _decoded(self.vae, latent).float().cpu()
-            pictures.append(picture.flatten(0, -4).movedim(-1, 1))  # a film's frames are pictures
+            pictures.append(picture.flatten(0, -4).movedim(-1, 1))  # the frames of a video are pictures
         return torch.cat(pictures)[:, :3].clamp(0, 1)
 
     def check(self) -> None:
-        """ValueError where its VAE fails to make pictures of it: of nothing and before anything is sampled."""
+        """Raise ValueError if the VAE cannot decode a small empty signal. Called before anything is sampled."""
         if self.vae is None:
             return
         try:
@@ -138,16 +138,16 @@ class Signal:
         except Exception as error:
             raise ValueError(f"the VAE cannot decode {_other(self.format)} ({error})".replace("\n", " ")) from error
         if picture.shape != (1, 3, 8 * self.scale, 8 * self.scale):
-            raise ValueError(f"the VAE makes no pictures of {_other(self.format)}")
+            raise ValueError(f"the VAE does not make pictures from {_other(self.format)}")
 
     def latents(self, signal: Tensor) -> Tensor:
-        """Signals (B, channels, h, w) as the latents of ComfyUI's other nodes."""
+        """Convert signals (B, channels, h, w) to the latents of ComfyUI's other nodes."""
         return self.format.process_out(framed(self.format, signal))
 
 
 @dataclass(frozen=True)
 class InfdSignal(Signal):
-    """Infd's signal, which is drawn at any size."""
+    """Infd's signal, which can be drawn at any size."""
 
     def any_size(self, *how: Any, **more: Any) -> Iterator[Tensor]:
         """Draw a picture, as `InfdModel.any_size` does."""
@@ -155,20 +155,20 @@ class InfdSignal(Signal):
 
 
 def core_model(name: str) -> Any:
-    """Return the core's model of one of the names in `BUILT_IN`."""
+    """Return the core's model for a name in `BUILT_IN`."""
     from ..core.pullback.generative.infd.model import InfdModel, network
     from ..core.pullback.generative.infd.model import decoder as decoder_of_infd
     from ..core.pullback.generative.toybox.model import ToyboxModel
     from ..core.pullback.models import Pixels
 
     if name == "infd":
-        with torch.inference_mode(False):  # or autograd could not take the weights that the core keeps
+        with torch.inference_mode(False):  # autograd cannot use weights that were loaded in inference mode
             network(), decoder_of_infd()
     return {"toybox": ToyboxModel, "infd": InfdModel, "pixels": Pixels}[name]()
 
 
 def _decoded(vae: Any, latent: Tensor) -> Tensor:
-    """What a VAE makes of a latent; where memory runs out, in smaller and smaller tiles than those ComfyUI falls back to."""
+    """Decode a latent by a VAE. If memory runs out, use smaller tiles than those that ComfyUI falls back to."""
     for side in (None, *TILES):
         try:
             return vae.decode(latent) if side is None else vae.decode_tiled(latent, tile_x=side, tile_y=side)
@@ -180,22 +180,22 @@ def _decoded(vae: Any, latent: Tensor) -> Tensor:
 
 
 def framed(fmt: Any, signal: Tensor) -> Tensor:
-    """Signals (B, C, h, w) as a model of that latent format takes them: (B, C, 1, h, w) where it counts frames."""
+    """Add the axis of frames to signals (B, C, h, w), giving (B, C, 1, h, w), if the latent format has one."""
     return signal[:, :, None] if getattr(fmt, "latent_dimensions", 2) == 3 else signal
 
 
 def flat(signal: Tensor) -> Tensor:
-    """The inverse of `framed`."""
+    """Remove the axis of frames, if there is one: the inverse of `framed`."""
     return signal[:, :, 0] if signal.ndim == 5 else signal
 
 
 def signal_of(patcher: Any, vae: Any) -> Signal:
-    """The signal of a MODEL. ValueError where it does not draw pictures, or the VAE is of another model."""
+    """Return the signal of a MODEL. Raise ValueError if it does not draw pictures, or the VAE belongs to another model."""
     fmt = patcher.get_model_object("latent_format")
     name = type(fmt).__name__
     if getattr(fmt, "latent_dimensions", 2) not in (2, 3) or "Audio" in name or name in NO_PICTURES:
         raise ValueError(
-            f"this model's latents ({name}) are no flat pictures: fields are sampled from image models only"
+            f"this model's latents ({name}) are not flat pictures: fields are sampled from image models only"
         )
     sampling = patcher.get_model_object("model_sampling")
     low, high = _range(sampling)
@@ -212,7 +212,7 @@ def _built_in(name: str, size: int, *sigmas: float) -> Signal:
 
 
 def decoder(field: Any, vae: Any) -> Signal:
-    """The signal that a sampled field is made of, ready to decode. ValueError says what is missing."""
+    """Return the signal of a sampled field, with the VAE that decodes it. Raise ValueError if it cannot be decoded."""
     size = getattr(field.diffrep, "size", None) or getattr(field.diffrep, "height", 64)
     size = size if isinstance(size, int) else max(size)
     if field.model in BUILT_IN:
@@ -227,18 +227,18 @@ def decoder(field: Any, vae: Any) -> Signal:
 
 
 def _fitting(vae: Any, fmt: Any) -> Any:
-    """The VAE, or None. ValueError where it is of another model, as far as can be told without decoding anything."""
+    """Return the VAE, or None. Raise ValueError if its channels or its scale show that it belongs to another model."""
     if vae is None:
         return None
     if getattr(vae, "first_stage_model", vae) is None:
-        raise ValueError("the VAE is empty, as the checkpoint holds none: connect one from Load VAE")
+        raise ValueError("the VAE is empty because the checkpoint does not contain one: connect one from Load VAE")
     if vae.latent_channels != fmt.latent_channels:
         raise ValueError(
-            f"the VAE decodes {vae.latent_channels} channels and not the {fmt.latent_channels} of {_other(fmt)}"
+            f"the VAE decodes {vae.latent_channels} channels instead of the {fmt.latent_channels} of {_other(fmt)}"
         )
     if vae.spacial_compression_decode() != _pixels(fmt):
         raise ValueError(
-            f"the VAE makes {vae.spacial_compression_decode():g} pixels of a latent and not {_pixels(fmt)}, as for {_other(fmt)}"
+            f"the VAE makes {vae.spacial_compression_decode():g} pixels per latent instead of the {_pixels(fmt)} of {_other(fmt)}"
         )
     return vae
 
@@ -248,13 +248,13 @@ def _other(fmt: Any) -> str:
 
 
 def _pixels(fmt: Any) -> int:
-    """Picture pixels per latent."""
+    """Return the number of picture pixels per latent along each side."""
     kind = type(fmt)
     return int(getattr(kind, "spacial_downscale_ratio", PIXELS.get(kind.__name__, 8)))
 
 
 def _range(sampling: Any) -> tuple[float, float]:
-    """The least and the greatest sigma of a model, in the core's form."""
+    """Return the least and the greatest sigma of a model, in the core's form."""
     ends = torch.tensor([float(sampling.sigma_max), float(sampling.sigma_min)])
     high, low = ladder(sampling, ends).sigmas.tolist()
     return low, high

@@ -1,8 +1,8 @@
-"""Sockets: what travels between nodes, and the one place where ComfyUI's layouts meet the core's.
+"""Sockets: the values that our nodes exchange, and all conversions between ComfyUI's formats and the core's.
 
 ComfyUI: IMAGE (B, H, W, 3) and MASK (B, H, W) in [0, 1]; MESH in glTF's axes (Y up), uv from the top left.
-The core: pictures (B, C, H, W), four channels being premultiplied RGBA; the world Z up, uv from the bottom left.
-No ComfyUI here, so that all of it is tested everywhere.
+The core: pictures (B, C, H, W), where four channels are premultiplied RGBA; Z is up in the world, uv from the bottom left.
+Does not import ComfyUI, so that it can be tested without it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class FieldValue:
     field: Field | None = None
 
     def sampled(self) -> Field:
-        """The field; ValueError where it is still fresh."""
+        """Return the sampled field. Raise ValueError if it has not been sampled yet."""
         if self.field is None:
             raise ValueError("this field has not been sampled yet: put a Field Sampler between it and this node")
         return self.field
@@ -35,7 +35,7 @@ class FieldValue:
 
 @dataclass
 class MeshValue:
-    """A MESH for versions of ComfyUI whose own class knows positions and faces only: the newer one's attributes.
+    """A MESH with the attributes of newer versions of ComfyUI, for older ones whose class has only vertices and faces.
 
     vertices (B, N, 3), faces (B, M, 3), uvs (B, N, 2) from the top left, texture (B, H, W, 3) in [0, 1].
     """
@@ -52,37 +52,40 @@ class MeshValue:
 
 @dataclass
 class VoxelValue:
-    """A VOXEL for versions of ComfyUI that keep their own class among the nodes. data: (B, Z, Y, X)."""
+    """A VOXEL for versions of ComfyUI that do not export their class. `data` has the shape (B, Z, Y, X)."""
 
     data: Tensor
 
 
 def to_image(pictures: Tensor) -> Tensor:
-    """Display pictures (B, 3 or 4, H, W) to an IMAGE (B, H, W, 3): RGBA is laid on white."""
+    """Convert display pictures (B, 3 or 4, H, W) to an IMAGE (B, H, W, 3). RGBA is composited over white."""
     return on_white(pictures).movedim(1, -1).contiguous()
 
 
 def to_mask(pictures: Tensor) -> Tensor:
-    """Display pictures (B, 3 or 4, H, W) to a MASK (B, H, W): 1 where something is."""
+    """Convert the opacities of display pictures (B, 3 or 4, H, W) to a MASK (B, H, W). It is 1 for RGB."""
     return pictures[:, 3] if pictures.shape[1] == 4 else torch.ones_like(pictures[:, 0])
 
 
 def from_image(image: Tensor) -> Tensor:
-    """An IMAGE (B, H, W, C) to pictures (B, C, H, W)."""
+    """Convert an IMAGE (B, H, W, C) to pictures (B, C, H, W)."""
     return image.movedim(-1, 1).contiguous()
 
 
 def on_white(pictures: Tensor) -> Tensor:
-    """Premultiplied RGBA (..., 4, H, W) over white; RGB passes through."""
+    """Composite premultiplied RGBA (..., 4, H, W) over white. Return RGB as given."""
     if pictures.shape[-3] == 3:
         return pictures
     return (pictures[..., :3, :, :] + 1 - pictures[..., 3:, :, :]).clamp(0, 1)
 
 
 def rough_colours(latents: Tensor, factors: Any, bias: Any) -> Tensor:
-    """Latents (B, C, h, w) to preview pictures (B, 3, h, w) by a model's linear map, (C, 3) factors and (3,) bias.
+    """Convert latents (B, C, h, w) to preview pictures (B, 3, h, w) in [0, 1] by a linear map.
 
-    Where a model has none, its first three channels.
+    Args:
+        latents: The latents.
+        factors: The model's factors (C, 3). If None, the first three channels are shown.
+        bias: The model's bias (3,), or None.
     """
     if factors is None:
         rgb = latents[:, :3].expand(-1, 3, -1, -1) if latents.shape[1] < 3 else latents[:, :3]
@@ -94,16 +97,16 @@ def rough_colours(latents: Tensor, factors: Any, bias: Any) -> Tensor:
 
 
 def nearness(depth: Tensor) -> Tensor:
-    """Distances (B, 1, H, W), infinite where nothing is, to an IMAGE (B, H, W, 3): 1 at the nearest, 0 at nothing.
+    """Convert distances (B, 1, H, W), infinite for the background, to an IMAGE (B, H, W, 3).
 
-    What is there stays at 0.1 and above. One scale for the whole batch.
+    The nearest point of the batch is 1, the farthest 0.1, and the background 0.
     """
-    there = depth.isfinite()
-    if not there.any():
+    hit = depth.isfinite()
+    if not hit.any():
         return torch.zeros_like(depth).expand(-1, 3, -1, -1).movedim(1, -1).contiguous()
-    near, far = depth[there].min(), depth[there].max()
+    near, far = depth[hit].min(), depth[hit].max()
     scaled = 1 - 0.9 * (depth - near) / (far - near).clamp(min=1e-6)
-    return torch.where(there, scaled, 0.0).expand(-1, 3, -1, -1).movedim(1, -1).contiguous()
+    return torch.where(hit, scaled, 0.0).expand(-1, 3, -1, -1).movedim(1, -1).contiguous()
 
 
 def heat(amounts: Tensor) -> Tensor:
@@ -112,30 +115,35 @@ def heat(amounts: Tensor) -> Tensor:
 
 
 def to_gltf(points: Tensor) -> Tensor:
-    """World points (..., 3), Z up, to glTF's axes, Y up."""
+    """Convert points (..., 3) from the world's axes (Z up) to glTF's (Y up)."""
     x, y, z = points.unbind(-1)
     return torch.stack([x, z, -y], -1)
 
 
 def to_world(points: Tensor) -> Tensor:
-    """glTF's axes to the world: the inverse of `to_gltf`."""
+    """Convert points (..., 3) from glTF's axes to the world's: the inverse of `to_gltf`."""
     x, y, z = points.unbind(-1)
     return torch.stack([x, -z, y], -1)
 
 
 def flipped(uv: Tensor) -> Tensor:
-    """uv (..., 2) from the bottom left to uv from the top left, or back."""
+    """Convert uv (..., 2) from the bottom left to uv from the top left, or back."""
     return torch.stack([uv[..., 0], 1 - uv[..., 1]], -1)
 
 
 VIEWER = 2.5
-"""Length in the 3D viewer of one of ours: it scales what it loads to a size of 5, and an object's cube has 2."""
+"""The length of one world unit in the 3D viewer, which scales objects to a size of 5. The cube of an object has a side of 2."""
 
 
 def camera_of(info: Any, fov: float) -> tuple[Tensor, float]:
-    """A LOAD3D_CAMERA to an eye (1, 3) in the world that looks at the middle, and an angle of view in radians.
+    """Convert a LOAD3D_CAMERA to a position (1, 3) in the world, from which it looks at the origin, and an angle of view.
 
-    `info` is the viewer's {position: {x, y, z}, target: {x, y, z}, zoom}; ValueError where it is something else.
+    Args:
+        info: The viewer's {position: {x, y, z}, target: {x, y, z}, zoom}.
+        fov: The angle of view at a zoom of 1, in radians.
+
+    Raises:
+        ValueError: If `info` is something else, or the position is the target.
     """
     try:
         position, target = ([float(info[key][axis]) for axis in "xyz"] for key in ("position", "target"))
@@ -146,12 +154,12 @@ def camera_of(info: Any, fov: float) -> tuple[Tensor, float]:
         ) from error
     eye = to_world(torch.tensor([position]) - torch.tensor([target])) / VIEWER
     if eye.norm() < 1e-6:
-        raise ValueError("the camera stands on what it looks at: move it away in the 3D viewer")
+        raise ValueError("the camera is at the point that it looks at: move it away in the 3D viewer")
     return eye, 2 * math.atan(math.tan(fov / 2) / zoom)
 
 
 def angles(text: str) -> list[tuple[float, float]]:
-    """ "azimuth,elevation" pairs in degrees, one per line or between semicolons. ValueError says what is wrong."""
+    """Parse pairs "azimuth,elevation" in degrees, separated by newlines or semicolons. Raise ValueError if one is wrong."""
     pairs = [part.strip() for part in text.replace("\n", ";").split(";") if part.strip()]
     try:
         found = [tuple(float(number) for number in pair.split(",")) for pair in pairs]

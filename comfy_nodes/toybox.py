@@ -1,4 +1,4 @@
-"""Toybox: the built-in model as genuine ComfyUI objects."""
+"""Toybox: the nodes of the built-in pixel model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from . import schema
 
 
 class ToyboxLoader(io.ComfyNode):
-    """MODEL, CLIP and VAE of the built-in model."""
+    """Loads the built-in model as MODEL, CLIP and VAE."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -34,7 +34,7 @@ class ToyboxLoader(io.ComfyNode):
 
 
 class EmptyToyboxLatent(io.ComfyNode):
-    """Zeros of toybox's size."""
+    """Makes an empty latent for toybox."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -1,4 +1,4 @@
-"""Weights: files of field decoders, picture-text models and LMConv models, in folders of ComfyUI's models and nowhere else."""
+"""Weights: the files of field decoders, picture-text models and LMConv models in ComfyUI's model folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUILT_IN = "built-in"
 
 
 def register() -> None:
-    """Tell ComfyUI of the folders. Its extra_model_paths.yaml may name more."""
+    """Register the folders with ComfyUI. Its extra_model_paths.yaml may add more."""
     for kind in (DECODERS, CLIPS, LMCONV):
         folder_paths.add_model_folder_path(kind, str(Path(folder_paths.models_dir) / kind))
         folders, _ = folder_paths.folder_names_and_paths[kind]
@@ -34,7 +34,7 @@ def located(kind: str, name: str) -> Path:
     """Return the path of one of the files.
 
     Raises:
-        ValueError: If it is gone.
+        ValueError: If the file does not exist.
     """
     path = folder_paths.get_full_path(kind, name)
     if path is None or Path(path).suffix != SUFFIX:
@@ -43,7 +43,7 @@ def located(kind: str, name: str) -> Path:
 
 
 def changed(kind: str, name: str) -> str:
-    """Return what changes with a file."""
+    """Return a value that changes with a file."""
     path = None if name == BUILT_IN else folder_paths.get_full_path(kind, name)
     if path is None:
         return name
@@ -52,17 +52,17 @@ def changed(kind: str, name: str) -> str:
 
 
 def device() -> str:
-    """Return ComfyUI's device."""
+    """Return the name of ComfyUI's device."""
     return str(comfy.model_management.get_torch_device())
 
 
 def managed(module: Any) -> Any:
-    """Return a patcher, with which ComfyUI moves a module to its device and away again."""
+    """Return a patcher by which ComfyUI loads a module onto its device and offloads it."""
     return comfy.model_patcher.ModelPatcher(
         module, comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
     )
 
 
 def load(*patchers: Any) -> None:
-    """Bring modules to ComfyUI's device."""
+    """Load the modules of patchers onto ComfyUI's device."""
     comfy.model_management.load_models_gpu(list(patchers))

@@ -316,7 +316,7 @@ def test_what_does_not_fit_is_one_sentence(clip, toybox, latents, field_decoder)
     field = sockets.FieldValue(plans.Pixels())
     for wrong, says in (
         (lambda: guides.patched(toybox[0], guide(clip, values=side)), "no sides"),
-        (lambda: guides.patched(toybox[0], guide(clip, values=degrees)), "no panorama"),
+        (lambda: guides.patched(toybox[0], guide(clip, values=degrees)), "not a panorama"),
         (lambda: guides.patched(latents[0], guide(clip)), "connect the model's VAE"),
         (lambda: guides.patched(comfy_models.mmdit(), guide(clip, decoder=value)), "4 channels, 8 pixels each"),
         (lambda: guides.patched(guides.patched(toybox[0], guide(clip)), guide(clip)), "guided already"),

@@ -84,14 +84,14 @@ def test_infd_in_comfyui_is_the_core_s_infd(infd, prompt, negative):
 def test_field_sampler_tells_it_layouts(infd, clip, prompt):
     value = guides.GuideValue(clip, TWO)
     lookup = guides._Picture()
-    told = guides.told(value, lookup, host.signal_of(infd[0], None), 1.0)
+    told = guides.layout_for(value, lookup, host.signal_of(infd[0], None), 1.0)
     expected = core.InfdModel().laid_out(prompt, "", 2.0, THINGS, lookup.lookup, 1.0, (False, False))
     x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     (got,) = estimates(guider(infd[0], infd[1], prompt), x, 1.0, layout=told)
     (plain,) = estimates(guider(infd[0], infd[1], prompt), x, 1.0)
     assert torch.allclose(got, expected(x, torch.tensor(1.0), None), atol=2e-5)
     assert (got - plain).abs().max() > 0.01
-    assert guides.told(guides.GuideValue(clip, TWO, 0.0), lookup, host.signal_of(infd[0], None), 1.0) is None
+    assert guides.layout_for(guides.GuideValue(clip, TWO, 0.0), lookup, host.signal_of(infd[0], None), 1.0) is None
 
 
 def test_ksampler_draws_layouts_and_its_latent_has_any_size(infd, clip):

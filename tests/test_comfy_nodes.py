@@ -404,7 +404,7 @@ def test_a_masked_panorama_keeps_the_rest(call, toybox, landscape, projection, w
         ("SirenImage", None, torch.ones(1, 8, 8), "connect the picture to latent_image"),
         ("SirenImage", torch.zeros(1, 16, 64, 64), None, "16 channels and this model's latents 4"),
         ("SirenImage", torch.zeros(2, 4, 64, 64), None, "has 2 pictures"),
-        ("SirenImage", torch.zeros(1, 4, 3, 64, 64), None, "is no picture"),
+        ("SirenImage", torch.zeros(1, 4, 3, 64, 64), None, "is not a picture"),
         ("SirenImage", torch.zeros(1, 4, 32, 64), None, "has 32 x 64 values and the field 64 x 64"),
         ("SirenPanorama", torch.zeros(1, 4, 64, 64), None, "1 times as wide as high and the field 2"),
         ("VoxelNerf", torch.zeros(1, 4, 64, 64), None, "only images, tiles and panoramas start from one"),
@@ -602,10 +602,10 @@ class Pixels(Broken):
     [
         (None, "without the model's VAE"),
         (Broken(), "mat1 and mat2 shapes cannot be multiplied"),
-        (Wide(), "makes no pictures"),
+        (Wide(), "does not make pictures"),
         (Sixteen(), "16 channels and not the 4"),
         (Empty(), "the VAE is empty"),
-        (Pixels(), "makes 1 pixels of a latent and not 8"),
+        (Pixels(), "makes 1 pixels per latent instead of the 8"),
     ],
 )
 @pytest.mark.parametrize("node", ["PanoramaSiren", "FieldSamplerSimple", "FieldSampler", "Optimise"])
@@ -700,7 +700,7 @@ def test_the_latent_of_a_pixel_grid_is_kept_for_core_s_load_latent(call, folders
 
 def test_a_decode_is_tried_in_smaller_tiles_and_its_last_error_is_said(call, toybox, monkeypatch):
     decoding, tried, least = part("comfy_nodes.decoding"), [], [128]
-    drawn = decoding._drawn
+    drawn = decoding._draw_bands
 
     def short_of_memory(core, signal, width, height, part, tile):
         tried.append(tile)
@@ -708,7 +708,7 @@ def test_a_decode_is_tried_in_smaller_tiles_and_its_last_error_is_said(call, toy
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
         return drawn(core, signal, width, height, part, tile)
 
-    monkeypatch.setattr(decoding, "_drawn", short_of_memory)
+    monkeypatch.setattr(decoding, "_draw_bands", short_of_memory)
     model, _, _, positive, negative = toybox
     (fresh,) = call("SirenImage", neurons=16, depth=1)
     field, *_ = call(

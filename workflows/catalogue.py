@@ -1,5 +1,5 @@
 # ruff: noqa: E501  (notes are Markdown: a paragraph is a line)
-"""Catalogue: the saved workflows."""
+"""Catalogue: the graphs of the saved workflows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graph import Graph, Node
 
 
 def _prompts(g: Graph, loader: Node, text: str, negative: str = "") -> dict[str, Any]:
-    """What to draw and what to keep away from, encoded by a loader's CLIP."""
+    """Add the prompts, encoded by a loader's CLIP."""
     encoded = lambda **node: g.add("CLIPTextEncode", clip=(loader, 1), **node)
     return {
         "positive": encoded(text=text, title="What to draw", box=(0, 100)),
@@ -19,7 +19,7 @@ def _prompts(g: Graph, loader: Node, text: str, negative: str = "") -> dict[str,
 
 
 def _guided(g: Graph, model: Node, words: dict[str, Any], seed: int, scheduler: str, steps: int) -> dict[str, Any]:
-    """What Field Sampler takes besides a field."""
+    """Add the nodes for the inputs of Field Sampler other than the field."""
     return {
         "noise": g.add("RandomNoise", noise_seed=seed),
         "guider": g.add("CFGGuider", model=model, **words, cfg=2.0),
@@ -28,7 +28,7 @@ def _guided(g: Graph, model: Node, words: dict[str, Any], seed: int, scheduler: 
 
 
 def _object(g: Graph, sampled: Node, loader: Node) -> None:
-    """An object's four sides, larger than the model sees them, its mesh in the viewer, and its files."""
+    """Add pictures of an object from four sides, its mesh in the viewer, and nodes that save its files."""
     g.column()
     sides = g.add("PullbackRenderFieldViews", field=sampled, vae=(loader, 2), path="turntable", count=4, size=256)
     mesh = g.add("PullbackFieldToMesh", field=sampled, vae=(loader, 2))
@@ -208,9 +208,9 @@ Keep *seed*, *steps*, *cfg* and *scheduler* equal on both sides.
 
 
 def _seen(g: Graph, images: Any, title: str) -> None:
-    """One of several results beside each other, that the thumbnail shows as well.
+    """Add a preview of one of several results, which the thumbnail shows too.
 
-    Lower than four pictures of toybox: higher up, the page would put them into one column.
+    The box is so low because a preview of four pictures would show them in one column if it were higher.
     """
     g.thumbnail.append(g.add("PreviewImage", images=images, title=title, box=(250, 250)))
 
@@ -416,7 +416,7 @@ def latent_at_8k() -> Graph:
 
 
 FIELD_DECODER = "sd15.decoder.safetensors"
-"""What users may call the field decoder of their checkpoint."""
+"""An example of a name for the field decoder of the user's checkpoint."""
 
 
 def guided_panorama() -> Graph:

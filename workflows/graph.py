@@ -1,7 +1,7 @@
-"""Graph: a workflow to be made, and how ComfyUI's own page makes it.
+"""Graph: describes a workflow, and builds it in ComfyUI's page.
 
-A graph is columns of nodes; the page says how large each is, and they are put below and beside one another. Inputs are
-written as {"input": node} or {"input": (node, output slot)}, widgets as {"widget": value}.
+A graph consists of columns of nodes. The page determines the sizes of the nodes, by which they are arranged. Inputs are given as
+{"input": node} or {"input": (node, output slot)}, and widgets as {"widget": value}.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from comfy_page import Page
 
 @dataclass
 class Node:
-    """A node to be made. box: (width, height) on the canvas, at least."""
+    """A node of a graph.
+
+    Args:
+        type: The id of the node's class.
+        links: The inputs that are connected: a node and its output slot, by the name of the input.
+        widgets: The values of widgets by name.
+        title: The title, or "" for the default.
+        box: The least width and height on the canvas.
+    """
 
     type: str
     links: dict[str, tuple[Node, int]] = field(default_factory=dict)
@@ -24,7 +32,12 @@ class Node:
 
 
 class Graph:
-    """A workflow. needs: what it takes that is not here, so that it cannot be run where it is made."""
+    """A workflow.
+
+    Args:
+        name: The name of its files.
+        needs: What the user must have to run it, such as "a checkpoint". The script that saves it cannot run it then.
+    """
 
     def __init__(self, name: str, *, needs: str = ""):
         self.name, self.needs = name, needs
@@ -32,18 +45,18 @@ class Graph:
         self.thumbnail: list[Node] = []
 
     def column(self) -> None:
-        """What follows stands to the right."""
+        """Begin a new column to the right."""
         self.columns.append([])
 
     def add(self, type: str, *, title: str = "", box: tuple[int, int] = (0, 0), **values: Any) -> Node:
-        """A node below the last one. values: inputs and widgets by name."""
+        """Add a node below the last one. `values` holds inputs and widgets by name."""
         links = {k: (v, 0) if isinstance(v, Node) else v for k, v in values.items() if isinstance(v, Node | tuple)}
         node = Node(type, links, {k: v for k, v in values.items() if k not in links}, title, box)
         self.columns[-1].append(node)
         return node
 
     def note(self, text: str, height: int = 240, width: int = 300) -> Node:
-        """What the user should know."""
+        """Add a note for the user, in Markdown."""
         return self.add("MarkdownNote", title="Note", box=(width, height), **{"": text.strip()})
 
     @property
@@ -98,7 +111,7 @@ async ([columns, links]) => {
 
 
 def build(page: Page, graph: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
-    """UI and API forms, as the page saves them."""
+    """Build a graph in the page, and return its UI and API forms as the page saves them."""
     numbers = {id(node): i for i, node in enumerate(graph.nodes)}
     columns = [
         [{"id": numbers[id(n)], "type": n.type, "widgets": n.widgets, "title": n.title, "box": n.box} for n in column]
@@ -111,6 +124,6 @@ def build(page: Page, graph: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
     ]
     page.page.evaluate(BUILD, [columns, links])
     ui, api = page.graph(), page.api()
-    ui.pop("id", None)  # new at every saving, and of use to nobody
-    ui["extra"].pop("ds", None)  # where we looked
+    ui.pop("id", None)  # it changes whenever the graph is saved
+    ui["extra"].pop("ds", None)  # the position of the canvas
     return ui, api

@@ -1,4 +1,4 @@
-"""Photographs: thumbnails of the saved workflows, pictures of their graphs and of our nodes, after a real run."""
+"""Photographs: runs the saved workflows and takes pictures of their results, graphs and nodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 HELP = ROOT / "comfy_nodes" / "web" / "docs"
 PICTURES = ROOT / "docs" / "pictures" / "comfyui"
 SIDE = 512
-"""Pixels of a thumbnail's side."""
+"""The side of a thumbnail in pixels."""
 LIGHTER: dict[str, dict[str, dict[str, Any]]] = {
     "SIREN image at 8K": {
         "PullbackResolutionFreeDecode": {"width": 2048, "left": 0, "top": 0, "crop_width": 0, "crop_height": 0}
@@ -37,22 +37,22 @@ LIGHTER: dict[str, dict[str, dict[str, Any]]] = {
         "PullbackResolutionFreeDecode": {"width": 1024},
     },
 }
-"""What photographs are made with where the workflow itself takes a quarter of an hour on two cores."""
+"""Lighter settings for workflows that would otherwise take a quarter of an hour on two cores."""
 STAND_IN: dict[str, dict[str, Any]] = {
     "PrimitiveStringMultiline": {"value": "a red car"},
     "PullbackFieldSamplerSimple": {"cfg": 2.0},
     "KSampler": {"cfg": 2.0},
     "PullbackVoxelNerf": {"resolution": 48},
 }
-"""What suits toybox where it stands in for the user's checkpoint."""
+"""Settings that suit a built-in model when it replaces the user's checkpoint."""
 WORDS = "sea at sunset"
-"""What toybox then draws where the graph has its own words."""
+"""The prompt that replaces a workflow's own for a built-in model, which may not know its words."""
 PLAIN = {"BackgroundColor": "ffffff", "ShowGrid": False}
-"""How the 3D viewers look in photographs."""
+"""Settings of the 3D viewers for pictures."""
 
 
 def tiled(images: list[Image.Image]) -> Image.Image:
-    """One square thumbnail: up to four pictures in a grid, one in the middle, or two panoramas above each other, on white."""
+    """Return one square thumbnail on white: a single picture, up to four in a grid, or two panoramas above each other."""
     if len(images) == 2 and all(image.width == 2 * image.height for image in images):
         sheet = Image.new("RGB", (SIDE, SIDE), "white")
         for i, image in enumerate(images):
@@ -61,7 +61,7 @@ def tiled(images: list[Image.Image]) -> Image.Image:
     per_row = 1 if len(images) == 1 else 2
     cell, sheet = SIDE // per_row, Image.new("RGB", (SIDE, SIDE), "white")
     for i, image in enumerate(images[:4]):
-        if image.width > image.height:  # a panorama: its middle
+        if image.width > image.height:  # show the middle of a panorama
             left = (image.width - image.height) // 2
             image = image.crop((left, 0, left + image.height, image.height))
         small = image.resize((cell, cell), Image.Resampling.LANCZOS)
@@ -70,8 +70,10 @@ def tiled(images: list[Image.Image]) -> Image.Image:
 
 
 def photographed(server: Server, page: Page, graph: Graph) -> None:
-    """Run the saved workflow as it is, drop it on the canvas, and keep what is seen: page, thumbnail, each of our nodes."""
-    page.page.goto("about:blank")  # it would draw all the while; its own Run then has everything at once
+    """Run a saved workflow, drop it on the canvas, and save pictures of the page, of the results and of each of our nodes."""
+    page.page.goto(
+        "about:blank"
+    )  # an open page would redraw during the run; the page's own Run then uses cached results
     run = server.run(_runnable(graph), timeout=7200)
     if not run.ok:
         raise SystemExit(f"{graph.name}: {run.error}")
@@ -95,7 +97,7 @@ def photographed(server: Server, page: Page, graph: Graph) -> None:
 
 
 def _runnable(graph: Graph) -> dict[str, Any]:
-    """The API form, made lighter, and with a built-in model where it needs the user's checkpoint: there is none here."""
+    """Return a workflow's API form with lighter settings, and with a built-in model in place of the user's checkpoint."""
     nodes: dict[str, Any] = json.loads((HERE / "api" / f"{graph.name}.json").read_text(encoding="utf-8"))
     decoders = [node for node in nodes.values() if node["class_type"] == "PullbackLoadFieldDecoder"]
     name, sides = ("Infd", {"width": 64, "height": 64}) if decoders else ("Toybox", {"size": 64})
@@ -118,7 +120,7 @@ def _runnable(graph: Graph) -> dict[str, Any]:
 
 
 def _shown(server: Server, page: Page, run: Run, number: int) -> list[Image.Image]:
-    """The pictures of an output node, or what its 3D viewer shows."""
+    """Return the pictures of an output node, or a picture of its 3D viewer."""
     shown = run.outputs[str(number)]
     if "images" not in shown:
         return [page.viewer(number)]
