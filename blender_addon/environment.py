@@ -257,7 +257,7 @@ class Probe(Commands):
 
     @property
     def report(self) -> Report | None:
-        """The report, once it has been printed. None if the command is no working Python."""
+        """The report, once it has been printed. None if the command is not a working Python."""
         reports: list[dict[str, Any]] = [json.loads(line[9:]) for line in self.lines if line.startswith("PULLBACK {")]
         return Report(**reports[-1]) if reports else None
 

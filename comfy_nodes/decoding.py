@@ -69,8 +69,8 @@ class ResolutionFreeDecode(io.ComfyNode):
         if decoder is not None:
             if isinstance(field, FieldValue):
                 raise ValueError(
-                    "a field needs no field decoder: disconnect it and connect the field's VAE, or connect a latent instead "
-                    "of the field"
+                    "a field needs no field decoder: disconnect the decoder and connect the field's VAE, or connect a "
+                    "latent instead of the field"
                 )
             return io.NodeOutput(*enlarged(field, decoder, width, height, crop, tile))
         if not isinstance(field, FieldValue):

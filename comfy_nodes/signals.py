@@ -75,8 +75,8 @@ def _infd() -> Any:
 
 
 BUILT_IN = {"toybox": (ToyboxFormat, 64), "infd": (InfdFormat, 16), "pixels": (ToyboxFormat, 64)}
-"""The formats and the sides of the signals of the models that come with the pack. The core decodes them. No MODEL is called
-"pixels": fields that were made of photographs are."""
+"""The formats and the sides of the signals of the models that come with the pack. The core decodes them. "pixels" is for
+fields that are made from photographs, without a MODEL."""
 
 
 @dataclass(frozen=True)

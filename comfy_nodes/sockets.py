@@ -110,7 +110,7 @@ def nearness(depth: Tensor) -> Tensor:
 
 
 def heat(amounts: Tensor) -> Tensor:
-    """Amounts (B, H, W) to an IMAGE (B, H, W, 3) that glows: black at 0, red, yellow, and white at 1."""
+    """Convert amounts (B, H, W) in [0, 1] to a heat map, an IMAGE (B, H, W, 3): black at 0, then red, yellow, white at 1."""
     return torch.stack([3 * amounts, 3 * amounts - 1, 3 * amounts - 2], -1).clamp(0, 1)
 
 

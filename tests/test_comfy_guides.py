@@ -326,7 +326,7 @@ def test_what_does_not_fit_is_one_sentence(clip, toybox, latents, field_decoder)
         (lambda: decoding.ResolutionFreeDecode.execute(sd3, 64, 0, 0, 0, 0, 0, 64, decoder=value), "trained for other"),
         (
             lambda: decoding.ResolutionFreeDecode.execute(field, 64, 0, 0, 0, 0, 0, 64, decoder=value),
-            "any size without",
+            "needs no field decoder",
         ),
         (lambda: decoding.ResolutionFreeDecode.execute(sd3, 64, 0, 0, 0, 0, 0, 64), "needs a VAE"),
     ):

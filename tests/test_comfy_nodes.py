@@ -603,7 +603,7 @@ class Pixels(Broken):
         (None, "without the model's VAE"),
         (Broken(), "mat1 and mat2 shapes cannot be multiplied"),
         (Wide(), "does not make pictures"),
-        (Sixteen(), "16 channels and not the 4"),
+        (Sixteen(), "16 channels instead of the 4"),
         (Empty(), "the VAE is empty"),
         (Pixels(), "makes 1 pixels per latent instead of the 8"),
     ],
