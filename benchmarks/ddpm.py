@@ -40,7 +40,8 @@ def noise(model: DDPMModel, count: int, seed: int = 0) -> Tensor:
 def name_of(model: DDPMModel) -> str:
     """What a model was trained on."""
     design = model.design
-    return f"{design.predicted}, {'L_simple' if design.objective == 'simple' else 'L'}"
+    simple = "L_simple" if design.predicted == "eps" else "squared error"
+    return f"{design.predicted}, {simple if design.objective == 'simple' else 'L'}"
 
 
 @app.command()
