@@ -12,8 +12,9 @@ import pytest
 CORE = Path(__file__).parents[1] / "core" / "pullback"
 ORDER = ("version", "types", "schema", "schedules", "geometry", "noise", "denoisers", "guidance", "samplers",
          "solvers", "pull", "viewpoints", "regions", "representation", "resample", "exact_tiles", "baselines",
-         "files", "pictures", "photographs", "settings", "fields", "render", "diffreps", "known", "representations", "training",
-         "generative", "metrics", "mesh", "adapters", "models", "storage", "decoding", "trainable", "meshing", "tasks",
+         "files", "pictures", "settings", "fields", "render", "diffreps", "known", "representations", "training",
+         "generative", "metrics", "mesh", "adapters", "models", "storage", "photographs", "decoding",
+         "trainable", "meshing", "tasks",
          "reconstruct", "errors", "outputs", "cli", "__main__", "messages", "jobs", "worker")  # fmt: skip
 HOSTS = {"comfy", "comfy_api", "comfy_extras", "bpy", "folder_paths", "nodes", "server"}
 

@@ -11,6 +11,7 @@ the same losses as an uninterrupted one.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import time
 from collections.abc import Iterator
@@ -173,6 +174,7 @@ def train(
     return average
 
 
+@functools.cache  # accelerate allows one precision per process
 def faster_precision() -> str:
     """Return the precision in which this machine multiplies faster: "bf16" or "no" (float32).
 
