@@ -102,7 +102,7 @@ def test_latents_are_decoded_around_a_box_only():
         ("0.1,0.1,0.2,0.2:  ", "no sentence"),
         ("0.1,0.2,0.3: a car", "four numbers"),
         ("0.1,0.1,0.2,0.2: " + "a" * 100_000, "100000 characters"),
-        ("1e999,0,0.5,0.5: a car", "four numbers"),
+        ("1e999,0,0.5,0.5: a car", "four finite numbers"),
         ("0,0,0.5,0.5*: a car", "after them \\*WEIGHT"),
         ("0,0,0.5,0.5*1,2: a car", "after them \\*WEIGHT"),
         ("0,0,0.5*1: a car", "four numbers"),
