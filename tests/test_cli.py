@@ -119,11 +119,11 @@ def test_an_object_is_a_glb_that_opens(here, monkeypatch, capsys):
     [
         (["image", ""], "the prompt is empty"),
         (["image", "red " * 600], "the prompt has 2400 characters; it may have 2000"),
-        (["image", "red " * 30], "the prompt has 30 words that toybox knows; it takes 11"),
+        (["image", "red " * 30], "the prompt has 30 words that toybox knows, but at most 11 fit"),
         (["image", "red car", "--negative", "red " * 600], "the negative prompt has 2400 characters; it may have 2000"),
         (
             ["image", "red car", "--negative", "red " * 30],
-            "the negative prompt has 30 words that toybox knows; it takes 11",
+            "the negative prompt has 30 words that toybox knows, but at most 11 fit",
         ),
         (["image", "red \udcff car"], "the prompt is not UTF-8"),
         (["image", "red car", "--negative", "\udcff"], "the negative prompt is not UTF-8"),
