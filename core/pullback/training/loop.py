@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
@@ -119,6 +120,7 @@ def train(
             is kept.
     """
     torch.set_flush_denormal(True)  # before the first parallel operation, so that worker threads inherit it
+    AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
     accelerator = Accelerator(
         mixed_precision=faster_precision() if plan.precision == "auto" else plan.precision,
         cpu=not torch.cuda.is_available(),
@@ -174,7 +176,7 @@ def train(
     return average
 
 
-@functools.cache  # accelerate allows one precision per process
+@functools.cache
 def faster_precision() -> str:
     """Return the precision in which this machine multiplies faster: "bf16" or "no" (float32).
 
