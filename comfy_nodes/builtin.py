@@ -113,7 +113,31 @@ class Config(comfy.supported_models_base.BASE):
     }  # fmt: skip
 
 
-class Encoder(nn.Module):
+class WordEncoder(nn.Module):
+    """What text encoders of toybox's words share."""
+
+    def set_clip_options(self, options: dict[str, Any]) -> None:
+        """Do nothing: there are no layers to choose from."""
+
+    def reset_clip_options(self) -> None:
+        """Do nothing, as in `set_clip_options`."""
+
+    def load_sd(self, sd: dict[str, Tensor]) -> Any:
+        """Load other weights for the same words."""
+        return self.load_state_dict(sd, strict=False)
+
+
+def indices_and_weights(
+    tokens: dict[str, list[list[tuple[int, float]]]], device: torch.device
+) -> tuple[Tensor, Tensor, list[bool]]:
+    """Return the words of tokenized prompts, their weights, (B, LENGTH) each, and whether each prompt describes a landscape."""
+    rows = tokens["toybox"]
+    indices = torch.tensor([[token for token, _ in row] for row in rows], device=device)
+    weights = torch.tensor([[weight for _, weight in row] for row in rows], device=device)
+    return indices, weights, [landscape(row) for row in indices.tolist()]
+
+
+class Encoder(WordEncoder):
     """Toybox's two encodings of a prompt, as a text encoder."""
 
     disable_offload = True  # it takes only a megabyte
@@ -125,30 +149,17 @@ class Encoder(nn.Module):
         self.dtypes = {torch.float32}
         self.to(device)
 
-    def set_clip_options(self, options: dict[str, Any]) -> None:
-        """Do nothing: there are no layers to choose from."""
-
-    def reset_clip_options(self) -> None:
-        """Do nothing, as in `set_clip_options`."""
-
     @torch.no_grad()
     def encode_token_weights(self, tokens: dict[str, list[list[tuple[int, float]]]]) -> tuple[Tensor, Tensor]:
         """Return the encoded prompts (B, LENGTH, context), and whether each describes a landscape (B, 1).
 
         Weights scale the encodings of the words, but not the palette, the last PALETTE values of the context.
         """
-        rows, device = tokens["toybox"], self.words.position.device
-        indices = torch.tensor([[token for token, _ in row] for row in rows], device=device)
-        strength = torch.tensor([[weight for _, weight in row] for row in rows], device=device)
+        indices, strength, level = indices_and_weights(tokens, self.words.position.device)
         context = encoded(self.words, self.template, indices)
         context[..., :-PALETTE] *= strength[..., None]
-        level = [landscape([token for token, _ in row]) for row in rows]
         target = comfy.model_management.intermediate_device()
         return context.float().to(target), torch.tensor(level, device=target).float()[:, None]
-
-    def load_sd(self, sd: dict[str, Tensor]) -> Any:
-        """Load other weights for the same words."""
-        return self.load_state_dict(sd, strict=False)
 
 
 class Tokenizer:
@@ -214,31 +225,36 @@ class Pixels(nn.Module):
 
 def load() -> tuple[Any, Any, Any]:
     """Return a new MODEL, CLIP and VAE on the devices that ComfyUI chooses."""
-    return _model(), _clip(), _vae()
-
-
-def _model() -> Any:
-    device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
-    config = Config({})
-    config.set_inference_dtype(torch.float32, None)
-    patcher = comfy.model_patcher.ModelPatcher(Base(config, offload), load_device=device, offload_device=offload)
-    patcher.add_wrapper(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, unseen)
+    model = model_of(Base, Config)
     # The values of pictures are in [-1, 1]. The core clamps the guided estimate in the same way.
-    patcher.set_model_sampler_post_cfg_function(lambda args: args["denoised"].clamp(-1, 1))
+    model.set_model_sampler_post_cfg_function(lambda args: args["denoised"].clamp(-1, 1))
+    return model, clip_of(Encoder), vae_of(Pixels(), ToyboxFormat)
+
+
+def model_of(base: Any, description: Any) -> Any:
+    """Return a new MODEL of a built-in model, whose camera is chosen by the prompt (`unseen`)."""
+    device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
+    config = description({})
+    config.set_inference_dtype(torch.float32, None)
+    patcher = comfy.model_patcher.ModelPatcher(base(config, offload), load_device=device, offload_device=offload)
+    patcher.add_wrapper(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, unseen)
     return patcher
 
 
-def _clip() -> Any:
-    target = comfy.supported_models_base.ClipTarget(Tokenizer, Encoder)
+def clip_of(encoder: Any) -> Any:
+    """Return a new CLIP that encodes toybox's words with an encoder."""
+    target = comfy.supported_models_base.ClipTarget(Tokenizer, encoder)
     return comfy.sd.CLIP(target, model_options={"dtype": torch.float32})
 
 
-def _vae() -> Any:
+def vae_of(stage: nn.Module, fmt: Any) -> Any:
+    """Return a new VAE whose decoding and encoding are those of a module, for latents of a format."""
     vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.ones(())})
-    vae.first_stage_model, vae.latent_channels = Pixels(), ToyboxFormat.latent_channels
+    vae.first_stage_model, vae.latent_channels = stage, fmt.latent_channels
+    vae.upscale_ratio = vae.downscale_ratio = fmt.spacial_downscale_ratio
     vae.vae_dtype, vae.working_dtypes = torch.float32, [torch.float32]
     old = vae.patcher
     vae.patcher = comfy.model_patcher.ModelPatcher(
-        vae.first_stage_model, load_device=old.load_device, offload_device=old.offload_device
+        stage, load_device=old.load_device, offload_device=old.offload_device
     )
     return vae

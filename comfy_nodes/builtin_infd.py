@@ -13,9 +13,6 @@ from typing import Any
 import comfy.conds
 import comfy.model_base
 import comfy.model_management
-import comfy.model_patcher
-import comfy.patcher_extension
-import comfy.sd
 import comfy.supported_models_base
 import torch
 from torch import Tensor, nn
@@ -27,7 +24,7 @@ from ..core.pullback.generative.infd.model import InfdModel, decoder, expected_l
 from ..core.pullback.generative.toybox import words
 from ..core.pullback.generative.toybox.model import camera_tensor
 from ..core.pullback.generative.toybox.network import PITCH
-from .builtin import Tokenizer, hosted, landscape, unseen
+from .builtin import WordEncoder, clip_of, hosted, indices_and_weights, landscape, model_of, vae_of
 from .signals import CAMERA, LAYOUT, UNSEEN, InfdFormat
 
 
@@ -109,7 +106,7 @@ class Config(comfy.supported_models_base.BASE):
     }  # fmt: skip
 
 
-class Encoder(nn.Module):
+class Encoder(WordEncoder):
     """Infd's encoding of a prompt, as a text encoder."""
 
     disable_offload = True  # it takes only a few hundred kilobytes
@@ -120,26 +117,14 @@ class Encoder(nn.Module):
         self.dtypes = {torch.float32}
         self.to(device)
 
-    def set_clip_options(self, options: dict[str, Any]) -> None:
-        """Do nothing: there are no layers to choose from."""
-
-    def reset_clip_options(self) -> None:
-        """Do nothing, as in `set_clip_options`."""
-
     @torch.no_grad()
     def encode_token_weights(self, tokens: dict[str, list[list[tuple[int, float]]]]) -> tuple[Tensor, Tensor]:
         """Return the encoded prompts (B, LENGTH, width) and the pooled output (B, 1 + LENGTH) described above."""
-        rows, device = tokens["toybox"], self.words.position.device
-        indices = torch.tensor([[token for token, _ in row] for row in rows], device=device)
-        strength = torch.tensor([[weight for _, weight in row] for row in rows], device=device)
+        indices, strength, level = indices_and_weights(tokens, self.words.position.device)
         context = self.words(indices) * strength[..., None]
-        level = torch.tensor([[landscape([token for token, _ in row])] for row in rows], device=device)
         target = comfy.model_management.intermediate_device()
-        return context.float().to(target), torch.cat([level, indices], 1).float().to(target)
-
-    def load_sd(self, sd: dict[str, Tensor]) -> Any:
-        """Load other weights for the same words."""
-        return self.load_state_dict(sd, strict=False)
+        pooled = torch.cat([torch.tensor(level).to(indices)[:, None], indices], 1)
+        return context.float().to(target), pooled.float().to(target)
 
 
 class Pictures(nn.Module):
@@ -163,30 +148,4 @@ def load() -> tuple[Any, Any, Any]:
     """Return a new MODEL, CLIP and VAE on the devices that ComfyUI chooses."""
     with torch.inference_mode(False):  # autograd cannot use weights that were loaded in inference mode
         network(), decoder()
-    return _model(), _clip(), _vae()
-
-
-def _model() -> Any:
-    device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
-    config = Config({})
-    config.set_inference_dtype(torch.float32, None)
-    patcher = comfy.model_patcher.ModelPatcher(Base(config, offload), load_device=device, offload_device=offload)
-    patcher.add_wrapper(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, unseen)
-    return patcher
-
-
-def _clip() -> Any:
-    target = comfy.supported_models_base.ClipTarget(Tokenizer, Encoder)
-    return comfy.sd.CLIP(target, model_options={"dtype": torch.float32})
-
-
-def _vae() -> Any:
-    vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.ones(())})
-    vae.first_stage_model, vae.latent_channels = Pictures(), InfdFormat.latent_channels
-    vae.upscale_ratio = vae.downscale_ratio = InfdFormat.spacial_downscale_ratio
-    vae.vae_dtype, vae.working_dtypes = torch.float32, [torch.float32]
-    old = vae.patcher
-    vae.patcher = comfy.model_patcher.ModelPatcher(
-        vae.first_stage_model, load_device=old.load_device, offload_device=old.offload_device
-    )
-    return vae
+    return model_of(Base, Config), clip_of(Encoder), vae_of(Pictures(), InfdFormat)

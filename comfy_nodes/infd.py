@@ -49,7 +49,9 @@ class EmptyInfdLatent(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = lambda name, says: io.Int.Input(name, default=64, min=32, max=256, step=8, tooltip=says)
+        def side(name: str, tooltip: str) -> io.Int.Input:
+            return io.Int.Input(name, default=64, min=32, max=256, step=8, tooltip=tooltip)
+
         return io.Schema(
             node_id="PullbackEmptyInfdLatent",
             display_name="Empty Infd Latent",
