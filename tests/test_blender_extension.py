@@ -22,8 +22,13 @@ import json, sys, bpy, addon_utils
 from pathlib import Path
 
 def children():
-    tasks = Path("/proc/self/task")
-    return sorted(pid for t in tasks.iterdir() for pid in (t / "children").read_text().split()) if tasks.is_dir() else []
+    found = []
+    for file in Path("/proc/self/task").glob("*/children"):
+        try:
+            found += file.read_text().split()
+        except FileNotFoundError:  # a thread that ended meanwhile
+            pass
+    return sorted(found)
 
 def seen():
     return {
