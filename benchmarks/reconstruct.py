@@ -5,7 +5,8 @@ of JSON for each to results.jsonl; what is there already is skipped, so that it 
 `... run --nouns chair,mug --known 8 --methods nerf,diet`. `... table` prints the tables.
 
 The objects are procedural and unlit, since the built-in model draws unlit objects. Methods: "nerf", "diet" and "pullback" with
-their last steps on the photographs alone, and "diet-" and "pullback-" without them (the former with as many steps).
+their last steps on the photographs, and "diet-" and "pullback-" without them (the former with as many steps; the latter is
+measured on the way of "pullback").
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from pullback.geometry.cameras import Cameras, orbit
 from pullback.metrics import psnr, ssim
 from pullback.models import Pixels
 from pullback.photographs import Photographs, gathered
+from pullback.pull import State
 from pullback.reconstruct import Plan, prepare, shown
 from torch import Tensor
 
@@ -34,6 +37,7 @@ app = typer.Typer()
 OBJECTS = {"chair": "blue", "mushroom": "red", "car": "green", "robot": "orange", "boat": "yellow", "mug": "purple",
            "duck": "yellow", "house": "red"}  # fmt: skip
 METHODS = ("nerf", "diet-", "diet", "pullback-", "pullback")
+RUN = ("nerf", "diet-", "diet", "pullback")
 PHOTOGRAPHS = orbit(
     torch.arange(8) * 2 * math.pi / 8 * 3 + 0.3, torch.deg2rad(torch.tensor([15.0, 40, 0, 55, 25, 5, 45, 30]))
 )
@@ -59,9 +63,7 @@ def known(noun: str, count: int, size: int) -> Photographs:
 def plan_of(method: str, noun: str, field: str, size: int, steps: int, grid: int) -> Plan:
     """The settings of a method."""
     way = method.rstrip("-")
-    alone = (
-        {"finetune": 0} if method.endswith("-") else {"finetune": steps * 4 // 15} if steps and way == "diet" else {}
-    )
+    alone = {"finetune": 0} if method == "diet-" else {"finetune": steps * 4 // 15} if steps and way == "diet" else {}
     words = {"prompt": f"a {OBJECTS[noun]} {noun}"} if way == "pullback" else {}
     more = words | alone | ({"steps": steps} if way != "pullback" else {})
     return Plan(way, field=field, size=size, grid=grid, **more)  # type: ignore[arg-type]
@@ -82,7 +84,7 @@ def measured(seen: Tensor, truth: Tensor) -> dict[str, float]:
 def run(
     nouns: str = ",".join(OBJECTS),
     known_views: str = typer.Option("8,4,2", "--known"),
-    methods: str = ",".join(METHODS),
+    methods: str = ",".join(RUN),
     field: str = "voxels",
     size: int = 128,
     steps: int = 0,
@@ -91,24 +93,28 @@ def run(
 ) -> None:
     """Reconstruct what is not in the results yet."""
     done = {tuple(line[key] for key in KEYS) for line in _lines(results)}
-    for noun in nouns.split(","):
-        for count in map(int, known_views.split(",")):
-            for method in methods.split(","):
-                if (noun, count, method, field, size, steps, grid) in done:
-                    continue
-                plan = plan_of(method, noun, field, size, steps, grid)
-                model = tasks.load_model() if plan.way == "pullback" else Pixels()
-                began, worked = time.monotonic(), time.process_time()
-                recipe, sampler = prepare(known(noun, count, size), plan, model, SmallCLIP())
-                state = sampler(tasks.beginning(sampler, seed=plan.seed))
-                spent = {"seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - worked}
-                with torch.no_grad():
-                    seen = Pixels().decode(recipe.diffrep.through(state.params, HELD_OUT, size, size))
-                line = dict(zip(KEYS, (noun, count, method, field, size, steps, grid), strict=True))
-                line |= {k: round(v, 4) for k, v in (measured(seen, pictures(noun, HELD_OUT, size)) | spent).items()}
-                with results.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
-                print(line, flush=True)
+    for count, noun, method in product(map(int, known_views.split(",")), nouns.split(","), methods.split(",")):
+        if (noun, count, method, field, size, steps, grid) in done:
+            continue
+        plan = plan_of(method, noun, field, size, steps, grid)
+        model = tasks.load_model() if plan.way == "pullback" else Pixels()
+        began, worked, stages = time.monotonic(), time.process_time(), {}
+        recipe, sampler = prepare(known(noun, count, size), plan, model, SmallCLIP())
+
+        def keep(state: State, plan: Plan = plan, stages: dict[str, State] = stages) -> None:
+            if state.move == plan.moves and plan.way == "pullback":
+                stages["pullback-"] = state
+
+        stages[method] = sampler(tasks.beginning(sampler, seed=plan.seed), save=keep)
+        spent = {"seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - worked}
+        for name, state in stages.items():
+            with torch.no_grad():
+                seen = Pixels().decode(recipe.diffrep.through(state.params, HELD_OUT, size, size))
+            line = dict(zip(KEYS, (noun, count, name, field, size, steps, grid), strict=True))
+            line |= {k: round(v, 4) for k, v in (measured(seen, pictures(noun, HELD_OUT, size)) | spent).items()}
+            with results.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(line, flush=True)
 
 
 @app.command()

@@ -155,8 +155,9 @@ GERMAN = {
     "Job": "Auftrag",
     "Jump": "Sprung",
     "Kind": "Art",
-    "Last steps that see the photographs alone; beside --steps in pullback, and among them in diet. Not set: 40": "Letzte "
-    "Schritte, die allein die Fotos sehen; bei pullback neben den Schritten, bei diet unter ihnen. Nicht gesetzt: 40",
+    "Last steps, for which photographs count most; beside --steps in pullback, among them in diet. Not set: 40, pullback 150": "Letzte "
+    "Schritte, in denen vor allem die Fotos zählen; bei pullback neben den Schritten, bei diet unter ihnen. Nicht gesetzt: 40, "
+    "pullback 150",
     "Left": "Links",
     "Left edge of the box, in percent of the picture's width": "Linker Rand des Kastens in Prozent der Bildbreite",
     "Loading the model": "Das Modell wird geladen",

@@ -136,8 +136,8 @@ def test_a_field_that_shows_the_photographs_misses_nothing(photographs):
         own = replace(photographs, pictures=diffrep(params, KNOWN) / 2 + 0.5)
     march = diffrep.marching(params)
     steady = lambda theta, o, d, random: march(theta, o, d, None)
-    assert Targets(own).missed(steady, params, RANDOM()).abs().max() < 1e-5
-    assert Targets(photographs).missed(steady, params, RANDOM()).abs().max() > 0.1
+    assert Targets.of(own).missed(steady, params, RANDOM()).abs().max() < 1e-5
+    assert Targets.of(photographs).missed(steady, params, RANDOM()).abs().max() > 0.1
 
 
 def test_rays_beyond_a_photograph_s_frame_are_never_compared(photographs):
@@ -145,8 +145,8 @@ def test_rays_beyond_a_photograph_s_frame_are_never_compared(photographs):
     seen[..., : SIZE // 2] = False
     marked = photographs.pictures.clone()
     marked[..., : SIZE // 2] = 7.0
-    o, _, wanted = Targets(replace(photographs, pictures=marked, seen=seen))._rays
-    assert wanted.max() <= 1 and len(wanted) < len(Targets(photographs)._rays[2]) and len(o) == len(wanted)
+    o, _, wanted = Targets.of(replace(photographs, pictures=marked, seen=seen))._rays
+    assert wanted.max() <= 1 and len(wanted) < len(Targets.of(photographs)._rays[2]) and len(o) == len(wanted)
 
 
 def test_the_losses_add_as_their_weights_say():
@@ -241,10 +241,10 @@ def test_sampled_views_and_photographs_share_the_fit(photographs):
     """The photographs stay whatever the model says: with a wrong target everywhere else, they still pull."""
     diffrep = VoxelRadiance(size=SIZE, steps=16, voxels=replace(VoxelRadiance().voxels, resolution=12))
     params, target = diffrep.init(RANDOM()), torch.zeros(2, 4, SIZE, SIZE)
-    residual = beside(Targets(photographs), diffrep)(params, KNOWN[:2], target, RANDOM(1))
+    residual = beside(Targets.of(photographs), diffrep)(params, KNOWN[:2], target, RANDOM(1))
     random, march = RANDOM(1), diffrep.marching(params)
     sampled = diffrep.fit(params, KNOWN[:2], target, random)
-    known = Targets(photographs).missed(march, params, random)
+    known = Targets.of(photographs).missed(march, params, random)
     expected = 0.5 * known.square().mean() + 0.5 * sampled(params).square().mean()
     assert torch.allclose(residual(params).square().mean(), expected, rtol=1e-4)
 
@@ -259,6 +259,19 @@ def test_pullback_shows_the_photographs_and_beyond(photographs):
         seen = recipe.diffrep.through(state.params, KNOWN, SIZE, SIZE) / 2 + 0.5
     error = (seen - photographs.pictures).square().mean()
     assert float(-10 * error.log10()) > 15
+
+
+def test_the_last_steps_hold_on_to_what_was_sampled(photographs):
+    """The pictures that the last steps see beside the photographs are those of the sampled field, also after a stop."""
+    plan = Plan("pullback", "a red mushroom", steps=2, finetune=2, grid=16, views=2)
+    _, sampler = prepare(photographs, plan, tasks.load_model())
+    states = []
+    sampler(tasks.beginning(sampler), save=states.append)
+    held = sampler.samplers[1][0].held
+    sampled = held.pictures(sampler.render, states[1].params)
+    assert not states[1].noise.any() and torch.equal(states[2].noise, sampled) and torch.equal(states[3].noise, sampled)
+    assert torch.equal(held.targets(sampled)._rays[2].amax(0), sampled.permute(0, 2, 3, 1).reshape(-1, 4).amax(0))
+    assert 0 < held.share < 0.1
 
 
 def test_hierarchical_samples_lie_where_the_weights_are():
@@ -325,7 +338,7 @@ def test_settings_that_do_not_fit_are_refused(given, says):
 
 def test_the_method_follows_from_the_prompt():
     assert Plan().way == "nerf" and Plan(prompt="a red mushroom").way == "pullback"
-    assert len(Plan().walk) == 150 and len(Plan(prompt="a red mushroom").walk) == 70
+    assert len(Plan().walk) == 150 and len(Plan(prompt="a red mushroom").walk) == 180
 
 
 def test_the_command_writes_the_object_where_the_cameras_saw_it(tmp_path, monkeypatch, capsys):

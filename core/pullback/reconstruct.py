@@ -6,7 +6,8 @@ There are three methods, and each minimises the squared error of the photographs
 - "diet" also compares what the field shows from random poses with the photographs, in the features of a picture-text model
   (semantic consistency, DietNeRF, Jain et al. 2021), and does without that in its last steps;
 - "pullback" samples all other views from a diffusion model (`pull.py`), while the photographs are targets that stay: what they
-  do not show becomes a sample of the model, given the words. Its last steps, too, see the photographs alone.
+  do not show becomes a sample of the model, given the words. Its last steps fit the photographs, and hold on to the sampled views
+  only so much that what no photograph shows remains.
 
 All of them walk from `State` to `State`, so that a run can be stopped after any step and continues to the same bytes.
 """
@@ -56,7 +57,11 @@ SLICES = 8
 RAYS = 1024
 """Rays of the photographs in a pass."""
 LAST_VIEWS = 24
-"""Views that the last fit of a sampled object sees beside the photographs."""
+"""Views that the last fit of a sampled object sees beside the photographs, and that the steps after it hold on to."""
+HELD_WEIGHT = 0.0025
+"""Weight of these in the last steps, each relative to a photograph: what photographs show outweighs them by far."""
+AT_ONCE = 8
+"""Views that are rendered at once."""
 RECONSTRUCT = {
     each.name: each
     for each in (
@@ -66,8 +71,8 @@ RECONSTRUCT = {
                 "networks of the papers, for GPUs).", choices=FIELDS),
         Setting("seed", 0, "The same seed gives the same result.", 0, (1 << 63) - 1),
         Setting("steps", 0, "Steps of ten passes; of the method pullback, noise levels.", 0, 1 << 17, unset="150, pullback 30"),
-        Setting("finetune", -1, "Last steps that see the photographs alone; beside --steps in pullback, and among them in diet.",
-                -1, 1 << 17, unset="40"),
+        Setting("finetune", -1, "Last steps, for which photographs count most; beside --steps in pullback, among them in diet.",
+                -1, 1 << 17, unset="40, pullback 150"),
         Setting("size", 128, "Side of the photographs in pixels; larger ones are reduced.", 16, 2048, unit="pixels"),
         Setting("grid", 64, "Grid points along each side of a voxel field.", 16, 160, 8),
         Setting("front", 0.0, "Azimuth of the object's front; 0 is -Y. Only models that know sides need it.", -360.0, 360.0,
@@ -128,8 +133,8 @@ class Plan:
 
     @property
     def alone(self) -> int:
-        """The last steps, which see the photographs alone."""
-        return self.finetune if self.finetune >= 0 else min(40, self.moves) if self.way != "pullback" else 40
+        """The last steps, which see no features and sample nothing."""
+        return self.finetune if self.finetune >= 0 else min(40, self.moves) if self.way != "pullback" else 150
 
     @property
     def moves(self) -> int:
@@ -193,34 +198,82 @@ class Consistency:
 
 @dataclass(frozen=True)
 class Targets:
-    """The photographs as a fitting problem: random rays among those that can hit the ball.
+    """Pictures as a fitting problem: random rays among those that can hit the ball.
 
     Args:
-        photographs: The photographs.
+        cameras: B cameras.
+        signals: What they see, (B, C, h, w) in [-1, 1].
+        seen: The pixels that are compared, (B, 1, h, w), or None for all.
         count: Rays per pass.
     """
 
-    photographs: Photographs
+    cameras: Cameras
+    signals: Tensor
+    seen: Tensor | None = None
     count: int = RAYS
+
+    @classmethod
+    def of(cls, photographs: Photographs) -> Targets:
+        """Return the targets that photographs are."""
+        return cls(photographs.cameras, photographs.signals, photographs.seen)
 
     @functools.cached_property
     def _rays(self) -> tuple[Tensor, Tensor, Tensor]:
         """Origins, directions and signals of all useful rays. ValueError if there are none."""
-        signals = self.photographs.signals
-        o, d = (each.reshape(-1, 3) for each in rays(self.photographs.cameras, *signals.shape[-2:]))
+        signals = self.signals.to(self.cameras.pose.device)
+        o, d = (each.reshape(-1, 3) for each in rays(self.cameras, *signals.shape[-2:]))
         near, far = chords(o, d)
-        useful = (self.photographs.seen.flatten() & (far > near)).nonzero()[:, 0]
+        hits = far > near
+        useful = (hits if self.seen is None else hits & self.seen.flatten()).nonzero()[:, 0]
         if len(useful) == 0:
             raise ValueError("no photograph shows the object's ball: the poses are wrong, or give the ball")
         return o[useful], d[useful], signals.permute(0, 2, 3, 1).reshape(-1, signals.shape[1])[useful]
 
     def missed(self, march: Any, params: Params, random: Generator) -> Tensor:
-        """Return the difference between a field and random rays of the photographs."""
+        """Return the difference between a field and random rays of the pictures."""
         device = next(iter(params.values())).device
         o, d, wanted = self._rays
         pick = torch.randint(len(wanted), (self.count,), generator=random)
         o, d, wanted = (each[pick].to(device) for each in (o, d, wanted))
         return torch.cat([each[:, : wanted.shape[1]] - wanted for each in march(params, o, d, random)])
+
+
+@dataclass(frozen=True)
+class Held:
+    """Views of a field as it is when a stage begins, which the stage holds on to where photographs say nothing.
+
+    The voxels that no photograph sees are otherwise changed by the total variation alone, and Adam takes steps of full size even
+    for a weak force. The pictures are kept in the `noise` of the state, for which a fit to photographs has no use.
+
+    Args:
+        cameras: The cameras.
+        size: Side of the pictures in pixels.
+        share: The share of these pictures in the fit, in [0, 1].
+    """
+
+    cameras: Cameras
+    size: int
+    share: float
+
+    def pictures(self, render: Marched, params: Params) -> Tensor:
+        """Return what the cameras see of a field, (B, C, size, size)."""
+        with torch.no_grad():
+            parts = [render(params, self.cameras[n : n + AT_ONCE]) for n in range(0, len(self.cameras.pose), AT_ONCE)]
+        return torch.cat(parts)
+
+    def targets(self, pictures: Tensor) -> Targets:
+        """Return these pictures as targets."""
+        return Targets(self.cameras, pictures, count=RAYS // 2)
+
+
+@dataclass(frozen=True)
+class SampledViews(FreshViews):
+    """Fresh views. Their store, for which they have no use, has room for the pictures of `Held`."""
+
+    held: int = LAST_VIEWS
+
+    def noise(self, generator: Generator) -> Tensor:
+        return torch.zeros((self.held, *self.shape[1:]))
 
 
 @dataclass(frozen=True)
@@ -235,10 +288,10 @@ class Descent:
         consistency: None, or the semantic consistency that the first steps add.
         consistent: How many steps that are.
         fall: The last part of the steps, over which the rate falls to zero along a half cosine.
-        rate: Factor on the solver's rate.
         smooth: Weight of the total variation, for voxel fields: fog that few photographs see would be as rough as their noise.
-        carved: Whether a voxel field begins as the visual hull: inside a plain surface photographs say nothing, and a field that
-            grows from a ball remains dented there.
+        carved: None, or photographs: a voxel field then begins as their visual hull. Inside a plain surface photographs say
+            nothing, and a field that grows from a ball remains dented there.
+        held: None, or the views that the fit holds on to.
         tick: Called before every pass; it may raise `Cancelled`.
     """
 
@@ -249,9 +302,9 @@ class Descent:
     consistency: Consistency | None = None
     consistent: int = 0
     fall: float = 0.3
-    rate: float = 1.0
     smooth: float = 0.0
-    carved: bool = False
+    carved: Photographs | None = None
+    held: Held | None = None
     tick: Callable[[], None] = lambda: None
 
     @property
@@ -270,9 +323,12 @@ class Descent:
         random = Generator()
         random.set_state(state.random)
         if state.move == 0 and self.carved:
-            state = replace(state, params=state.params | hull(self.targets.photographs, state.params["density"]))
+            state = replace(state, params=state.params | hull(self.carved, state.params["density"]))
+        if state.move == 0 and self.held:
+            state = replace(state, noise=self.held.pictures(self.render, state.params))
+        held = self.held.targets(state.noise) if self.held else None
         for move in range(state.move, self.moves):
-            residual = self._residual(state.params, move, random)
+            residual = self._residual(state.params, held, move, random)
             params, solver, passes = self._slowed(move)(residual, state.params, state.solver, False)
             with torch.no_grad():
                 left = self.targets.missed(self.render.marching(params), params, Generator().manual_seed(move))
@@ -286,7 +342,7 @@ class Descent:
                 progress(state.move, self.moves, state)
         return state
 
-    def _residual(self, params: Params, move: int, random: Generator) -> Residual:
+    def _residual(self, params: Params, held: Targets | None, move: int, random: Generator) -> Residual:
         march, passes = self.render.marching(params), itertools.count()
 
         def residual(theta: Params) -> Tensor:
@@ -295,6 +351,8 @@ class Descent:
             if self.smooth:
                 rough = (variation(theta[name], random) for name in ("density", "features"))
                 missed = together((missed, 1.0), *((each, self.smooth) for each in rough))
+            if held is not None and self.held is not None:
+                missed = together((missed, 1 - self.held.share), (held.missed(march, theta, random), self.held.share))
             if self.consistency is None or move >= self.consistent or next(passes) % self.consistency.every:
                 return missed
             meant = self.consistency.missed(self.render, march, theta, random)
@@ -307,7 +365,7 @@ class Descent:
         """The solver with the rate of a step."""
         begin = 1 - self.fall
         part = max(0.0, (move / self.moves - begin) / self.fall) if self.fall else 0.0
-        factor = self.rate * (0.5 + 0.5 * math.cos(math.pi * part))
+        factor = 0.5 + 0.5 * math.cos(math.pi * part)
         rate = self.solver.lr
         slowed = {k: v * factor for k, v in rate.items()} if isinstance(rate, Mapping) else rate * factor
         return replace(self.solver, lr=slowed)
@@ -457,8 +515,8 @@ def prepare(
         ValueError: If the model does not suit the photographs, or lacks.
     """
     diffrep, solver = field_for(photographs, plan, model)
-    targets, voxels = Targets(photographs, RAYS), plan.field == "voxels"
-    smooth, carved = SMOOTH if voxels else 0.0, voxels and photographs.kind == "rgba"
+    targets, voxels = Targets.of(photographs), plan.field == "voxels"
+    smooth, carved = SMOOTH if voxels else 0.0, photographs if voxels and photographs.kind == "rgba" else None
     if plan.way != "pullback":
         if plan.way == "diet" and clip is None:
             raise ValueError("the method diet needs a picture-text model")
@@ -472,13 +530,16 @@ def prepare(
     low, high = model.elevations
     law = functools.partial(orbiting, elevations=(low, high))
     views, last = (
-        FreshViews(functools.partial(law, count), (count, model.channels, model.size, model.size))
+        SampledViews(functools.partial(law, count), (count, model.channels, model.size, model.size))
         for count in (plan.views, max(LAST_VIEWS, plan.views))
     )
     recipe = _recipe(diffrep, views, solver, model, beside(targets, diffrep), last)
     settings = Settings(plan.prompt, plan.negative, plan.seed, plan.moves, plan.guidance, views=plan.views)
     pull = tasks.prepare(model, recipe, settings, tick)
-    last_steps = Descent(diffrep, targets, solver, plan.alone, fall=1.0, rate=0.25, smooth=smooth, tick=tick)
+    weight = HELD_WEIGHT * LAST_VIEWS
+    share = weight / (weight + len(photographs.pictures))
+    held = Held(law(LAST_VIEWS, Generator().manual_seed(plan.seed)), model.size, share)
+    last_steps = Descent(diffrep, targets, solver, plan.alone, smooth=smooth, held=held, tick=tick)
     return recipe, Stages(((pull, plan.moves), (last_steps, plan.alone)))
 
 
