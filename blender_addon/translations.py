@@ -155,7 +155,7 @@ GERMAN = {
     "Job": "Auftrag",
     "Jump": "Sprung",
     "Kind": "Art",
-    "Last steps, for which photographs count most; beside --steps in pullback, among them in diet. Not set: 40, pullback 150": "Letzte "
+    "Last steps, mostly on photographs; beside --steps in pullback, among them in diet. Not set: 40, pullback 150": "Letzte "
     "Schritte, in denen vor allem die Fotos zählen; bei pullback neben den Schritten, bei diet unter ihnen. Nicht gesetzt: 40, "
     "pullback 150",
     "Left": "Links",

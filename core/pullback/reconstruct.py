@@ -71,7 +71,7 @@ RECONSTRUCT = {
                 "networks of the papers, for GPUs).", choices=FIELDS),
         Setting("seed", 0, "The same seed gives the same result.", 0, (1 << 63) - 1),
         Setting("steps", 0, "Steps of ten passes; of the method pullback, noise levels.", 0, 1 << 17, unset="150, pullback 30"),
-        Setting("finetune", -1, "Last steps, for which photographs count most; beside --steps in pullback, among them in diet.",
+        Setting("finetune", -1, "Last steps, mostly on photographs; beside --steps in pullback, among them in diet.",
                 -1, 1 << 17, unset="40, pullback 150"),
         Setting("size", 128, "Side of the photographs in pixels; larger ones are reduced.", 16, 2048, unit="pixels"),
         Setting("grid", 64, "Grid points along each side of a voxel field.", 16, 160, 8),
