@@ -43,7 +43,7 @@ PHOTOGRAPHS = orbit(
 )
 """The first 2 are 135 degrees apart, the first 4 leave a gap of 90 degrees."""
 HELD_OUT = orbit(torch.arange(16) * math.pi / 8 + 0.1, torch.deg2rad(torch.tensor([5.0, 30, 15, 45]).repeat(4)))
-KEYS = ("noun", "known", "method", "field", "size", "steps", "grid")
+KEYS = ("noun", "known", "method", "field", "size", "steps", "grid", "masks")
 """What a line of the results is of."""
 RESULTS = Path("results.jsonl")
 
@@ -54,10 +54,16 @@ def pictures(noun: str, cameras: Cameras, size: int) -> Tensor:
     return torch.from_numpy(photograph(*made, cameras, size)[:, 3:]).float() / 255
 
 
-def known(noun: str, count: int, size: int) -> Photographs:
-    """The first photographs of an object, in a ball that is given: what masks of two photographs say of it is little."""
+def known(noun: str, count: int, size: int, masks: bool) -> Photographs:
+    """The first photographs of an object, in a ball that is given: what masks of two photographs say of it is little.
+
+    Without masks they are opaque, with the object before white, as in the paper.
+    """
     cameras = PHOTOGRAPHS[:count]
-    return gathered(cameras, pictures(noun, cameras, size), ball=(0.0, 0.0, 0.0, 1.0))
+    seen = pictures(noun, cameras, size)
+    if not masks:
+        seen = torch.cat([seen[:, :3] + 1 - seen[:, 3:], torch.ones_like(seen[:, 3:])], 1)
+    return gathered(cameras, seen, ball=(0.0, 0.0, 0.0, 1.0))
 
 
 def plan_of(method: str, noun: str, field: str, size: int, steps: int, grid: int) -> Plan:
@@ -89,17 +95,18 @@ def run(
     size: int = 128,
     steps: int = 0,
     grid: int = 64,
+    masks: bool = True,
     results: Path = RESULTS,
 ) -> None:
     """Reconstruct what is not in the results yet."""
     done = {tuple(line[key] for key in KEYS) for line in _lines(results)}
     for count, noun, method in product(map(int, known_views.split(",")), nouns.split(","), methods.split(",")):
-        if (noun, count, method, field, size, steps, grid) in done:
+        if (noun, count, method, field, size, steps, grid, masks) in done:
             continue
         plan = plan_of(method, noun, field, size, steps, grid)
         model = tasks.load_model() if plan.way == "pullback" else Pixels()
         began, worked, stages = time.monotonic(), time.process_time(), {}
-        recipe, sampler = prepare(known(noun, count, size), plan, model, SmallCLIP())
+        recipe, sampler = prepare(known(noun, count, size, masks), plan, model, SmallCLIP())
 
         def keep(state: State, plan: Plan = plan, stages: dict[str, State] = stages) -> None:
             if state.move == plan.moves and plan.way == "pullback":
@@ -110,7 +117,7 @@ def run(
         for name, state in stages.items():
             with torch.no_grad():
                 seen = Pixels().decode(recipe.diffrep.through(state.params, HELD_OUT, size, size))
-            line = dict(zip(KEYS, (noun, count, name, field, size, steps, grid), strict=True))
+            line = dict(zip(KEYS, (noun, count, name, field, size, steps, grid, masks), strict=True))
             line |= {k: round(v, 4) for k, v in (measured(seen, pictures(noun, HELD_OUT, size)) | spent).items()}
             with results.open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -121,18 +128,21 @@ def run(
 def table(results: Path = RESULTS) -> None:
     """Print the means over objects."""
     lines = _lines(results)
-    print("| photographs | field | method | objects | PSNR | SSIM | feature distance | CPU time |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    groups = sorted({(-line["known"], line["field"], METHODS.index(line["method"])) for line in lines})
-    for count, field, method in groups:
-        some = [x for x in lines if (x["known"], x["field"], x["method"]) == (-count, field, METHODS[method])]
+    print("| photographs | masks | field | method | objects | PSNR | SSIM | feature distance | CPU time |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for line in lines:
+        key = not line["masks"], line["field"], -line["known"], METHODS.index(line["method"])
+        groups.setdefault(key, []).append(line)
+    for (opaque, field, count, method), some in sorted(groups.items()):
         means = [np.mean([line[k] for line in some]) for k in ("psnr", "ssim", "distance", "cpu_seconds")]
-        row = "| {} | {} | {} | {} | {:.2f} dB | {:.3f} | {:.4f} | {:.0f} s |"
-        print(row.format(-count, field, METHODS[method], len(some), *means))
+        row = "| {} | {} | {} | {} | {} | {:.2f} dB | {:.3f} | {:.4f} | {:.0f} s |"
+        print(row.format(-count, "no" if opaque else "yes", field, METHODS[method], len(some), *means))
 
 
 def _lines(results: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    lines = results.read_text().splitlines() if results.exists() else []
+    return [{"masks": True} | json.loads(line) for line in lines]
 
 
 if __name__ == "__main__":
