@@ -407,12 +407,16 @@ def train_model(
     model: Annotated[
         str,
         typer.Argument(
-            help="decoder (a field decoder), lmconv (pixel by pixel), ddpm, latent, clip, toybox or template."
+            help="decoder (a field decoder), lmconv (pixel by pixel), ddpm, dpf, dpf-shapes, dpf-sphere (functions), latent, "
+            "clip, toybox or template."
         ),
     ],
     data: Annotated[
         Path,
-        typer.Argument(help="A folder of pictures; for all but decoder, lmconv and ddpm, of toybox's rendered ones."),
+        typer.Argument(
+            help="A folder of pictures; for dpf-shapes and dpf-sphere what generative.dpf.render makes; for all but decoder, "
+            "lmconv, ddpm and dpf, of toybox's rendered ones."
+        ),
     ],
     out: Out = Path("model.safetensors"),
     steps: Annotated[int, typer.Option(help="Steps in total, those of an earlier run included.")] = 2000,
@@ -446,9 +450,11 @@ def train_model(
     objective: Annotated[
         str,
         typer.Option(
-            help="What ddpm predicts: eps (default), mean or x0; with -bound or -learned by the variational bound."
+            help="What ddpm predicts: eps (default), mean or x0; with -bound or -learned by the variational bound. "
+            "What a dpf predicts: v (default), eps or x0."
         ),
     ] = "",
+    architecture: Annotated[str, typer.Option(help="Of a dpf: perceiver, transformer or mixer.")] = "perceiver",
     decay: Annotated[float, typer.Option(help="Last part of the steps, over which the rate falls to zero.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     precision: Annotated[str, typer.Option(help="no (float32), bf16, fp16, or auto for the faster one.")] = "auto",
@@ -484,6 +490,7 @@ def train_model(
             vae,
             base,
             objective,
+            architecture,
         )
         trainee = trainable.trainee_of(model, data, given)
         state = out.with_suffix(".training.safetensors")
