@@ -59,13 +59,13 @@ class Preset:
     """
 
     design: Design
-    queries: int = 1024
+    queries: int = 768
     batch_size: int = 16
     lr: float = 2e-3
 
 
-_TINY = Config(width=32, latents=16, blocks=1, selfs=1, decoders=1, context=64)
-_PAPER = Config(width=512, latents=512, blocks=12, octaves=10, decoders=3, context=4096)
+_TINY = Config(width=32,  latents=16, blocks=1, selfs=1, decoders=1, context=64)
+_PAPER = Config(width=512, latents=512, blocks=12, selfs=2, octaves=10, heads=4, decoders=3, context=4096)
 PRESETS = {
     "tiny": Preset(Design(network=_TINY), 64, 8),
     "small": Preset(Design()),

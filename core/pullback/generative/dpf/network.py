@@ -42,13 +42,13 @@ class Config:
     channels: int = 3
     architecture: Architecture = "perceiver"
     octaves: int = 5
-    width: int = 192
-    latents: int = 128
+    width: int = 160
+    latents: int = 96
     blocks: int = 3
-    selfs: int = 2
+    selfs: int = 1
     decoders: int = 2
-    heads: int = 4
-    context: int = 1024
+    heads: int = 2
+    context: int = 512
     words: bool = True
 
     def __post_init__(self) -> None:
