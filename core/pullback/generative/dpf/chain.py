@@ -124,7 +124,7 @@ class Chain:
 
     @torch.no_grad()
     def at(self, points: Tensor, random: Generator, tick: Tick = lambda done, total: None) -> Tensor:
-        """Return the functions at other points than the context's, (B, Q, C), clamped to [-1, 1] if the rule says so.
+        """Return the functions at any points, (B, Q, C). Points of the context have the values that they have there.
 
         Args:
             points: The points (Q, D).
@@ -135,7 +135,8 @@ class Chain:
         for t in range(self.process.steps, 0, -1):
             x = self._move(x, self._expected(points, x, t), t, random)
             tick(self.process.steps - t + 1, self.process.steps)
-        return x
+        same = torch.cat([_found(part, self.points) for part in points.split(CHUNK)])
+        return torch.where((same >= 0)[:, None], self.values[:, same.clamp(min=0)], x)
 
     def _noise(self, count: int, random: Generator) -> Tensor:
         like = self.network.pair.weight
@@ -169,3 +170,9 @@ class Chain:
             return out
         told, untold = out.chunk(2)
         return untold + self.rule.guidance * (told - untold)
+
+
+def _found(queries: Tensor, points: Tensor) -> Tensor:
+    """Return the number of the point (N, D) that each query (Q, D) coincides with, or -1, (Q,)."""
+    same = (torch.cdist(queries, points, compute_mode="donot_use_mm_for_euclid_dist") == 0).max(1)
+    return torch.where(same.values, same.indices, -1)

@@ -64,7 +64,7 @@ class Preset:
     lr: float = 2e-3
 
 
-_TINY = Config(width=32,  latents=16, blocks=1, selfs=1, decoders=1, context=64)
+_TINY = Config(width=32, latents=16, blocks=1, selfs=1, decoders=1, context=64)
 _PAPER = Config(width=512, latents=512, blocks=12, selfs=2, octaves=10, heads=4, decoders=3, context=4096)
 PRESETS = {
     "tiny": Preset(Design(network=_TINY), 64, 8),
