@@ -35,8 +35,10 @@ SHAPE = (
 """The settings of `shape`."""
 SURE = 0.9
 """Where the coarse occupancy is below -SURE or above SURE in all neighbouring cells, finer cells are not sampled."""
-THIN = 0.08
-"""Added to the occupancy, a fraction of a cell. Parts that are thinner than a cell would vanish otherwise."""
+FILLED = 0.42
+"""The occupancy of the surface, in [0, 1]. At one half, parts that are thinner than a cell would vanish."""
+EMPTY = 0.1
+"""Cells with a lower occupancy count as empty, because a little of it everywhere would look like fog that hides the inside."""
 LARGEST_PANORAMA = 256
 """Rows of a panorama that are sampled. Larger pictures are enlarged from these."""
 
@@ -75,8 +77,9 @@ def shape(
     random = Generator().manual_seed(seed + 1)
     coarse = _cells(chain, model, min(resolution, model.design.side), random, progress)
     filled = coarse[0] if resolution <= model.design.side else _refined(chain, coarse[0], resolution, random, progress)
-    occupancy = ((filled + 1) / 2 + THIN).clamp(0, 0.999)
-    density = -LEVEL * torch.log2(1 - occupancy)  # half of the light is lost in a cell that is half full
+    occupancy = (filled + 1) / 2
+    opacity = torch.where(occupancy < EMPTY, 0.0, occupancy / (2 * FILLED)).clamp(0, 0.999)
+    density = -LEVEL * torch.log2(1 - opacity)  # as if a cell of that opacity were one unit of `extract` deep
 
     def at(points: Tensor) -> Tensor:
         x, y, z = ((points + 1) * resolution / 2 - 0.5).round().long().clamp(0, resolution - 1).T
