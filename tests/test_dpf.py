@@ -210,6 +210,23 @@ def test_points_of_the_context_keep_their_values():
     assert torch.equal(values[:, 4:], chain.values.flip(1))
 
 
+def test_a_known_context_stays_and_is_what_others_see():
+    network, points, known = _network(), _pairs(9)[0][0], _normal(2, 9, 3, seed=8)
+    process, rule = Process(linear(20, 1e-3, 0.4)).spaced(4), Rule(clip=False)
+    made = lambda values: Chain(
+        network, process, points, WORDS, torch.from_numpy(EMPTY), rule, _generator(), known=values
+    )
+    chain, others = made(known), _pairs(3, seed=4)[0][0]
+    assert torch.equal(chain.values, known) and torch.equal(chain.at(points, _generator(1)), known)
+    x = torch.randn(2, 3, 3, generator=_generator(1)).double()
+    eps = torch.randn(2, 9, 3, generator=_generator()).double()
+    for t in range(4, 0, -1):
+        context = points.expand(2, -1, -1), diffuse(process, known, torch.tensor([t, t]), eps)
+        out = network(context, (others.expand(2, -1, -1), x), process.time(torch.tensor([t, t])), WORDS)
+        x = step(process, x, expected(process, "v", x, torch.tensor([t, t]), out), t, 0.0, None)
+    torch.testing.assert_close(chain.at(others, _generator(1)), x, rtol=0, atol=1e-11)
+
+
 def test_the_grid_of_the_sphere_is_driscoll_and_healys():
     grid, areas = SPHERE.grid(8).reshape(8, 8, 3).double(), SPHERE.areas(8).reshape(8, 8).double()
     assert abs(areas.sum() - 1) < 1e-6

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from ..ddpm.process import Process, at, x0_of_eps
+from ..ddpm.process import Process, at, diffuse, x0_of_eps
 from .network import Encoding, FieldNetwork
 
 Predicted = Literal["eps", "x0", "v"]
@@ -94,12 +94,13 @@ class Chain:
         rule: How the chain runs.
         random: Draws all noise, on the CPU.
         tick: Called after every step with the steps done and in total; it may raise to stop.
+        known: The functions at the context's points, (B, N, C), if they are known there and only the rest is to be sampled.
     """
 
     @torch.no_grad()
     def __init__(
         self, network: FieldNetwork, process: Process, points: Tensor, words: Tensor, empty: Tensor, rule: Rule,
-        random: Generator, tick: Tick = lambda done, total: None,
+        random: Generator, tick: Tick = lambda done, total: None, known: Tensor | None = None,
     ):  # fmt: skip
         self.network, self.process, self.points, self.rule = network, process, points, rule
         self.count = len(words)
@@ -107,10 +108,12 @@ class Chain:
             [each for each, used in ((words, self._told), (empty.expand_as(words), self._untold)) if used]
         )
         self._encodings: list[Encoding] = []
-        x = self._noise(len(points), random)
+        x = eps = self._noise(len(points), random)
         for t in range(process.steps, 0, -1):
+            if known is not None:
+                x = diffuse(process, known.to(x), torch.full((self.count,), t), eps)
             self._encodings.append(self._encode(x, t))
-            x = self._move(x, self._expected(points, x, t), t, random)
+            x = self._move(x, self._expected(points, x, t), t, random) if known is None else known.to(x)
             tick(process.steps - t + 1, process.steps)
         self.values = x
 
