@@ -1,6 +1,6 @@
 """Functions: shapes judged, one network on three domains, three architectures, and beyond the resolution of the training.
 
-`python benchmarks/objects.py judge JUDGE.safetensors` trains the judge of shapes. `sample FOLDER` draws every noun in four colours
+`python benchmarks/objects.py judge JUDGE.safetensors` trains the judge of shapes. `sample FOLDER` draws every noun in 4 colours
 with the model of `pullback shape`, and `shapes FOLDER JUDGE` measures the meshes. `domains` trains one network on the plane, the
 cube and the sphere, `architectures` three networks on the plane; `beyond` samples more finely than the training. `picture` writes
 the picture of the documentation.

@@ -313,6 +313,15 @@ def test_occupancy_is_the_winding_number(noun):
     assert np.array_equal(occupied(mesh, side).reshape(-1)[clear], wanted[clear])
 
 
+def test_an_open_band_leaves_nothing_outside_its_ball():
+    mesh, _ = objects.solid("ball", None, np.random.default_rng(2))
+    assert not all(body.is_watertight for body in bodies(mesh))
+    radius = np.linalg.norm(np.stack(np.meshgrid(*[centres(48)] * 3, indexing="ij"), -1), axis=-1)
+    filled = occupied(mesh, 48)
+    largest = np.linalg.norm(mesh.vertices, axis=1).max()
+    assert not filled[radius > largest].any() and filled[radius < 0.9 * largest].all()
+
+
 def test_a_mug_is_hollow_above_its_coffee():
     mesh, _ = objects.solid("mug", None, np.random.default_rng(0))
     filled = occupied(mesh, 64)
@@ -430,23 +439,24 @@ def test_one_trainee_takes_three_domains(tmp_path, shapes):
 
 
 class _Ball(FieldNetwork):
-    """A network that expects a red ball of radius 0.6 whatever it sees."""
+    """A network that expects a ball of radius 0.6 whatever it sees, of colours that are its coordinates."""
 
     def decode(self, encoding, query):
         inside = ((0.6 - query[0].norm(dim=-1, keepdim=True)) * 20).clamp(-1, 1)
-        colour = torch.tensor([0.8, -0.6, -0.6]).expand(*inside.shape[:2], 3)
-        return torch.cat([inside, colour], -1)
+        return torch.cat([inside, query[0]], -1)
 
 
 @pytest.mark.parametrize("resolution", [24, 32, 48])
 def test_a_shape_becomes_a_closed_coloured_mesh(resolution):
     design = replace(_model().design, predicted="x0")
     model = FieldModel(_Ball(design.network), design, "ball", {})
-    mesh, texture = functions.shape(model, "red ball", steps=2, resolution=resolution, texture=64)
+    mesh, texture = functions.shape(model, "red ball", steps=2, resolution=resolution, texture=256)
     seamless = trimesh.Trimesh(mesh.vertices, mesh.faces)
     seamless.merge_vertices(merge_tex=True, merge_norm=True)
     assert seamless.is_watertight and abs(seamless.volume / (4 / 3 * math.pi * 0.6**3) - 1) < 0.12
-    assert texture.shape == (64, 64, 3) and np.abs(texture.reshape(-1, 3) - (229.5, 51, 51)).max() < 2
+    column, row = (mesh.visual.uv * 255).T.round().astype(int)
+    assert texture.shape == (256, 256, 3)
+    assert np.abs(texture[255 - row, column] - (mesh.vertices / 2 + 0.5) * 255).max() < 14
 
 
 def test_a_panorama_wraps_around_at_any_width(tmp_path, monkeypatch):
