@@ -54,7 +54,7 @@ COMPONENTS = 32
 
 
 @app.command()
-def sample(folder: Path, model: str = "dpf-shapes", steps: int = 20, guidance: float = 1.0, colours: int = 4) -> None:
+def sample(folder: Path, model: str = "dpf-shapes", steps: int = 16, guidance: float = 1.0, colours: int = 4) -> None:
     """Draw every noun in `colours` colours, each with another seed, as COLOUR-NOUN.glb. Files that exist are skipped."""
     folder.mkdir(parents=True, exist_ok=True)
     loaded, took = load_model(model, domain="cube"), []

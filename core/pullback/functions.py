@@ -27,14 +27,14 @@ from .types import Progress
 
 SHAPE = (
     RUN["seed"],
-    Setting("steps", 20, "Steps from noise to shape.", 1, 1000),
+    Setting("steps", 16, "Steps from noise to shape.", 1, 1000),
     Setting("guidance", 1.0, "How strictly to follow the prompt: 0 not at all, 1 as trained.", 0.0, 20.0, 0.5),
     Setting("resolution", 64, "Cells along each side of the grid on which the surface is found.", 8, 128),
     *MESH[:2],
 )
 """The settings of `shape`."""
 SURE = 0.9
-"""Where the coarse occupancy is below -SURE or above SURE in all neighbouring cells, finer cells are not sampled."""
+"""Coarse cells whose occupancy is within SURE of 0 are refined, and so are neighbours of which one is inside and one outside."""
 FILLED = 0.42
 """The occupancy of the surface, in [0, 1]. At one half, parts that are thinner than a cell would vanish."""
 EMPTY = 0.1
@@ -52,7 +52,7 @@ def shape(
     model: FieldModel,
     prompt: str,
     seed: int = 0,
-    steps: int = 20,
+    steps: int = 16,
     guidance: float = 1.0,
     resolution: int = 64,
     faces: int = 20_000,
@@ -104,7 +104,9 @@ def _cells(chain: Chain, model: FieldModel, side: int, random: Generator, progre
 def _refined(chain: Chain, coarse: Tensor, side: int, random: Generator, progress: Progress) -> Tensor:
     """Return the occupancy in finer cells, (side, side, side). Only cells near the coarse surface are sampled."""
     grid = coarse.numpy()
-    unsure = (ndimage.maximum_filter(grid, 3) > -SURE) & (ndimage.minimum_filter(grid, 3) < SURE)
+    cross = ndimage.generate_binary_structure(3, 1)
+    highest, lowest = (each(grid, footprint=cross) for each in (ndimage.maximum_filter, ndimage.minimum_filter))
+    unsure = (np.abs(grid) < SURE) | ((highest > 0) & (lowest < 0))
     line = (torch.arange(side) * len(grid)).div(side, rounding_mode="floor")
     index = torch.meshgrid(line, line, line, indexing="ij")
     filled, near = coarse[index].clone(), torch.from_numpy(unsure)[index]

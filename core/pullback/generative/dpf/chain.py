@@ -20,7 +20,7 @@ from ..ddpm.process import Process, at, diffuse, x0_of_eps
 from .network import Encoding, FieldNetwork
 
 Predicted = Literal["eps", "x0", "v"]
-CHUNK = 1 << 14
+CHUNK = 1 << 12
 """Queries that are decoded at a time."""
 Tick = Callable[[int, int], None]
 
