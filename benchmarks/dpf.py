@@ -21,7 +21,7 @@ from objects import load_judge, rendered, requested
 from pullback import functions
 from pullback.generative.dpf.chain import Chain, Rule
 from pullback.generative.dpf.data import EMPTY, Functions, Landscapes, Pictures, Shapes, chosen
-from pullback.generative.dpf.design import Design, Preset, preset_of
+from pullback.generative.dpf.design import Design, Preset, octaves_of, preset_of
 from pullback.generative.dpf.domains import Cube, Plane
 from pullback.generative.dpf.model import load_model
 from pullback.generative.dpf.network import Config, FieldNetwork
@@ -140,7 +140,8 @@ def trained(data: Functions, preset: Preset, steps: int, words: bool, architectu
     torch.manual_seed(0)
     preset = preset_of(preset, data.domain, words, architecture)
     if data.side != preset.design.side:
-        preset = replace(preset, design=replace(preset.design, side=data.side))
+        network = replace(preset.design.network, octaves=octaves_of(data.side))
+        preset = replace(preset, design=replace(preset.design, side=data.side, network=network))
     trainee, plan = FieldTrainee(data, preset), loop.Plan(steps, warmup=20)
     average = FieldNetwork(preset.design.network)
     average.load_state_dict(trainee.networks["model"].state_dict())

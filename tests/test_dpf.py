@@ -15,9 +15,10 @@ from PIL import Image
 from pullback import cli, functions
 from pullback.generative.ddpm.process import SCHEDULES, Process, diffuse, linear, posterior_mean
 from pullback.generative.dpf import chain as chains
+from pullback.generative.dpf.blocks import fourier
 from pullback.generative.dpf.chain import Chain, Rule, expected, step, target
 from pullback.generative.dpf.data import EMPTY, SIDE, Landscapes, Pictures, Points, Shapes, chosen
-from pullback.generative.dpf.design import PRESETS, Design, preset_of
+from pullback.generative.dpf.design import PRESETS, Design, octaves_of, preset_of
 from pullback.generative.dpf.domains import SPHERE, Cube, Plane, domain_of
 from pullback.generative.dpf.model import FORMAT, FieldModel, checked, load_model
 from pullback.generative.dpf.network import Config, Encoding, FieldNetwork
@@ -225,6 +226,18 @@ def test_a_known_context_stays_and_is_what_others_see():
         out = network(context, (others.expand(2, -1, -1), x), process.time(torch.tensor([t, t])), WORDS)
         x = step(process, x, expected(process, "v", x, torch.tensor([t, t]), out), t, 0.0, None)
     torch.testing.assert_close(chain.at(others, _generator(1)), x, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("side", [16, 28, 32, 64])
+def test_fourier_features_are_below_half_the_rate_of_the_grid(side):
+    line = Plane().grid(side)[:side, :1].double()
+    features = fourier(line, octaves_of(side))[:, 1:]
+    assert (
+        torch.linalg.matrix_rank(features) == features.shape[1]
+    )  # no two of them are alike on the grid, and none vanishes
+    more = fourier(line, octaves_of(side) + 1)[:, 1:]
+    if side & (side - 1) == 0:
+        assert torch.linalg.matrix_rank(more) < more.shape[1]
 
 
 def test_the_grid_of_the_sphere_is_driscoll_and_healys():

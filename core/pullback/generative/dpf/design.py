@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -97,7 +98,24 @@ def preset_of(
     ):
         if value not in known:
             raise ValueError(f"--{option} is {value!r}; it must be {', '.join(known[:-1])} or {known[-1]}")
-    sizes = {"dimensions": domain.dimensions, "channels": domain.channels, "words": words, "architecture": architecture}
+    side = SIDES[domain.name]
+    octaves = min(preset.design.network.octaves, octaves_of(side))
+    sizes = {
+        "octaves": octaves,
+        "dimensions": domain.dimensions,
+        "channels": domain.channels,
+        "words": words,
+        "architecture": architecture,
+    }
     network = replace(preset.design.network, **sizes)  # type: ignore[arg-type]
-    kind = {"domain": domain.name, "side": SIDES[domain.name], "network": network, "predicted": objective}
+    kind = {"domain": domain.name, "side": side, "network": network, "predicted": objective}
     return replace(preset, design=replace(preset.design, **kind))  # type: ignore[arg-type]
+
+
+def octaves_of(side: int) -> int:
+    """Return how many octaves of Fourier features lie below half the rate of a grid with `side` points along each side.
+
+    At half that rate and above, functions that differ between the points are the same at them, and samples at other points would
+    show patterns that no training can remove.
+    """
+    return max(1, math.ceil(math.log2(side / 2)))
