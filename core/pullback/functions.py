@@ -40,8 +40,10 @@ FILLED = 0.42
 """The occupancy of the surface, in [0, 1]. At one half, parts that are thinner than a cell would vanish."""
 EMPTY = 0.1
 """Cells with a lower occupancy count as empty, because a little of it everywhere would look like fog that hides the inside."""
-LARGEST_PANORAMA = 256
-"""Rows of a panorama that are sampled. Larger pictures are enlarged from these."""
+LARGEST_PANORAMA = 128
+"""The largest height of a panorama that is sampled. Larger pictures are enlarged from it."""
+AVERAGED = 2
+"""Directions along each side of a pixel whose mean is shown: what the context leaves open is drawn for each by itself, as grain."""
 
 
 def draws_functions(name: str) -> bool:
@@ -150,11 +152,12 @@ def panorama(
     model = load_model(name, device, "sphere")
     height = max(1, width // 2)
     side = min(height, LARGEST_PANORAMA)
-    points, random = model.domain.shown(side).to(device), Generator().manual_seed(settings.seed + 1)
+    fine = AVERAGED * side
+    points, random = model.domain.shown(fine).to(device), Generator().manual_seed(settings.seed + 1)
     with _precision(device):
         chain = model.chain([settings.prompt], settings.seed, settings.steps, settings.guidance, settings.eta)
         values = chain.at(points, random, lambda n, total: progress(n, total, None))
-    picture = model.domain.show(values[0].cpu(), side)
+    picture = F.avg_pool2d(model.domain.show(values[0].float().cpu(), fine)[None], AVERAGED)[0]
     if (height, width) != (side, 2 * side):
         picture = enlarged(picture, height, width)
     return iter(picture.split(64, 1))
