@@ -43,7 +43,7 @@ EMPTY = 0.1
 LARGEST_PANORAMA = 128
 """The largest height of a panorama that is sampled. Larger pictures are enlarged from it."""
 AVERAGED = 2
-"""Directions along each side of a pixel whose mean is shown: what the context leaves open is drawn for each by itself, as grain."""
+"""Directions along each side of a pixel whose mean is shown, against the grain of what the context leaves open."""
 
 
 def draws_functions(name: str) -> bool:
