@@ -326,7 +326,7 @@ def picture(
         views.append(view[:3] + 1 - view[6:])
     rows = [torch.cat(views[:4], 2), torch.cat(views[4:], 2)]
     for n, prompt in enumerate(("mountains at sunset", "sea at noon")):
-        settings = Settings(prompt, seed=n, steps=20, guidance=1.5)
+        settings = Settings(prompt, seed=n, steps=16, guidance=1.0)
         rows.append(torch.cat(list(functions.panorama(sphere, settings, 4 * side)), 1))
     sheet = torch.cat(rows, 1).clamp(0, 1)
     write_png(path, iter([sheet]), sheet.shape[2], sheet.shape[1])
