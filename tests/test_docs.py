@@ -29,7 +29,7 @@ def test_links_lead_somewhere(page):
 def _commands():
     for page in PAGES:
         for line in re.findall(
-            r"pullback (?:generate|image|panorama|reconstruct|render|mesh|words|fill|likelihood)[^`|\n&]*",
+            r"pullback (?:generate|image|panorama|shape|reconstruct|render|mesh|words|fill|likelihood)[^`|\n&]*",
             page.read_text(encoding="utf-8"),
         ):
             if "COMMAND" not in line:

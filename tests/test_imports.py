@@ -15,7 +15,7 @@ ORDER = ("version", "types", "schema", "schedules", "geometry", "noise", "denois
          "files", "pictures", "settings", "fields", "render", "diffreps", "known", "representations", "training",
          "generative", "metrics", "mesh", "adapters", "models", "storage", "photographs", "decoding",
          "trainable", "meshing", "tasks",
-         "reconstruct", "errors", "outputs", "cli", "__main__", "messages", "jobs", "worker")  # fmt: skip
+         "functions", "reconstruct", "errors", "outputs", "cli", "__main__", "messages", "jobs", "worker")  # fmt: skip
 HOSTS = {"comfy", "comfy_api", "comfy_extras", "bpy", "folder_paths", "nodes", "server"}
 
 

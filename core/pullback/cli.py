@@ -14,7 +14,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -25,10 +25,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from . import errors, outputs, storage, tasks
+from . import errors, functions, outputs, storage, tasks
 from .decoding import height_of
 from .files import atomic
 from .generative.clip.model import load_clip
+from .generative.dpf.model import load_model as load_field_model
 from .generative.infd.decoder import encoded, load_decoder, read_latents
 from .generative.lmconv.levels import levels_of
 from .generative.lmconv.model import PixelModel
@@ -36,6 +37,7 @@ from .generative.lmconv.model import load_model as load_pixel_model
 from .generative.lmconv.orders import MAX_CONTEXT
 from .generative.toybox import words as toybox_words
 from .geometry.cameras import orbit
+from .mesh.glb import write_glb
 from .models import PIXELS, device_of
 from .outputs import FIELD, PREVIEW, beside, claimed, sampling
 from .photographs import placement_of, read_photographs
@@ -172,6 +174,8 @@ def _sample(
     )
     options = {each.name: each.check(values[each.name], _flag(each.name)) for each in outputs.file_settings(kind)}
     own = _checked_own(kind, own)
+    if kind.command == "panorama" and functions.draws_functions(model):
+        return _sample_sphere(kind, own, model, settings, int(options[kind.side]), out, device)
     with sampling(out, *suffixes(kind)) as path:
         loaded = tasks.load_model(model, device)
         recipe = tasks.recipe_of(kind, loaded, settings, own)
@@ -184,6 +188,28 @@ def _sample(
     others = " and ".join(Path(each).name for each in files.values() if each != str(out))
     made = f"{options[kind.side]} pixels wide; " if kind.side in options else ""
     console.print(f"{out}: {made}also {others}")
+
+
+def _sample_sphere(
+    kind: type[Representation], own: dict[str, Any], model: str, settings: Settings, width: int, out: Path, device: str
+) -> None:
+    """Write the panorama that a model of functions samples over the whole sphere."""
+    if kind.choice != "sphere" or own:
+        raise ValueError(
+            f"{model} samples the whole sphere and fits nothing: leave out the options of other projections"
+        )
+    with claimed(out, ".png"), _progress() as tick:
+        bands = functions.panorama(model, settings, width, device_of(device), tick)
+        write_png(out, bands, width, max(1, width // 2))
+    console.print(f"{out}: {width} pixels wide")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, Any], None]]:
+    """Show a progress bar that the callback moves."""
+    with Progress(console=console, transient=True) as bar:
+        line = bar.add_task("sampling")
+        yield lambda done, total, state: bar.update(line, completed=done, total=total)
 
 
 def _checked_own(kind: type[Representation], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,6 +281,36 @@ def _reconstruct_command() -> Callable[..., None]:
 
 
 app.command("reconstruct")(_reconstruct_command())
+
+
+def _shape_command() -> Callable[..., None]:
+    """Make the function of `shape`, as `_sampling_command` does."""
+
+    def run(prompt: str, out: Path, model: str, device: str, **values: Any) -> None:
+        options: dict[str, Any] = {
+            each.name: each.check(values[each.name], _flag(each.name)) for each in functions.SHAPE
+        }
+        with claimed(out, ".glb"), _progress() as tick:
+            loaded = load_field_model(model, device_of(device), "cube")
+            surface, texture = functions.shape(loaded, prompt, **options, progress=tick)
+            write_glb(out, surface, texture, name=prompt.strip() or "shape")
+        console.print(f"{out}: {len(surface.faces)} faces")
+
+    model_help = "dpf-shapes, or a file that `pullback train dpf-shapes` wrote."
+    parameters = [
+        _parameter("prompt", Annotated[str, typer.Argument(help='What to draw, for example "a red chair".')]),
+        _parameter("out", Out, Path("shape.glb")),
+        *(_option(each) for each in functions.SHAPE),
+        _parameter("model", Annotated[str, typer.Option(help=model_help)], "dpf-shapes"),
+        _parameter("device", Device, "auto"),
+    ]
+    run.__doc__ = "Sample a 3D shape in one go, without views: a draft in seconds. Writes a GLB."
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+app.command("shape")(_shape_command())
 
 
 @app.command()
@@ -407,12 +463,16 @@ def train_model(
     model: Annotated[
         str,
         typer.Argument(
-            help="decoder (a field decoder), lmconv (pixel by pixel), ddpm, latent, clip, toybox or template."
+            help="decoder (a field decoder), lmconv (pixel by pixel), ddpm, dpf, dpf-shapes, dpf-sphere (functions), latent, "
+            "clip, toybox or template."
         ),
     ],
     data: Annotated[
         Path,
-        typer.Argument(help="A folder of pictures; for all but decoder, lmconv and ddpm, of toybox's rendered ones."),
+        typer.Argument(
+            help="A folder of pictures; for dpf-shapes and dpf-sphere what generative.dpf.render makes; for all but decoder, "
+            "lmconv, ddpm and dpf, of toybox's rendered ones."
+        ),
     ],
     out: Out = Path("model.safetensors"),
     steps: Annotated[int, typer.Option(help="Steps in total, those of an earlier run included.")] = 2000,
@@ -446,9 +506,11 @@ def train_model(
     objective: Annotated[
         str,
         typer.Option(
-            help="What ddpm predicts: eps (default), mean or x0; with -bound or -learned by the variational bound."
+            help="What ddpm predicts: eps (default), mean or x0; with -bound or -learned by the variational bound. "
+            "What a dpf predicts: v (default), eps or x0."
         ),
     ] = "",
+    architecture: Annotated[str, typer.Option(help="Of a dpf: perceiver, transformer or mixer.")] = "perceiver",
     decay: Annotated[float, typer.Option(help="Last part of the steps, over which the rate falls to zero.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     precision: Annotated[str, typer.Option(help="no (float32), bf16, fp16, or auto for the faster one.")] = "auto",
@@ -484,6 +546,7 @@ def train_model(
             vae,
             base,
             objective,
+            architecture,
         )
         trainee = trainable.trainee_of(model, data, given)
         state = out.with_suffix(".training.safetensors")

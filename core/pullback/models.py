@@ -11,6 +11,7 @@ from torch import Tensor
 from .adapters import diffusers
 from .generative.ddpm import convert as ddpm_folders
 from .generative.ddpm import model as ddpm
+from .generative.dpf import model as dpf
 from .generative.infd.model import InfdModel
 from .generative.toybox.model import ToyboxModel
 from .generative.weights import format_of
@@ -74,6 +75,10 @@ def load_model(name: str = "toybox", device: str = "cpu") -> Model:
     if name == "ddpm":
         return ddpm.load_model(ddpm.WEIGHTS, device, name)
     path = Path(name).expanduser()
+    if name in dpf.SHIPPED or format_of(path) == dpf.FORMAT:
+        raise ValueError(
+            f"{name} draws functions, not pictures of views: use it with `pullback shape` or `pullback panorama`"
+        )
     if format_of(path) == ddpm.FORMAT:
         return ddpm.load_model(path, device)
     if ddpm_folders.pipeline_of(path) in ddpm_folders.PIPELINES:

@@ -14,6 +14,12 @@ from .generative.ddpm.design import PRESETS as DDPM_PRESETS
 from .generative.ddpm.design import objective_of
 from .generative.ddpm.model import load_model as load_ddpm
 from .generative.ddpm.training import DDPMTrainee
+from .generative.dpf.data import Functions, Landscapes, Pictures, Shapes
+from .generative.dpf.design import PRESETS as DPF_PRESETS
+from .generative.dpf.design import SIDES, preset_of
+from .generative.dpf.domains import Cube, Plane
+from .generative.dpf.model import load_model as load_dpf
+from .generative.dpf.training import FieldTrainee
 from .generative.infd import convert
 from .generative.infd.decoder import load_decoder
 from .generative.infd.latent_training import LatentTrainee
@@ -51,7 +57,9 @@ class Options:
         lpips: Whether that distance is LPIPS, with a weight of 1 if none is given, and not our own.
         vae: The VAE of another model, a folder or a file, that becomes a field decoder with the same latents.
         base: Side in pixels of the pictures that this VAE's encoder sees in training.
-        objective: What ddpm is trained on (`generative/ddpm/design.py`), "" for "eps" or for that of `start_from`.
+        objective: What ddpm is trained on (`generative/ddpm/design.py`), "" for "eps" or for that of `start_from`; or what a
+            dpf predicts, "v" (the default), "eps" or "x0".
+        architecture: A dpf's: "perceiver", "transformer" or "mixer".
     """
 
     preset: str = "small"
@@ -67,6 +75,7 @@ class Options:
     vae: Path | None = None
     base: int = convert.BASE
     objective: str = ""
+    architecture: str = "perceiver"
 
     def given(self) -> dict[str, int | float]:
         """Return batch size and learning rate where they are given, as the trainees call them."""
@@ -141,6 +150,29 @@ def _ddpm(data: Path, options: Options) -> Trainee:
     return DDPMTrainee(PictureFolder(data), replace(preset, design=design), start_from=start, **options.given())  # type: ignore[arg-type]
 
 
+def _dpf(functions: Functions, options: Options, words: bool) -> Trainee:
+    preset = _preset(DPF_PRESETS, options)
+    start = load_dpf(options.start_from, domain=functions.domain.name) if options.start_from else None
+    if start is not None:
+        preset = replace(preset, design=start.design)
+    else:
+        preset = preset_of(preset, functions.domain, words, options.architecture, options.objective or "v")
+    network = start.network.requires_grad_(True) if start else None
+    return FieldTrainee(functions, preset, start_from=network, **options.given())  # type: ignore[arg-type]
+
+
+def _dpf_shapes(data: Path, options: Options) -> Trainee:
+    return _dpf(Shapes(data, Cube()), options, words=True)
+
+
+def _dpf_sphere(data: Path, options: Options) -> Trainee:
+    return _dpf(Landscapes(data), options, words=True)
+
+
+def _dpf_plane(data: Path, options: Options) -> Trainee:
+    return _dpf(Pictures(data, Plane(), SIDES["plane"]), options, words=False)
+
+
 def _clip(data: Path, options: Options) -> Trainee:
     return PictureTextTrainee(data, **options.given())  # type: ignore[arg-type]
 
@@ -159,7 +191,7 @@ def _template(data: Path, options: Options) -> Trainee:
 
 TRAINABLE: dict[str, Callable[[Path, Options], Trainee]] = {
     "decoder": _decoder, "latent": _latent, "lmconv": _lmconv, "ddpm": _ddpm, "clip": _clip, "toybox": _toybox,
-    "template": _template,
+    "template": _template, "dpf": _dpf_plane, "dpf-shapes": _dpf_shapes, "dpf-sphere": _dpf_sphere,
 }  # fmt: skip
 
 
@@ -168,7 +200,8 @@ def trainee_of(model: str, data: Path, options: Options) -> Trainee:
 
     Args:
         model: Its name, a key of `TRAINABLE`.
-        data: A folder: pictures for "decoder", "lmconv" and "ddpm", toybox's rendered pictures for the others.
+        data: A folder: pictures for "decoder", "lmconv", "ddpm" and "dpf", shapes and landscapes (`generative/dpf/render.py`)
+            for "dpf-shapes" and "dpf-sphere", toybox's rendered pictures for the others.
         options: The options.
 
     Raises:

@@ -121,6 +121,18 @@ def bake(
     return _picture(texels.index, colour, size)
 
 
+def painted(mesh_with_uv: trimesh.Trimesh, colours: Callable[[np.ndarray], np.ndarray], size: int = 1024) -> np.ndarray:
+    """Return the texture of a surface that has a colour at every point, (size, size, 3) uint8.
+
+    Args:
+        mesh_with_uv: The mesh, as in `bake`.
+        colours: Maps points of the surface (n, 3) to display RGB (n, 3) in [0, 1].
+        size: Side of the texture in pixels.
+    """
+    texels = _texels(mesh_with_uv, size)
+    return _picture(texels.index, colours(texels.point), size)
+
+
 def project(cameras: Cameras, points: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Project world points into pictures, the inverse of `rays`. Differentiable, but not finite at the depth of the pinhole.
 

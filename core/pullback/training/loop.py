@@ -11,9 +11,7 @@ the same losses as an uninterrupted one.
 from __future__ import annotations
 
 import copy
-import functools
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +30,7 @@ from torch import Tensor, nn
 
 from ..files import atomic
 from ..pictures import write_png
+from .precision import faster_precision
 
 SHEET = ".sheet.png"
 """The suffix of the sample sheet that is written next to a checkpoint."""
@@ -174,28 +173,6 @@ def train(
                 write_png(checkpoint.with_suffix(SHEET), iter([picture]), picture.shape[2], picture.shape[1])
     accelerator.end_training()
     return average
-
-
-@functools.cache
-def faster_precision() -> str:
-    """Return the precision in which this machine multiplies faster: "bf16" or "no" (float32).
-
-    CPUs without bfloat16 instructions emulate them, which is several times slower than float32.
-    """
-    if torch.cuda.is_available():
-        return "bf16"
-
-    def seconds(dtype: torch.dtype) -> float:
-        x = torch.randn(8, 32, 64, 64).to(dtype)
-        weight = torch.randn(32, 32, 3, 3).to(dtype)
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            nn.functional.conv2d(x, weight)
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    return "bf16" if seconds(torch.bfloat16) < seconds(torch.float32) else "no"
 
 
 def follow(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
