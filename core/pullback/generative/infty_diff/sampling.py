@@ -1,0 +1,48 @@
+"""Sampling in ∞-Diff's own space, as in the paper: the state stays smoothed, and the Wiener inverse is taken once, at the end."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...schedules import log_linear
+from .denoiser import SIZE, estimate
+from .mollifier import STD, WIENER_NOISE, mollify, wiener
+from .network import Condition, Network
+from .points import Points
+
+LOW, TOP = 0.03, 80.0
+"""Lowest and highest noise level of samples, on a picture of `SIZE` pixels."""
+
+
+def levels(height: int, width: int, steps: int) -> Tensor:
+    """Return falling noise levels (steps + 1,) for pictures of a size: in proportion to their shorter side."""
+    scale = min(height, width) / SIZE
+    return log_linear(steps, LOW, TOP * scale)
+
+
+@torch.no_grad()
+def sampled_mollified(
+    network: Network, noise: Tensor, given: Condition, z: Tensor, steps: int = 30, std: float = STD, inverse: float = WIENER_NOISE
+) -> Tensor:  # fmt: skip
+    """Sample pictures by DDIM on the smoothed state y = T x, starting at T noise.
+
+    Args:
+        network: The network.
+        noise: White noise (B, C, H, W).
+        given: The condition.
+        z: Latents (B, latent), 0 for none.
+        steps: Noise levels to go through.
+        std: Standard deviation of T in pixels.
+        inverse: The noise-to-signal ratio of the Wiener inverse.
+
+    Returns:
+        Pictures (B, C, H, W) in [-1, 1].
+    """
+    height, width = noise.shape[-2:]
+    points, sigmas = Points(height, width), levels(height, width, steps).tolist()
+    y = points.of(mollify(sigmas[0] * noise, std))
+    for sigma, lower in zip(sigmas[:-1], sigmas[1:], strict=True):
+        clean = estimate(network, y, torch.full((len(y),), sigma).to(y), points, given, z, std)
+        y = clean + lower / sigma * (y - clean)
+    return wiener(points.picture(y), std, inverse).clamp(-1, 1)
