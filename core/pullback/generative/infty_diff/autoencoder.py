@@ -12,11 +12,12 @@ from torch import Generator, Tensor, nn
 
 from ...denoisers import edm
 from ...schedules import log_linear
-from .network import Config, Residual, SparseBlock, grid_of
+from .network import WIDTHS, Config, Residual, SparseBlock, grid_of
 from .operator import Neighbours
 from .points import Points, gathered
 
-WIDTHS = (32, 64, 96)
+CHANNELS = 32, 64, 96
+"""Channels of the encoder at the resolution of the grid, a half and a quarter of it."""
 SIGMA_DATA = 1.0
 TOP, LOW = 20.0, 0.02
 """Highest and lowest noise level of the prior's samples."""
@@ -27,19 +28,17 @@ class Encoder(nn.Module):
 
     def __init__(self, config: Config):
         super().__init__()
-        n, (a, b, c) = WIDTHS[0], WIDTHS
-        self.grid, self.none = config.grid, nn.Parameter(torch.zeros(8), requires_grad=False)
-        self.enter = nn.Linear(config.channels, n)
-        self.block = SparseBlock(n, 8, 8)
+        a, b, c = CHANNELS
+        self.enter = nn.Linear(config.channels, a)
+        self.block = SparseBlock(a, 1)
         self.down = nn.Sequential(
             nn.Conv2d(a, b, 4, 2, 1), nn.SiLU(), _Plain(b), nn.Conv2d(b, c, 4, 2, 1), nn.SiLU(), _Plain(c), nn.Conv2d(c, c, 4, 2, 1)
         )  # fmt: skip
         self.leave = nn.Sequential(nn.SiLU(), nn.Linear(c, config.latent))
 
     def forward(self, values: Tensor, points: Points) -> Tensor:
-        none = self.none.expand(len(values), -1)
-        x = self.block(self.enter(values), none, none, Neighbours(points))
-        rows, columns = grid_of(points, self.grid)
+        x = self.block(self.enter(values), values.new_zeros(len(values), 1), Neighbours(points))
+        rows, columns = grid_of(points)
         grid = gathered(x, points.nearest(rows, columns), rows, columns)
         grid = self.down(grid.contiguous(memory_format=torch.channels_last))
         z = self.leave(grid.mean((2, 3)))
@@ -63,7 +62,7 @@ class Prior(nn.Module):
     def __init__(self, config: Config, width: int = 192, layers: int = 4):
         super().__init__()
         self.time = nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width))
-        self.described = nn.Linear(config.condition, width)
+        self.described = nn.Linear(WIDTHS[2], width)
         sizes = [config.latent] + [width + config.latent] * (layers - 1)
         self.layers = nn.ModuleList(nn.Linear(size, width) for size in sizes)
         self.scales = nn.ModuleList(nn.Linear(width, width) for _ in sizes)

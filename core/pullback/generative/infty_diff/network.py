@@ -1,10 +1,12 @@
 """The network of ∞-Diff: sparse operators at the points, a U-Net on a regular grid between them.
 
 It maps values at any set of pixels of a picture of any size, (B, P, channels), to values at the same points. Blocks of the sparse
-operator (`operator.py`) work at the points; the U-Net works on a grid of `Config.grid` cells along the shorter side, to which
+operator (`operator.py`) work at the points; the U-Net works on a grid of `GRID` cells along the shorter side, to which
 values are gathered from the nearest points, and from which they are scattered back bilinearly. The condition c (noise level, size,
-density, words, camera and light) and the latent z scale and shift all norms. With a template (`toybox/network.py`), the U-Net also
-gets the picture that is expected for the words and the camera.
+density, words, camera, light, and the latent z) scales and shifts all norms.
+
+The network of the package grew around toybox: its U-Net began as toybox's, the transformer in the middle still is toybox's, and the
+U-Net also gets the picture that toybox's template expects for the words and the camera.
 """
 
 from __future__ import annotations
@@ -15,14 +17,20 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..toybox.network import VIEW, Residual, camera_features
-from ..toybox.words import LENGTH, PAD, VOCABULARY
+from ..toybox.model import network as toybox_network
+from ..toybox.network import VIEW, Block, Residual, Toybox, Words, camera_features
 from .operator import Neighbours, SparseOperator
 from .points import Points, gathered, scattered
 
 LAYERS = 6
 """Channels of the template's picture: premultiplied RGBA in [-1, 1], and where the main paint and the accent are."""
+GRID = 32
+"""Cells of the U-Net's grid along the shorter side."""
+WIDTHS = 48, 96, 192
+"""Channels of the U-Net at the resolution of its grid, at a half and at a quarter of it, as in toybox."""
+FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH]
 FEW = 256
 """The most cells between which attention is written out."""
 
@@ -35,24 +43,18 @@ class Config:
         channels: Channels of the pictures, 4 for premultiplied RGBA or 3 for RGB.
         point_channels: Channels at the points.
         blocks: Sparse blocks before the U-Net, and as many after it.
-        grid: Cells of the grid along the shorter side, a multiple of 4.
-        widths: Channels of the U-Net at the grid's resolution, half of it, and a quarter, where attention works; multiples of
-            8, 8 and 32.
-        depth: Attention blocks.
-        condition: Width of the condition's vector.
         latent: Width of the latent z.
-        template: Whether toybox's template is an input.
+        toybox: Whether toybox's transformer and template, as they are, are a part of the network. Otherwise it has a transformer
+            of its own and no template.
+        depth: Blocks of a transformer of its own.
     """
 
     channels: int = 4
     point_channels: int = 32
     blocks: int = 2
-    grid: int = 32
-    widths: tuple[int, int, int] = (32, 80, 160)
-    depth: int = 5
-    condition: int = 192
     latent: int = 64
-    template: bool = True
+    toybox: bool = True
+    depth: int = 5
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Condition:
     """What a picture is conditioned on.
 
     Args:
-        words: Word numbers (B, LENGTH) of toybox.
+        words: Toybox's word numbers, (B, LENGTH).
         cameras: Azimuth and elevation in radians, and the kind of view, (B, 3), as toybox has them.
         lit: 1 for light and shadow, else 0, (B,).
         expected: The template's picture (B, LAYERS, h, w), if the network takes one.
@@ -73,119 +75,107 @@ class Condition:
 
 
 class Modulated(nn.Module):
-    """A norm without weights, then a scale and a shift from c, and a scale from z: h (1 + s(c)) + b(c), times 1 + s(z)."""
+    """A norm without weights, then a scale and a shift from the condition c (B, condition)."""
 
-    def __init__(self, width: int, condition: int, latent: int):
+    def __init__(self, width: int, condition: int):
         super().__init__()
-        self.width = width
-        self.by_condition, self.by_latent = nn.Linear(condition, 2 * width), nn.Linear(latent, width)
-        for layer in (self.by_condition, self.by_latent):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.width, self.modulation = width, nn.Linear(condition, 2 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x: Tensor, c: Tensor, z: Tensor) -> Tensor:
-        scale, shift = self.by_condition(c)[:, None].chunk(2, -1)
-        return (F.layer_norm(x, (self.width,)) * (1 + scale) + shift) * (1 + self.by_latent(z)[:, None])
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        scale, shift = self.modulation(c)[:, None].chunk(2, -1)
+        return F.layer_norm(x, (self.width,)) * (1 + scale) + shift
 
 
 class SparseBlock(nn.Module):
     """A block at the points: the sparse operator, and a perceptron of two layers, both added to their input."""
 
-    def __init__(self, width: int, condition: int, latent: int):
+    def __init__(self, width: int, condition: int):
         super().__init__()
-        self.before, self.operator = Modulated(width, condition, latent), SparseOperator(width)
-        self.between = Modulated(width, condition, latent)
+        self.before, self.operator = Modulated(width, condition), SparseOperator(width)
+        self.between = Modulated(width, condition)
         self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
 
-    def forward(self, x: Tensor, c: Tensor, z: Tensor, near: Neighbours) -> Tensor:
-        x = x + self.operator(self.before(x, c, z), near)
-        return x + self.down(F.gelu(self.up(self.between(x, c, z)), approximate="tanh"))
-
-
-class AttentionBlock(nn.Module):
-    """Attention between the cells of the coarsest grid, and a perceptron, both added to their input."""
-
-    def __init__(self, width: int, condition: int, latent: int):
-        super().__init__()
-        self.heads = width // 32
-        self.before, self.between = Modulated(width, condition, latent), Modulated(width, condition, latent)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor, c: Tensor, z: Tensor) -> Tensor:
-        b, n, d = x.shape
-        q, k, v = self.qkv(self.before(x, c, z)).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        if n <= FEW:  # quicker on CPUs, where the fused kernel's gradient is slow
-            mixed = torch.softmax(q @ k.mT / math.sqrt(d // self.heads), -1) @ v
-        else:
-            mixed = F.scaled_dot_product_attention(q, k, v)
-        x = x + self.out(mixed.transpose(1, 2).reshape(b, n, d))
-        return x + self.down(F.gelu(self.up(self.between(x, c, z)), approximate="tanh"))
+    def forward(self, x: Tensor, c: Tensor, near: Neighbours) -> Tensor:
+        x = x + self.operator(self.before(x, c), near)
+        return x + self.down(F.gelu(self.up(self.between(x, c)), approximate="tanh"))
 
 
 class UNet(nn.Module):
-    """The U-Net on the grid, (B, widths[0], h, w) to the same."""
+    """The U-Net on the grid, (B, WIDTHS[0], h, w) to the same: toybox without the convolutions at its finest resolution."""
 
     def __init__(self, config: Config):
         super().__init__()
-        (a, b, d), c = config.widths, config.condition + config.latent
-        self.cells = config.grid // 4
-        self.enter = nn.ModuleList(Residual(n, c) for n in (a, b))
-        self.reduce = nn.ModuleList(nn.Conv2d(n, m, 2, 2) for n, m in ((a, b), (b, d)))
-        self.position = nn.Parameter(0.02 * torch.randn(1, d, self.cells, self.cells))
-        self.blocks = nn.ModuleList(AttentionBlock(d, config.condition, config.latent) for _ in range(config.depth))
-        self.enlarge = nn.ModuleList(nn.Conv2d(n, 4 * m, 1) for n, m in ((d, b), (b, a)))
-        self.leave = nn.ModuleList(Residual(n, c) for n in (b, a))
+        a, b, d = WIDTHS
+        self.enter = nn.ModuleList(Residual(n, d) for n in (a, b))
+        self.down = nn.ModuleList(nn.Conv2d(n, m, 4, 2, 1) for n, m in ((a, b), (b, d)))
+        self.position = nn.Parameter(0.02 * torch.randn(1, (GRID // 4) ** 2, d))
+        self.blocks = None if config.toybox else nn.ModuleList(Block(d) for _ in range(config.depth))
+        self.up = nn.ModuleList(nn.Conv2d(n, 4 * m, 1) for n, m in ((d, b), (b, a)))
+        self.leave = nn.ModuleList(Residual(n, d) for n in (b, a))
 
-    def forward(self, x: Tensor, c: Tensor, z: Tensor) -> Tensor:
-        both, skips = torch.cat([c, z], -1), []
-        for enter, reduce in zip(self.enter, self.reduce, strict=True):
-            skips.append(enter(x, both))
-            x = reduce(skips[-1])
-        place = F.interpolate(self.position, x.shape[-2:], mode="bilinear")
-        size = x.shape[-2:]
-        tokens = (x + place).flatten(2).transpose(1, 2)
-        for block in self.blocks:
-            tokens = block(tokens, c, z)
-        x = F.layer_norm(tokens, tokens.shape[-1:]).transpose(1, 2).unflatten(2, size)
-        x = x.contiguous(memory_format=torch.channels_last)
-        for enlarge, leave in zip(self.enlarge, self.leave, strict=True):
-            x = leave(F.pixel_shuffle(enlarge(x), 2) + skips.pop(), both)
-        return x
+    def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        skips = []
+        for enter, down in zip(self.enter, self.down, strict=True):
+            skips.append(enter(h, c))
+            h = down(F.silu(skips[-1]))
+        size = h.shape[-2:]
+        tokens = h.flatten(2).transpose(1, 2) + self._position(*size)
+        # The fused kernel's gradient is slow on CPUs, and so few tokens do not need it.
+        with sdpa_kernel([SDPBackend.MATH] if tokens.shape[1] <= FEW else FUSED):
+            for block in toybox_network(device=str(h.device)).blocks if self.blocks is None else self.blocks:
+                tokens = block(tokens, c)
+        h = F.layer_norm(tokens, tokens.shape[-1:]).transpose(1, 2).unflatten(2, size)
+        h = h.contiguous(memory_format=torch.channels_last)
+        for up, leave in zip(self.up, self.leave, strict=True):
+            h = leave(F.pixel_shuffle(up(h), 2) + skips.pop(), c)
+        return h
+
+    def _position(self, rows: int, columns: int) -> Tensor:
+        """The encodings of the cells' places, (1, rows columns, width)."""
+        cells = GRID // 4
+        if (rows, columns) == (cells, cells):
+            return self.position
+        square = self.position.transpose(1, 2).unflatten(2, (cells, cells))
+        return F.interpolate(square, (rows, columns), mode="bilinear").flatten(2).transpose(1, 2)
 
 
 class Conditioner(nn.Module):
-    """The condition's vector c (B, width), from noise level, words, camera and light."""
+    """The condition's vector c (B, WIDTHS[2]), from noise level, words, camera, light and latent, as in toybox."""
 
-    def __init__(self, width: int):
+    def __init__(self, config: Config):
         super().__init__()
-        self.level = nn.Sequential(nn.Linear(34, width), nn.SiLU(), nn.Linear(width, width))
-        self.view = nn.Sequential(nn.Linear(VIEW, width), nn.SiLU(), nn.Linear(width, width))
-        self.embedding = nn.Embedding(len(VOCABULARY), 128)
-        self.order = nn.Parameter(0.5 * torch.randn(LENGTH, 128))
-        self.word = nn.Sequential(nn.Linear(128, width), nn.SiLU(), nn.Linear(width, width))
-        self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(300), 16)), persistent=False)
+        d = WIDTHS[2]
+        self.words = Words(d)
+        self.time = nn.Sequential(nn.Linear(64, d), nn.SiLU(), nn.Linear(d, d))
+        self.view = nn.Sequential(nn.Linear(VIEW, d), nn.SiLU(), nn.Linear(d, d))
+        self.text = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, d))
+        self.lattice, self.latent = nn.Linear(2, d, bias=False), nn.Linear(config.latent, d, bias=False)
+        for layer in (self.lattice, self.latent):
+            nn.init.zeros_(layer.weight)
+        self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(1000), 32)), persistent=False)
 
     frequencies: Tensor
 
-    def forward(self, level: Tensor, points: Points, given: Condition) -> Tensor:
-        """Return c for noise levels (B,), in the scale of `Network.forward`."""
+    def forward(self, level: Tensor, points: Points, given: Condition, z: Tensor) -> Tensor:
+        """Return c; the arguments are those of `Network.forward`."""
         angle = level[:, None] * self.frequencies
+        time = self.time(torch.cat([angle.sin(), angle.cos()], -1))
         size, density = min(points.height, points.width), len(points) / (points.height * points.width)
-        setting = level.new_tensor([math.log2(size / 128), math.log2(density) / 2]).expand(len(level), 2)
-        c = self.level(torch.cat([angle.sin(), angle.cos(), setting], -1)) + self.described(given)
-        return F.silu(c)
+        lattice = self.lattice(level.new_tensor([math.log2(size / 64) / 2, math.log2(density) / 4]))
+        return F.silu(time + self.described(given) + self.latent(z) + lattice)
 
     def described(self, given: Condition) -> Tensor:
         """Return the part of c that stands for words, camera and light."""
-        words = self.word(self.embedding(given.words) + self.order) * (given.words != PAD)[..., None]
-        return words.sum(1) + self.view(torch.cat([camera_features(given.cameras), given.lit[:, None]], -1))
+        view = self.view(torch.cat([camera_features(given.cameras), given.lit[:, None]], -1))
+        return view + self.text(self.words(given.words).sum(1))
 
 
-def grid_of(points: Points, cells: int) -> tuple[int, int]:
-    """Return rows and columns of the grid for a picture: `cells` along the shorter side, multiples of 4."""
+def grid_of(points: Points) -> tuple[int, int]:
+    """Return rows and columns of the grid for a picture: `GRID` along the shorter side, multiples of 8."""
     short = min(points.height, points.width)
-    rows, columns = (max(cells, 4 * round(cells * side / short / 4)) for side in (points.height, points.width))
+    rows, columns = (8 * round(GRID * side / short / 8) for side in (points.height, points.width))
     return rows, columns
 
 
@@ -195,15 +185,15 @@ class Network(nn.Module):
     def __init__(self, config: Config = Config()):
         super().__init__()
         self.config = config
-        n, a, sizes = config.point_channels, config.widths[0], (config.condition, config.latent)
-        self.conditioner = Conditioner(config.condition)
+        n, a, d = config.point_channels, WIDTHS[0], WIDTHS[2]
+        self.conditioner = Conditioner(config)
         self.enter = nn.Linear(config.channels, n)
-        self.before = nn.ModuleList(SparseBlock(n, *sizes) for _ in range(config.blocks))
-        self.gather = nn.Conv2d(n + LAYERS * config.template, a, 1)
+        self.before = nn.ModuleList(SparseBlock(n, d) for _ in range(config.blocks))
+        self.gather = nn.Conv2d(n + LAYERS * config.toybox, a, 3, padding=1)
         self.unet = UNet(config)
         self.scatter = nn.Linear(a, n)
         self.joins = nn.ModuleList(nn.Linear(2 * n, n) for _ in range(config.blocks))
-        self.after = nn.ModuleList(SparseBlock(n, *sizes) for _ in range(config.blocks))
+        self.after = nn.ModuleList(SparseBlock(n, d) for _ in range(config.blocks))
         self.leave = nn.Linear(n, config.channels)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
@@ -221,21 +211,31 @@ class Network(nn.Module):
         Returns:
             (B, P, channels).
         """
-        c, near = self.conditioner(level, points, given), Neighbours(points)
-        rows, columns = grid_of(points, self.config.grid)
+        c, near = self.conditioner(level, points, given, z), Neighbours(points)
+        rows, columns = grid_of(points)
         x, skips = self.enter(values), []
         for block in self.before:
-            x = block(x, c, z, near)
+            x = block(x, c, near)
             skips.append(x)
         grid = gathered(x, points.nearest(rows, columns), rows, columns)
-        if self.config.template:
+        if self.config.toybox:
             assert given.expected is not None
             grid = torch.cat([grid, _fitted(given.expected, rows, columns).to(grid)], 1)
-        grid = self.unet(self.gather(grid.contiguous(memory_format=torch.channels_last)), c, z)
+        grid = self.unet(self.gather(grid.contiguous(memory_format=torch.channels_last)), c)
         x = self.scatter(scattered(grid.float(), points))
         for join, block in zip(self.joins, self.after, strict=True):
-            x = block(join(torch.cat([x, skips.pop()], -1)), c, z, near)
+            x = block(join(torch.cat([x, skips.pop()], -1)), c, near)
         return self.leave(x)
+
+    def adopt(self, toybox: Toybox) -> list[nn.Parameter]:
+        """Take over toybox's weights of the condition and of the U-Net, and return these parameters."""
+        pairs = [(getattr(self.conditioner, name), getattr(toybox, name)) for name in ("words", "time", "view", "text")]
+        for name, part in (("enter", slice(0, 2)), ("down", slice(1, 3)), ("up", slice(0, 2)), ("leave", slice(0, 2))):
+            pairs += zip(getattr(self.unet, name), getattr(toybox, name)[part], strict=True)
+        for ours, theirs in pairs:
+            ours.load_state_dict(theirs.state_dict())
+        self.unet.position.data.copy_(toybox.position)
+        return [*(p for ours, _ in pairs for p in ours.parameters()), self.unet.position]
 
 
 def _fitted(square: Tensor, rows: int, columns: int) -> Tensor:

@@ -13,7 +13,6 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ...training.folder import PictureFolder
-from ..muon import with_muon
 from ..toybox import model as toybox
 from ..toybox.data import Pictures
 from ..toybox.network import ANY
@@ -39,6 +38,8 @@ EMPTY = 0.1
 """Fraction of captions, and independently of cameras, that are dropped."""
 WITH_LATENT = 0.25
 """Fraction of a batch that gets a latent z. The captions and cameras of half of these are dropped."""
+ADOPTED = 0.3
+"""The learning rate of the weights that were toybox's, as a fraction of that of the others."""
 SHOWN = 6
 """Samples on a sheet."""
 
@@ -102,7 +103,7 @@ class InftyDiffTrainee:
 
     Args:
         folder: Toybox's rendered pictures, some of them larger than 64 pixels, or a folder of any pictures with captions.
-        config: The sizes of the networks; a folder of any pictures has no template.
+        config: The sizes of the networks; a folder of any pictures takes nothing from toybox.
         batch_size: Pictures per step.
         lr: The learning rate.
         start_from: Networks to start from, or None.
@@ -118,14 +119,14 @@ class InftyDiffTrainee:
         folder: Path,
         config: Config = Config(),
         batch_size: int = 16,
-        lr: float = 1e-3,
+        lr: float = 2e-3,
         start_from: Functions | None = None,
         std: float = STD,
         most: int = MOST,
     ):
         rendered = any(folder.glob("*-????.npz"))
         if not rendered:
-            config = Config(**asdict(config) | {"template": False})
+            config = Config(**asdict(config) | {"toybox": False})
         config = config if start_from is None else start_from.config
         self.data = RenderedPictures(folder) if rendered else CaptionedPictures(folder, config.channels)
         self.config, self.batch_size, self.std, self.most = config, batch_size, std, most
@@ -133,11 +134,13 @@ class InftyDiffTrainee:
         if start_from is not None:
             model.load_state_dict(start_from.state_dict())
         self.networks: dict[str, Any] = {"model": model}
-        adam = torch.optim.AdamW(model.prior.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
-        model.prior.requires_grad_(False)
-        first = with_muon(model, lr, but=_by_adam)
-        model.prior.requires_grad_(True)
-        self.optimisers: list[list[torch.optim.Optimizer]] = [first, [adam]]
+        adopted = model.denoiser.adopt(toybox.network()) if config.toybox and start_from is None else []
+        known = {id(p) for p in adopted}
+        others = [p for part in (model.denoiser, model.encoder) for p in part.parameters() if id(p) not in known]
+        groups = [{"params": others, "lr": lr}, {"params": adopted, "lr": lr * ADOPTED}]
+        self.optimisers: list[list[torch.optim.Optimizer]] = [
+            [_adam([group for group in groups if group["params"]], lr)], [_adam([{"params": [*model.prior.parameters()]}], lr)]
+        ]  # fmt: skip
 
     def batch(self, random: np.random.Generator) -> Drawn:
         """Draw pictures of a random size."""
@@ -168,7 +171,7 @@ class InftyDiffTrainee:
         words[chosen] = torch.tensor([START] + [PAD] * (LENGTH - 1), device=words.device)
         cameras[chosen] = torch.tensor([0.0, 0.0, ANY], device=words.device)
         picture = None
-        if self.config.template:
+        if self.config.toybox:
             picture = expected(toybox.network(device=str(words.device)), words, cameras, batch.lit)
         return Condition(words, cameras, batch.lit, picture)
 
@@ -189,9 +192,8 @@ class InftyDiffTrainee:
         return {"format": FORMAT, "config": json.dumps(asdict(self.config)), "std": str(self.std)}
 
 
-def _by_adam(name: str) -> bool:
-    """Return whether AdamW trains a weight. Muon trains only the attention blocks, without their modulation."""
-    return "unet.blocks" not in name or "by_" in name
+def _adam(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
 
 
 def _shown(pictures: Tensor) -> Tensor:
