@@ -12,6 +12,7 @@ from .adapters import diffusers
 from .generative.ddpm import convert as ddpm_folders
 from .generative.ddpm import model as ddpm
 from .generative.infd.model import InfdModel
+from .generative.infty_diff import model as infty_diff
 from .generative.toybox.model import ToyboxModel
 from .generative.weights import format_of
 from .types import Denoiser, Model
@@ -53,8 +54,8 @@ def load_model(name: str = "toybox", device: str = "cpu") -> Model:
     """Load a pretrained model.
 
     Args:
-        name: "toybox", "infd", "ddpm", "pixels" (`Pixels`), or the path of a diffusers folder, of a .safetensors checkpoint, or
-            of a model that `pullback train ddpm` wrote.
+        name: "toybox", "infd", "ddpm", "infty-diff", "pixels" (`Pixels`), or the path of a diffusers folder, of a .safetensors
+            checkpoint, or of a model that `pullback train ddpm` or `pullback train infty-diff` wrote.
         device: Where the model runs, and where everything is computed that is sampled from it. "auto" takes the first of CUDA,
             MPS and the CPU that is available.
 
@@ -73,9 +74,13 @@ def load_model(name: str = "toybox", device: str = "cpu") -> Model:
         return InfdModel(device=device)
     if name == "ddpm":
         return ddpm.load_model(ddpm.WEIGHTS, device, name)
+    if name == infty_diff.NAME:
+        return infty_diff.load_model(infty_diff.WEIGHTS, device, name)
     path = Path(name).expanduser()
     if format_of(path) == ddpm.FORMAT:
         return ddpm.load_model(path, device)
+    if format_of(path) == infty_diff.FORMAT:
+        return infty_diff.load_model(path, device)
     if ddpm_folders.pipeline_of(path) in ddpm_folders.PIPELINES:
         return ddpm_folders.load_folder(path, device)
     return diffusers.load(path, device=device, dtype=torch.float16 if device.startswith("cuda") else torch.float32)

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from ...denoisers import edm
 from ...schedules import log_linear
-from .network import WIDTHS, Config, Residual, SparseBlock, grid_of
+from .network import WIDTHS, Config, Network, Residual, SparseBlock, grid_of
 from .operator import Neighbours
 from .points import Points, gathered
 
@@ -32,7 +32,8 @@ class Encoder(nn.Module):
         self.enter = nn.Linear(config.channels, a)
         self.block = SparseBlock(a, 1)
         self.down = nn.Sequential(
-            nn.Conv2d(a, b, 4, 2, 1), nn.SiLU(), _Plain(b), nn.Conv2d(b, c, 4, 2, 1), nn.SiLU(), _Plain(c), nn.Conv2d(c, c, 4, 2, 1)
+            nn.Conv2d(a, b, 4, 2, 1), nn.SiLU(), _Plain(b), nn.Conv2d(b, c, 4, 2, 1), nn.SiLU(), _Plain(c),
+            nn.Conv2d(c, c, 4, 2, 1),
         )  # fmt: skip
         self.leave = nn.Sequential(nn.SiLU(), nn.Linear(c, config.latent))
 
@@ -97,3 +98,12 @@ class Prior(nn.Module):
             clean = self(z, z.new_full((len(z),), sigma), described)
             z = clean + lower / sigma * (z - clean)
         return F.layer_norm(z, z.shape[-1:])
+
+
+class Functions(nn.Module):
+    """All networks of ∞-Diff: the denoiser's, the encoder and the prior."""
+
+    def __init__(self, config: Config = Config()):
+        super().__init__()
+        self.config = config
+        self.denoiser, self.encoder, self.prior = Network(config), Encoder(config), Prior(config)

@@ -2,11 +2,11 @@
 
 It maps values at any set of pixels of a picture of any size, (B, P, channels), to values at the same points. Blocks of the sparse
 operator (`operator.py`) work at the points; the U-Net works on a grid of `GRID` cells along the shorter side, to which
-values are gathered from the nearest points, and from which they are scattered back bilinearly. The condition c (noise level, size,
-density, words, camera, light, and the latent z) scales and shifts all norms.
+values are gathered from the nearest points, and from which they are scattered back bilinearly. The condition c (noise level,
+size, density, words, camera, light, and the latent z) scales and shifts all norms.
 
-The network of the package grew around toybox: its U-Net began as toybox's, the transformer in the middle still is toybox's, and the
-U-Net also gets the picture that toybox's template expects for the words and the camera.
+The network of the package grew around toybox: its U-Net began as toybox's, the transformer in the middle still is toybox's, and
+the U-Net also gets the picture that toybox's template expects for the words and the camera.
 """
 
 from __future__ import annotations

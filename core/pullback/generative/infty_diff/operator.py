@@ -1,6 +1,6 @@
 """The sparse operator of ∞-Diff: a depthwise convolution on a set of points, with a kernel that is a function of the distance.
 
-    (K f)(p) = 49 / n(p) · Σ_q K(p − q) f(q)
+    (K f)(p) = 49 / n(p) · Σ_q K(p - q) f(q)
 
 The sum runs over the points q in a window around p, and n(p) counts them: the result is a mean, which does not depend on how many
 points are present (Bond-Taylor & Willcocks 2024, section 3.3). The kernel has 7 x 7 values per channel on a picture of `BASE`
@@ -153,7 +153,9 @@ def _by_fourier(picture: Tensor, kernel: Tensor) -> Tensor:
     size = [_even_length(n + half) for n in (height, width)]
     out = []
     for f, k in zip(picture.split(8, 1), kernel.split(8), strict=True):
-        placed = F.pad(k.flip(-1, -2), (0, size[1] - k.shape[-1], 0, size[0] - k.shape[-2])).roll((-half, -half), (-2, -1))
+        placed = F.pad(k.flip(-1, -2), (0, size[1] - k.shape[-1], 0, size[0] - k.shape[-2])).roll(
+            (-half, -half), (-2, -1)
+        )
         product = torch.fft.rfft2(f, size) * torch.fft.rfft2(placed)
         out.append(torch.fft.irfft2(product, size)[..., :height, :width])
     return torch.cat(out, 1)

@@ -7,12 +7,10 @@ from torch import Tensor
 
 from ...schedules import log_linear
 from .denoiser import SIZE, estimate
+from .model import LOW, TOP
 from .mollifier import STD, WIENER_NOISE, mollify, wiener
 from .network import Condition, Network
 from .points import Points
-
-LOW, TOP = 0.03, 80.0
-"""Lowest and highest noise level of samples, on a picture of `SIZE` pixels."""
 
 
 def levels(height: int, width: int, steps: int) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from ...training.folder import PictureFolder
 from ..toybox import model as toybox
@@ -18,16 +18,15 @@ from ..toybox.data import Pictures
 from ..toybox.network import ANY
 from ..toybox.words import LENGTH, PAD, START, split
 from ..toybox.words import encode as word_numbers
-from .autoencoder import Encoder, Prior
+from .autoencoder import Functions
 from .denoiser import SIZE, error, expected
+from .model import FORMAT
 from .mollifier import STD
-from .network import Condition, Config, Network
+from .network import Condition, Config
 from .points import Points
 from .sampling import sampled_mollified
 from .sizes import picture_at
 
-FORMAT = "pullback-infty-diff-1"
-"""The `format` of files of weights."""
 SIZES = {64: 0.55, 128: 0.3, 256: 0.15}
 """Sides of the pictures in training, in pixels, and how often each is drawn."""
 MOST = 2048
@@ -42,15 +41,6 @@ ADOPTED = 0.3
 """The learning rate of the weights that were toybox's, as a fraction of that of the others."""
 SHOWN = 6
 """Samples on a sheet."""
-
-
-class Functions(nn.Module):
-    """All networks of ∞-Diff: the denoiser's, the encoder and the prior."""
-
-    def __init__(self, config: Config = Config()):
-        super().__init__()
-        self.config = config
-        self.denoiser, self.encoder, self.prior = Network(config), Encoder(config), Prior(config)
 
 
 @dataclass

@@ -80,9 +80,7 @@ def caption(rng: Generator) -> tuple[str, str, str, str | None, str | None]:
     return " ".join(text.split()), noun, colour, second, size
 
 
-def sketches(
-    count: int, rng: Generator, views: int = 4, size: int = SIZE
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sketches(count: int, rng: Generator, views: int = 4, size: int = SIZE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Render sketches of random objects.
 
     Args:
@@ -92,8 +90,8 @@ def sketches(
         size: Side of a sketch in pixels.
 
     Returns:
-        Sketches (N, 11, size, size) uint8; labels (N, 2) uint8: the number of the noun, and one plus that of the size word, or 0 if
-        there is none; and cameras (N, 3).
+        Sketches (N, 11, size, size) uint8; labels (N, 2) uint8: the number of the noun, and one plus that of the size word, or
+        0 if there is none; and cameras (N, 3).
     """
     pictures, labels, cameras = [], [], []
     for _ in range(count):
