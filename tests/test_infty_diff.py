@@ -6,14 +6,13 @@ import math
 
 import pytest
 import torch
-
 from pullback.generative.infty_diff import operator as operators
 from pullback.generative.infty_diff.autoencoder import Functions
 from pullback.generative.infty_diff.chain import Chain, cosine_table
 from pullback.generative.infty_diff.denoiser import denoise, estimate
-from pullback.generative.infty_diff.mollifier import gain, mollify, response, wiener
 from pullback.generative.infty_diff.model import InftyDiffModel
-from pullback.generative.infty_diff.network import Condition, Config, Network
+from pullback.generative.infty_diff.mollifier import gain, mollify, response, wiener
+from pullback.generative.infty_diff.network import Condition, Config
 from pullback.generative.infty_diff.operator import KERNEL, Neighbours, SparseOperator, reach, resized
 from pullback.generative.infty_diff.points import Points, gathered, scattered
 from pullback.generative.infty_diff.sampling import levels, sampled_mollified
@@ -100,7 +99,9 @@ def test_marginals_and_posterior_are_those_of_direct_gaussian_algebra():
     wanted_mean = earlier + kalman @ (x_t - math.sqrt(alpha) * earlier)
     wanted = before - kalman @ (math.sqrt(alpha) * before)
     q = chain.posterior(t)
-    assert (q.from_clean * (T @ x0.flatten()) + q.from_noisy * x_t - wanted_mean).abs().max() < 1e-8  # T's condition is 1e4
+    assert (
+        q.from_clean * (T @ x0.flatten()) + q.from_noisy * x_t - wanted_mean
+    ).abs().max() < 1e-8  # T's condition is 1e4
     assert (q.variance * smooth - wanted).abs().max() < 1e-12
 
 
@@ -190,7 +191,9 @@ def test_every_way_computes_the_definition(count, monkeypatch):
         assert (near.pairs is None) == (dense == 0)
         found = layer(values, near)
         assert (found - wanted).abs().max() < 1e-5
-        for ours, theirs in zip(torch.autograd.grad(found.square().sum(), [values, layer.kernel]), gradients, strict=True):
+        for ours, theirs in zip(
+            torch.autograd.grad(found.square().sum(), [values, layer.kernel]), gradients, strict=True
+        ):
             assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
     operators._interpolation.cache_clear()
 

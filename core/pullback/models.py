@@ -74,13 +74,11 @@ def load_model(name: str = "toybox", device: str = "cpu") -> Model:
         return InfdModel(device=device)
     if name == "ddpm":
         return ddpm.load_model(ddpm.WEIGHTS, device, name)
-    if name == infty_diff.NAME:
-        return infty_diff.load_model(infty_diff.WEIGHTS, device, name)
+    if infty_diff.is_named(name):
+        return infty_diff.named(name, device)
     path = Path(name).expanduser()
     if format_of(path) == ddpm.FORMAT:
         return ddpm.load_model(path, device)
-    if format_of(path) == infty_diff.FORMAT:
-        return infty_diff.load_model(path, device)
     if ddpm_folders.pipeline_of(path) in ddpm_folders.PIPELINES:
         return ddpm_folders.load_folder(path, device)
     return diffusers.load(path, device=device, dtype=torch.float16 if device.startswith("cuda") else torch.float32)

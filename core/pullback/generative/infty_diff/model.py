@@ -22,7 +22,7 @@ from ..toybox import words
 from ..toybox.model import LEVEL, STILL, camera_tensor, check, warn_unknown
 from ..toybox.model import network as toybox_network
 from ..toybox.network import ANY
-from ..weights import read
+from ..weights import format_of, read
 from .autoencoder import Functions
 from .denoiser import SIZE, denoise, expected
 from .mollifier import STD, WIENER_NOISE
@@ -200,3 +200,13 @@ def load_model(path: Path = WEIGHTS, device: str = "cpu", name: str = "") -> Inf
     card = {key: value for key, value in metadata.items() if key != "config"}
     elevations = (-75.0, 75.0) if functions.config.toybox else (-90.0, 90.0)
     return InftyDiffModel(functions, name or str(path.resolve()), card, device, std, inverse, elevations=elevations)
+
+
+def is_named(name: str) -> bool:
+    """Return whether a name is that of the package's model, or of a file of this format."""
+    return name == NAME or format_of(Path(name).expanduser()) == FORMAT
+
+
+def named(name: str, device: str = "cpu") -> InftyDiffModel:
+    """Load the package's model or a file. Errors are those of `load_model`."""
+    return load_model(WEIGHTS, device, name) if name == NAME else load_model(Path(name).expanduser(), device)
