@@ -28,9 +28,9 @@ import typer
 from PIL import Image
 from pullback.generative.clip.perceptual import perceptual_distance
 from pullback.generative.infty_diff import operator, points, training
-from pullback.generative.infty_diff.denoiser import denoise, error, expected
+from pullback.generative.infty_diff.denoiser import SHRINK, denoise, error, expected
 from pullback.generative.infty_diff.model import InftyDiffModel, load_model
-from pullback.generative.infty_diff.mollifier import STD
+from pullback.generative.infty_diff.mollifier import STD, WIENER_NOISE
 from pullback.generative.infty_diff.network import Condition, Network
 from pullback.generative.infty_diff.points import Points
 from pullback.generative.infty_diff.training import Drawn, InftyDiffTrainee, RenderedPictures
@@ -78,7 +78,9 @@ def sampled(model: InftyDiffModel, drawn: Drawn, size: int, steps: int, seed: in
 
     def d(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         level = sigma.float().expand(len(x))
-        return denoise(model.functions.denoiser, x, level, given, z, model.inverse, model.std).clamp(-1, 1)
+        return denoise(model.functions.denoiser, x, level, given, z, model.std, model.inverse, model.shrink).clamp(
+            -1, 1
+        )
 
     return ddim(d, noise, log_linear(steps, *model.sigma_range(size, size)))
 
@@ -111,7 +113,7 @@ def resolutions(weights: Weights = SHIPPED, folder: Path = HELD_OUT, count: int 
         print(f"| {size} | {' | '.join(f'{value:.0f}' for value in values)} |", flush=True)
 
 
-def denoising_error(network: Network, drawn: Drawn, size: int, std: float, inverse: float) -> list[float]:
+def denoising_error(network: Network, drawn: Drawn, size: int, std: float, shrink: float = SHRINK) -> list[float]:
     """The mean squared error of D, in pictures of `size` pixels, at the noise levels 0.3, 1 and 3 of a picture of 64 pixels."""
     x, z = reduced(drawn.x, size), torch.zeros(len(drawn.x), network.config.latent)
     noise = torch.randn(x.shape, generator=Generator().manual_seed(0))
@@ -121,7 +123,7 @@ def denoising_error(network: Network, drawn: Drawn, size: int, std: float, inver
     for sigma in (0.3, 1.0, 3.0):
         level = torch.full((len(x),), sigma * size / 64)
         with torch.no_grad():
-            made = denoise(network, x + sigma * size / 64 * noise, level, given, z, inverse, std)
+            made = denoise(network, x + sigma * size / 64 * noise, level, given, z, std, WIENER_NOISE, shrink)
         found.append(float((made.clamp(-1, 1) - x).square().mean()))
     return found
 
@@ -186,9 +188,7 @@ def ablations(
             trainee.data.sizes = [64, 128]  # type: ignore[attr-defined]
             checkpoint = out / f"arm-{n}.training.safetensors"
             functions = train(trainee, checkpoint, Plan(steps, warmup=20, every=steps, precision="bf16", average=0.98))
-            columns = [
-                denoising_error(functions.denoiser, drawn, size, std, 0.05 if std else 0.0) for size in (64, 128)
-            ]  # type: ignore[union-attr,arg-type]
+            columns = [denoising_error(functions.denoiser, drawn, size, std) for size in (64, 128)]  # type: ignore[union-attr,arg-type]
         print(f"| {name} | {' | '.join(' / '.join(f'{e:.4f}' for e in errors) for errors in columns)} |", flush=True)
 
 

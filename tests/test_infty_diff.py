@@ -17,10 +17,10 @@ from pullback.generative.infty_diff import operator as operators
 from pullback.generative.infty_diff import training, uses
 from pullback.generative.infty_diff.autoencoder import Functions
 from pullback.generative.infty_diff.chain import Chain, cosine_table
-from pullback.generative.infty_diff.denoiser import denoise, estimate
+from pullback.generative.infty_diff.denoiser import denoise, error, estimate, power
 from pullback.generative.infty_diff.model import FORMAT, InftyDiffModel, mixed
 from pullback.generative.infty_diff.model import load_model as load_file
-from pullback.generative.infty_diff.mollifier import gain, mollify, response, wiener
+from pullback.generative.infty_diff.mollifier import filtered, mollify, response, wiener
 from pullback.generative.infty_diff.network import Condition, Config, Network
 from pullback.generative.infty_diff.operator import KERNEL, Neighbours, SparseOperator, reach, resized
 from pullback.generative.infty_diff.points import Points, gathered, scattered
@@ -86,10 +86,6 @@ def test_the_wiener_inverse_misses_by_its_known_factor():
     missed = matrix(lambda u: u - wiener(mollify(u), noise=0.05))
     g = response(HEIGHT, WIDTH).flatten()
     assert (torch.linalg.eigvalsh(missed) - (0.05**2 / (g**2 + 0.05**2)).sort().values).abs().max() < 1e-12
-
-
-def test_the_gain_is_the_size_of_smoothed_noise():
-    assert gain(HEIGHT, WIDTH) == pytest.approx(math.sqrt(float((T @ T.mT).trace()) / (HEIGHT * WIDTH)), abs=1e-14)
 
 
 # ---- the chain ----
@@ -295,10 +291,23 @@ def test_the_denoiser_is_the_estimate_between_mollifier_and_inverse():
     network, x, z = small().denoiser, torch.randn(2, 4, 32, 40), torch.zeros(2, 4)
     sigma = torch.tensor([0.5, 3.0])
     points = Points(32, 40)
-    found = estimate(network, points.of(mollify(x)), sigma, points, condition(2), z)
-    assert torch.equal(denoise(network, x, sigma, condition(2), z, 0.05), wiener(points.picture(found), noise=0.05))
-    almost_clean = estimate(network, points.of(mollify(x)), torch.full((2,), 1e-4), points, condition(2), z)
+    found = estimate(network, mollify(x), sigma, points, condition(2), z)
+    assert torch.equal(denoise(network, x, sigma, condition(2), z, shrink=0.0), wiener(points.picture(found)))
+    almost_clean = estimate(network, mollify(x), torch.full((2,), 1e-4), points, condition(2), z)
     assert (almost_clean - points.of(mollify(x))).abs().max() < 1e-3
+
+
+def test_without_a_network_the_estimate_is_that_of_a_gaussian_prior():
+    """Pictures of the assumed power: the error of the linear estimate is c_out², and no other multiple does better."""
+    network = Network(Config(point_channels=8, blocks=1, latent=4, toybox=False, depth=1)).requires_grad_(False)
+    x = filtered(torch.randn(400, 4, 32, 48, generator=random()), power(32, 48).sqrt())
+    noise, sigma = torch.randn(x.shape, generator=random(1)), torch.full((400,), 0.7)
+    points, z = Points.random(32, 48, 40, random()), torch.zeros(400, 4)
+    assert float(error(network, x, sigma, noise, points, condition(400), z).mean()) == pytest.approx(1, abs=0.05)
+    y, clean = mollify(x) + 0.7 * mollify(noise), points.of(mollify(x))
+    found = estimate(network, y, sigma, points, condition(400), z)
+    missed = [float((scale * found - clean).square().mean()) for scale in (0.9, 1.0, 1.1)]
+    assert missed[1] == min(missed)
 
 
 def test_the_models_sampler_and_that_of_the_smoothed_state_agree():
@@ -306,8 +315,9 @@ def test_the_models_sampler_and_that_of_the_smoothed_state_agree():
     model = InftyDiffModel(functions, "small", {}, inverse=0.0, std=0.3)
     noise, sigmas = torch.randn(1, 4, 32, 32, generator=random()), levels(32, 32, 3)
     given = model.condition(condition(1).words, torch.tensor([[0.0, 0.0, 0.0]]), torch.ones(1))
-    theirs = sampled_mollified(functions.denoiser, noise, given, torch.zeros(1, 4), 3, 0.3, 0.0)
-    d = lambda x, sigma, cond: denoise(functions.denoiser, x, sigma[None].float(), given, torch.zeros(1, 4), 0.0, 0.3)
+    z = torch.zeros(1, 4)
+    theirs = sampled_mollified(functions.denoiser, noise, given, z, 3, 0.3, 0.0)
+    d = lambda x, sigma, cond: denoise(functions.denoiser, x, sigma[None].float(), given, z, 0.3, 0.0)
     assert (ddim(d, noise, sigmas).clamp(-1, 1) - theirs).abs().max() < 1e-3
 
 

@@ -7,6 +7,14 @@ factor sqrt(1 + sigma²): T (`mollifier.py`) turns one into the other, and since
 
 is a denoiser like every other, where M estimates T x0 from y, and W is the Wiener inverse. Samplers, guides and fields never see
 that the network works on smoothed noise.
+
+M is the network's correction of the best linear estimate. Pictures are taken for Gaussian with the mean power P(k) at a frequency
+(`power`), for which E[T x0 | y] = S y multiplies the cosine transform by P / (P + sigma²):
+
+    M(y, sigma) = S y + c_out F(c_in y, ...)
+
+where c_in scales y to unit variance, and c_out is the standard deviation of T x0 from S y. For white pictures these are the
+scalings of EDM (Karras et al. 2022, table 1).
 """
 
 from __future__ import annotations
@@ -16,70 +24,115 @@ from torch import Tensor
 
 from ..toybox.network import PALETTE, Toybox, painted, palettes
 from ..toybox.words import split_colours
-from .mollifier import STD, gain, mollify, wiener
+from .mollifier import STD, WIENER_NOISE, filtered, mollify, response, wiener
 from .network import Condition, Network
 from .points import Points
 
-SIGMA_DATA = 0.5
 SIZE = 64
 """Shorter side in pixels of the pictures to whose noise levels the network's levels refer."""
+MEAN_POWER, POWER, FLAT = 2250.0, 750.0, 8.0
+"""The mean power of pictures in [-1, 1] at k waves per half picture, for orthonormal cosine transforms of 64 x 64 pixels: that of
+the mean, and POWER / (k³ + FLAT). Measured on toybox's pictures; it falls as k^-3 from 64 to 256 pixels."""
+SHRINK = 0.3
+"""The part of the noise that M is assumed to leave in a picture (`cleaned`)."""
+
+
+def power(height: int, width: int) -> Tensor:
+    """Return the mean power of pictures at every frequency of their cosine transform, (H, W) in float64."""
+    short = min(height, width)
+    down, right = (torch.arange(n, dtype=torch.float64) * short / n for n in (height, width))
+    found = POWER / ((down[:, None] ** 2 + right**2) ** 1.5 + FLAT)
+    found[0, 0] = MEAN_POWER
+    return found * (short / SIZE) ** 2
 
 
 def estimate(
     network: Network, y: Tensor, sigma: Tensor, points: Points, given: Condition, z: Tensor, std: float = STD
 ) -> Tensor:
-    """Return M, the estimate of T x0 at points, (B, P, C), by EDM's scaling (Karras et al. 2022, table 1).
+    """Return M, the estimate of T x0 at points, (B, P, C).
 
-    The noise T eps is weaker than eps by `gain`. A noise level means less on a larger picture, where more pixels show the same:
-    the network is told the level on a picture of `SIZE` pixels with the same large-scale noise.
+    A noise level means less on a larger picture, where more pixels show the same: the network is told the level on a picture of
+    `SIZE` pixels with the same large-scale noise.
 
     Args:
-        network: The network.
-        y: T x at the points, (B, P, C).
+        network: The network. It sees y at the points only.
+        y: T x, smoothed noisy pictures (B, C, H, W).
         sigma: Noise levels (B,).
         points: The points.
         given: The condition.
         z: The latent (B, latent), 0 for none.
         std: Standard deviation of T in pixels.
     """
-    noise = (gain(points.height, points.width, std) * sigma)[:, None, None].to(y)
-    variance = noise**2 + SIGMA_DATA**2
-    level = torch.log(sigma * SIZE / min(points.height, points.width)).to(y) / 4
-    f = network(y / variance.sqrt(), level, points, given, z)
-    return SIGMA_DATA**2 / variance * y + noise * SIGMA_DATA / variance.sqrt() * f
+    height, width = y.shape[-2:]
+    signal, g = power(height, width).to(y.device), response(height, width, std).to(y.device)
+    noise = sigma.double()[:, None, None] ** 2
+    linear = filtered(y, (signal / (signal + noise))[:, None])
+    scale = (g**2 * (signal + noise)).mean((1, 2)).sqrt().to(y)[:, None, None]
+    level = torch.log(sigma * SIZE / min(height, width)).to(y) / 4
+    f = network(points.of(y) / scale, level, points, given, z)
+    return points.of(linear) + correction(height, width, sigma, std).to(y)[:, None, None] * f
+
+
+def correction(height: int, width: int, sigma: Tensor, std: float = STD) -> Tensor:
+    """Return c_out, the standard deviation of T x0 from its linear estimate for noise levels (B,), in float64."""
+    signal, g = (each.to(sigma.device) for each in (power(height, width), response(height, width, std)))
+    noise = sigma.double()[:, None, None] ** 2
+    return (g**2 * signal * noise / (signal + noise)).mean((1, 2)).sqrt()
 
 
 def error(
     network: Network, x: Tensor, sigma: Tensor, noise: Tensor, points: Points, given: Condition, z: Tensor, std: float = STD
 ) -> Tensor:  # fmt: skip
-    """Return the squared error of M at points, weighted so that the network's output has an error of unit scale, (B,).
+    """Return the squared error of M at points in units of c_out², (B,): it is 1 for the linear estimate of a Gaussian picture.
 
     Args:
         network, sigma, points, given, z, std: As in `estimate`.
         x: Clean pictures (B, C, H, W).
         noise: White noise of the same shape.
     """
-    clean = mollify(x, std)
+    clean, (height, width) = mollify(x, std), x.shape[-2:]
     y = clean + sigma[:, None, None, None].to(x) * mollify(noise, std)
-    level = gain(points.height, points.width, std) * sigma.to(x)
-    weight = (level**2 + SIGMA_DATA**2) / (level * SIGMA_DATA) ** 2
-    missed = estimate(network, points.of(y), sigma, points, given, z, std) - points.of(clean)
-    return weight * missed.square().mean((1, 2))
+    missed = estimate(network, y, sigma, points, given, z, std) - points.of(clean)
+    return missed.square().mean((1, 2)) / correction(height, width, sigma, std).to(x) ** 2
+
+
+def cleaned(found: Tensor, sigma: Tensor, shrink: float) -> Tensor:
+    """Return estimates M (B, C, H, W) at all pixels without their noise, which the Wiener inverse would amplify.
+
+    Of the network's errors at high frequencies nothing is known but their size. They are taken for `shrink` times the noise of
+    the picture, and frequencies are multiplied by P / (P + shrink² sigma²).
+
+    Args:
+        found: The estimates.
+        sigma: Noise levels (B,).
+        shrink: The part of the noise that is left; 0 changes nothing.
+    """
+    signal = power(*found.shape[-2:]).to(found.device)
+    noise = (shrink * sigma.double()[:, None, None]) ** 2
+    return filtered(found, (signal / (signal + noise))[:, None])
+
+
+def smooth_estimate(
+    network: Network, y: Tensor, sigma: Tensor, given: Condition, z: Tensor, std: float = STD, shrink: float = SHRINK
+) -> Tensor:  # fmt: skip
+    """Return M at all pixels, `cleaned`, (B, C, H, W); the arguments are those of `estimate` and `cleaned`."""
+    points = Points(*y.shape[-2:])
+    return cleaned(points.picture(estimate(network, y, sigma, points, given, z, std)), sigma, shrink)
 
 
 def denoise(
-    network: Network, x: Tensor, sigma: Tensor, given: Condition, z: Tensor, noise: float, std: float = STD
-) -> Tensor:
+    network: Network, x: Tensor, sigma: Tensor, given: Condition, z: Tensor, std: float = STD, inverse: float = WIENER_NOISE,
+    shrink: float = SHRINK,
+) -> Tensor:  # fmt: skip
     """Return D(x, sigma) for pictures x (B, C, H, W) of any size.
 
     Args:
         network, sigma, given, z, std: As in `estimate`.
         x: Noisy pictures.
-        noise: The noise-to-signal ratio of the Wiener inverse.
+        inverse: The noise-to-signal ratio of the Wiener inverse.
+        shrink: As in `cleaned`.
     """
-    points = Points(*x.shape[-2:])
-    found = estimate(network, points.of(mollify(x, std)), sigma, points, given, z, std)
-    return wiener(points.picture(found), std, noise)
+    return wiener(smooth_estimate(network, mollify(x, std), sigma, given, z, std, shrink), std, inverse)
 
 
 @torch.no_grad()

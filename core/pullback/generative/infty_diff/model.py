@@ -24,7 +24,7 @@ from ..toybox.model import network as toybox_network
 from ..toybox.network import ANY
 from ..weights import format_of, read
 from .autoencoder import Functions
-from .denoiser import SIZE, denoise, expected
+from .denoiser import SHRINK, SIZE, denoise, expected
 from .mollifier import STD, WIENER_NOISE
 from .network import Condition, Config
 from .points import Points
@@ -55,6 +55,7 @@ class InftyDiffModel:
         device: Where it runs.
         std: Standard deviation of the mollifier in pixels.
         inverse: The noise-to-signal ratio of the Wiener inverse.
+        shrink: The part of the noise that the network is assumed to leave (`denoiser.cleaned`).
     """
 
     functions: Functions
@@ -63,6 +64,7 @@ class InftyDiffModel:
     device: str = "cpu"
     std: float = STD
     inverse: float = WIENER_NOISE
+    shrink: float = SHRINK
     size: int = SIZE
     scale: int = 1
     sigma_min: float = 0.02
@@ -115,7 +117,9 @@ class InftyDiffModel:
             level = torch.as_tensor(sigma, dtype=torch.float32).expand(batch).to(self.device)
             given = x.float().to(self.device)
             z = z.to(self.device).expand(batch, -1)
-            return denoise(self.functions.denoiser, given, level, known[key], z, self.inverse, self.std).to(x)
+            return denoise(
+                self.functions.denoiser, given, level, known[key], z, self.std, self.inverse, self.shrink
+            ).to(x)
 
         return d
 
@@ -191,7 +195,7 @@ def load_model(path: Path = WEIGHTS, device: str = "cpu", name: str = "") -> Inf
     try:
         functions = Functions(Config(**json.loads(metadata["config"])))
         functions.load_state_dict(tensors)
-        std, inverse = float(metadata["std"]), float(metadata.get("inverse", WIENER_NOISE))
+        std = float(metadata["std"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold an infty-diff model of this version: train it again") from error
     if not (math.isfinite(std) and std >= 0):
@@ -199,7 +203,7 @@ def load_model(path: Path = WEIGHTS, device: str = "cpu", name: str = "") -> Inf
     functions.eval().requires_grad_(False).to(device)
     card = {key: value for key, value in metadata.items() if key != "config"}
     elevations = (-75.0, 75.0) if functions.config.toybox else (-90.0, 90.0)
-    return InftyDiffModel(functions, name or str(path.resolve()), card, device, std, inverse, elevations=elevations)
+    return InftyDiffModel(functions, name or str(path.resolve()), card, device, std, elevations=elevations)
 
 
 def is_named(name: str) -> bool:

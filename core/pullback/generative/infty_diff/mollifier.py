@@ -42,26 +42,21 @@ def wiener(y: Tensor, std: float = STD, noise: float = WIENER_NOISE) -> Tensor:
         noise: The assumed ratio of noise to signal.
     """
     height, width = y.shape[-2:]
-    rows, columns = (_cosines(n, y.dtype, str(y.device)) for n in (height, width))
-    g = response(height, width, std).to(y)
-    with torch.autocast(y.device.type, enabled=False):
-        return rows.mT @ ((rows @ y @ columns.mT) * (g / (g**2 + noise**2))) @ columns
+    g = response(height, width, std)
+    return filtered(y, g / (g**2 + noise**2))
+
+
+def filtered(x: Tensor, factors: Tensor) -> Tensor:
+    """Multiply the cosine transform of pictures x (..., H, W) by factors (..., H, W)."""
+    rows, columns = (_cosines(n, x.dtype, str(x.device)) for n in x.shape[-2:])
+    with torch.autocast(x.device.type, enabled=False):
+        return rows.mT @ ((rows @ x @ columns.mT) * factors.to(x)) @ columns
 
 
 def response(height: int, width: int, std: float = STD) -> Tensor:
     """Return the factors g of T, (H, W) in float64: the first axis is vertical frequency."""
     rows, columns = (_decay(n, std) for n in (height, width))
     return rows[:, None] * columns
-
-
-def gain(height: int, width: int, std: float = STD) -> float:
-    """Return the root mean square of T eps for unit-normal noise eps, averaged over a picture of H x W pixels.
-
-    Example:
-        >>> round(gain(64, 64), 2)
-        0.28
-    """
-    return math.sqrt(float((_decay(height, std) ** 2).mean() * (_decay(width, std) ** 2).mean()))
 
 
 def _decay(n: int, std: float) -> Tensor:

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from ...schedules import log_linear
-from .denoiser import SIZE, estimate
+from .denoiser import SHRINK, SIZE, smooth_estimate
 from .model import LOW, TOP
 from .mollifier import STD, WIENER_NOISE, mollify, wiener
 from .network import Condition, Network
-from .points import Points
 
 
 def levels(height: int, width: int, steps: int) -> Tensor:
@@ -21,26 +20,23 @@ def levels(height: int, width: int, steps: int) -> Tensor:
 
 @torch.no_grad()
 def sampled_mollified(
-    network: Network, noise: Tensor, given: Condition, z: Tensor, steps: int = 30, std: float = STD, inverse: float = WIENER_NOISE
+    network: Network, noise: Tensor, given: Condition, z: Tensor, steps: int = 30, std: float = STD,
+    inverse: float = WIENER_NOISE, shrink: float = SHRINK,
 ) -> Tensor:  # fmt: skip
     """Sample pictures by DDIM on the smoothed state y = T x, starting at T noise.
 
     Args:
-        network: The network.
+        network, given, z, std, inverse, shrink: As in `denoiser.denoise`.
         noise: White noise (B, C, H, W).
-        given: The condition.
-        z: Latents (B, latent), 0 for none.
         steps: Noise levels to go through.
-        std: Standard deviation of T in pixels.
-        inverse: The noise-to-signal ratio of the Wiener inverse.
 
     Returns:
         Pictures (B, C, H, W) in [-1, 1].
     """
     height, width = noise.shape[-2:]
-    points, sigmas = Points(height, width), levels(height, width, steps).tolist()
-    y = points.of(mollify(sigmas[0] * noise, std))
+    sigmas = levels(height, width, steps).tolist()
+    y = mollify(sigmas[0] * noise, std)
     for sigma, lower in zip(sigmas[:-1], sigmas[1:], strict=True):
-        clean = estimate(network, y, torch.full((len(y),), sigma).to(y), points, given, z, std)
+        clean = smooth_estimate(network, y, torch.full((len(y),), sigma).to(y), given, z, std, shrink)
         y = clean + lower / sigma * (y - clean)
-    return wiener(points.picture(y), std, inverse).clamp(-1, 1)
+    return wiener(y, std, inverse).clamp(-1, 1)
