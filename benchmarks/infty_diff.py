@@ -160,6 +160,7 @@ def ablations(
     folder: Path = TRAIN,
     test: Path = HELD_OUT,
     steps: int = 150,
+    batch: int = 16,
     count: int = 24,
     out: Path = Path("ablations"),
     arms: str = "all",
@@ -183,8 +184,8 @@ def ablations(
         if arms != "all" and str(n) not in arms.split(","):
             continue
         torch.manual_seed(0)
-        with change():
-            trainee = InftyDiffTrainee(folder, std=std)
+        with change(), mock.patch.object(training, "SHOWN", 1):
+            trainee = InftyDiffTrainee(folder, batch_size=batch, std=std)
             trainee.data.sizes = [64, 128]  # type: ignore[attr-defined]
             checkpoint = out / f"arm-{n}.training.safetensors"
             functions = train(trainee, checkpoint, Plan(steps, warmup=20, every=steps, precision="bf16", average=0.98))
