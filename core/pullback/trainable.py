@@ -20,6 +20,7 @@ from .generative.infd.latent_training import LatentTrainee
 from .generative.infd.model import network as load_latent
 from .generative.infd.network import PRESETS, Autoencoder
 from .generative.infd.training import AutoencoderTrainee, Weights
+from .generative.infty_diff.model import load_model as load_infty_diff
 from .generative.infty_diff.training import InftyDiffTrainee
 from .generative.lmconv.model import load_model as load_pixel_model
 from .generative.lmconv.network import PRESETS as PIXEL_PRESETS
@@ -159,7 +160,8 @@ def _template(data: Path, options: Options) -> Trainee:
 
 
 def _infty_diff(data: Path, options: Options) -> Trainee:
-    return InftyDiffTrainee(data, **options.given())  # type: ignore[arg-type]
+    start = load_infty_diff(options.start_from).functions if options.start_from else None
+    return InftyDiffTrainee(data, start_from=start, **options.given())  # type: ignore[arg-type]
 
 
 TRAINABLE: dict[str, Callable[[Path, Options], Trainee]] = {

@@ -55,7 +55,7 @@ class InftyDiffModel:
         device: Where it runs.
         std: Standard deviation of the mollifier in pixels.
         inverse: The noise-to-signal ratio of the Wiener inverse.
-        shrink: The part of the noise that the network is assumed to leave (`denoiser.cleaned`).
+        shrink: The part of the noise that the network is assumed to leave (`denoiser.smooth_estimate`).
     """
 
     functions: Functions

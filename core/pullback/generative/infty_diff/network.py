@@ -187,7 +187,7 @@ class Network(nn.Module):
         self.config = config
         n, a, d = config.point_channels, WIDTHS[0], WIDTHS[2]
         self.conditioner = Conditioner(config)
-        self.enter = nn.Linear(config.channels, n)
+        self.enter = nn.Linear(config.channels * (1 + config.toybox), n)
         self.before = nn.ModuleList(SparseBlock(n, d) for _ in range(config.blocks))
         self.gather = nn.Conv2d(n + LAYERS * config.toybox, a, 3, padding=1)
         self.unet = UNet(config)
@@ -202,7 +202,8 @@ class Network(nn.Module):
         """Evaluate the network.
 
         Args:
-            values: Values of unit variance at the points, (B, P, channels).
+            values: Values of unit variance at the points, (B, P, channels); with toybox, those of the noisy picture and of its
+                difference from the template's, (B, P, 2 channels).
             level: A quarter of the logarithm of the noise level on a picture of 64 pixels, (B,).
             points: The points.
             given: The condition.
@@ -220,25 +221,26 @@ class Network(nn.Module):
         grid = gathered(x, points.nearest(rows, columns), rows, columns)
         if self.config.toybox:
             assert given.expected is not None
-            grid = torch.cat([grid, _fitted(given.expected, rows, columns).to(grid)], 1)
+            grid = torch.cat([grid, fitted(given.expected, rows, columns).to(grid)], 1)
         grid = self.unet(self.gather(grid.contiguous(memory_format=torch.channels_last)), c)
         x = self.scatter(scattered(grid.float(), points))
         for join, block in zip(self.joins, self.after, strict=True):
             x = block(join(torch.cat([x, skips.pop()], -1)), c, near)
         return self.leave(x)
 
-    def adopt(self, toybox: Toybox) -> list[nn.Parameter]:
-        """Take over toybox's weights of the condition and of the U-Net, and return these parameters."""
+    def adopt(self, toybox: Toybox, copied: bool = True) -> list[nn.Parameter]:
+        """Take over toybox's weights of the condition and of the U-Net if `copied`, and return these parameters."""
         pairs = [(getattr(self.conditioner, name), getattr(toybox, name)) for name in ("words", "time", "view", "text")]
         for name, part in (("enter", slice(0, 2)), ("down", slice(1, 3)), ("up", slice(0, 2)), ("leave", slice(0, 2))):
             pairs += zip(getattr(self.unet, name), getattr(toybox, name)[part], strict=True)
-        for ours, theirs in pairs:
-            ours.load_state_dict(theirs.state_dict())
-        self.unet.position.data.copy_(toybox.position)
+        if copied:
+            for ours, theirs in pairs:
+                ours.load_state_dict(theirs.state_dict())
+            self.unet.position.data.copy_(toybox.position)
         return [*(p for ours, _ in pairs for p in ours.parameters()), self.unet.position]
 
 
-def _fitted(square: Tensor, rows: int, columns: int) -> Tensor:
+def fitted(square: Tensor, rows: int, columns: int) -> Tensor:
     """Centre a square picture on a grid; beyond it, its edge goes on."""
     side = min(rows, columns)
     if square.shape[-1] != side:

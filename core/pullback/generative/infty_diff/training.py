@@ -124,7 +124,7 @@ class InftyDiffTrainee:
         if start_from is not None:
             model.load_state_dict(start_from.state_dict())
         self.networks: dict[str, Any] = {"model": model}
-        adopted = model.denoiser.adopt(toybox.network()) if config.toybox and start_from is None else []
+        adopted = model.denoiser.adopt(toybox.network(), start_from is None) if config.toybox else []
         known = {id(p) for p in adopted}
         others = [p for part in (model.denoiser, model.encoder) for p in part.parameters() if id(p) not in known]
         groups = [{"params": others, "lr": lr}, {"params": adopted, "lr": lr * ADOPTED}]
