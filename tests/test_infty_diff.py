@@ -21,13 +21,15 @@ from pullback.generative.infty_diff.denoiser import denoise, error, estimate, po
 from pullback.generative.infty_diff.model import FORMAT, InftyDiffModel, mixed
 from pullback.generative.infty_diff.model import load_model as load_file
 from pullback.generative.infty_diff.mollifier import filtered, mollify, response, wiener
-from pullback.generative.infty_diff.network import Condition, Config, Network
+from pullback.generative.infty_diff.network import LAYERS, Condition, Config, Network
 from pullback.generative.infty_diff.operator import KERNEL, Neighbours, SparseOperator, reach, resized
 from pullback.generative.infty_diff.points import Points, gathered, scattered
 from pullback.generative.infty_diff.sampling import levels, sampled_mollified
 from pullback.generative.infty_diff.training import InftyDiffTrainee
 from pullback.generative.infty_diff.uses import between, filled, upscaled
+from pullback.generative.toybox.model import STILL
 from pullback.generative.toybox.model import network as toybox_network
+from pullback.generative.toybox.words import encode
 from pullback.geometry.cameras import orbit
 from pullback.models import load_model
 from pullback.samplers import ddim
@@ -455,6 +457,19 @@ def test_training_goes_on_from_any_pictures_with_captions(tmp_path):
     assert {name.split(".")[0] for name in moved} == {"denoiser", "encoder", "prior"}
     export(tmp_path / "own.safetensors", model, trainee.metadata())
     assert load_file(tmp_path / "own.safetensors").channels == 3
+
+
+def test_between_noise_and_picture_the_estimate_goes_from_the_templates_picture_to_what_is_seen():
+    torch.manual_seed(0)
+    model = InftyDiffModel(Functions(Config(blocks=1)).requires_grad_(False), "fresh", {})
+    d, x = model.denoiser("a red ball", "", 1.0), mollify(torch.rand(1, 4, 32, 32) * 2 - 1, 2.0)
+    numbers = torch.tensor([encode("red ball")])
+    given = model.condition(numbers, torch.tensor([STILL]), torch.ones(1))
+    assert given.expected.shape == (1, LAYERS, 32, 32)
+    assert given.expected[0, 0, 16, 16] > 0 > given.expected[0, 2, 16, 16]  # more red than blue
+    at_most = d(1e4 * torch.randn(1, 4, 32, 32), torch.tensor(1e4), None)
+    assert (mollify(at_most) - mollify(given.expected[:, :4])).abs().max() < 0.1
+    assert (d(x, torch.tensor(1e-4), None) - x).abs().max() < 0.02
 
 
 def test_toyboxs_weights_are_taken_over():
