@@ -18,7 +18,7 @@ from pullback.generative.infty_diff import training, uses
 from pullback.generative.infty_diff.autoencoder import Functions
 from pullback.generative.infty_diff.chain import Chain, cosine_table
 from pullback.generative.infty_diff.denoiser import denoise, error, estimate, power
-from pullback.generative.infty_diff.model import FORMAT, InftyDiffModel, mixed
+from pullback.generative.infty_diff.model import FORMAT, WEIGHTS, InftyDiffModel, mixed
 from pullback.generative.infty_diff.model import load_model as load_file
 from pullback.generative.infty_diff.mollifier import filtered, mollify, response, wiener
 from pullback.generative.infty_diff.network import LAYERS, Condition, Config, Network
@@ -478,3 +478,16 @@ def test_toyboxs_weights_are_taken_over():
     assert torch.equal(network.unet.position, toybox_network().position)
     assert torch.equal(network.unet.leave[0].conv1.weight, toybox_network().leave[0].conv1.weight)
     assert 1e6 < sum(p.numel() for p in adopted) < 2e6
+
+
+def test_the_shipped_weights_draw_what_they_are_told_at_two_sizes():
+    model = load_model("infty-diff")
+    assert WEIGHTS.stat().st_size < 8e6
+    for size in (64, 96):
+        noise, sigmas = torch.randn(1, 4, size, size, generator=random()), log_linear(6, *model.sigma_range(size, size))
+        for prompt, high, low in (("a red ball", 0, 2), ("a blue ball", 2, 0)):
+            with torch.no_grad():
+                rgba = model.decode(ddim(model.denoiser(prompt, "", 1.0), noise, sigmas))[0]
+            middle = rgba[:, size // 3 : 2 * size // 3, size // 3 : 2 * size // 3].mean((1, 2))
+            assert middle[3] > 0.8 and middle[high] > 2 * middle[low]
+            assert rgba[3, :4, :4].mean() < 0.2
