@@ -37,7 +37,7 @@ from pullback.generative.infty_diff.training import Drawn, InftyDiffTrainee, Ren
 from pullback.generative.infty_diff.uses import between, filled, upscaled
 from pullback.generative.toybox import model as toybox
 from pullback.metrics import patch_fid, psnr
-from pullback.pictures import write_png
+from pullback.pictures import straight, write_png
 from pullback.samplers import ddim
 from pullback.schedules import log_linear
 from pullback.training.loop import Plan, train
@@ -246,6 +246,12 @@ def enlarging(weights: Weights = SHIPPED, folder: Path = HELD_OUT, count: int = 
         print(f"| {name} | {psnr(shown(pictures), shown(drawn.x)).mean():.2f} | {distance:.4f} |", flush=True)
 
 
+def on_white(pixels: np.ndarray) -> np.ndarray:
+    """Straight RGBA (H, W, 4) uint8 on white, (H, W, 3) in [0, 1]."""
+    alpha = pixels[..., 3:] / 255
+    return pixels[..., :3] / 255 * alpha + 1 - alpha
+
+
 @app.command()
 def filling(weights: Weights = SHIPPED, folder: Path = HELD_OUT, count: int = 8, size: int = 64) -> None:
     """Print the error in filled squares of held-out pictures beside that of the biharmonic equation."""
@@ -255,15 +261,16 @@ def filling(weights: Weights = SHIPPED, folder: Path = HELD_OUT, count: int = 8,
     hole = np.zeros((size, size, 3), np.uint8)
     hole[size // 3 : 2 * size // 3, size // 3 : 2 * size // 3] = 255
     inside, errors, kept = hole[..., 0] > 0, {"biharmonic": 0.0, "infty-diff": 0.0}, True
-    for n, x in enumerate(shown(reduced(drawn.x, size))):
-        rgb = (x * 255).round().byte().permute(1, 2, 0).numpy()
-        picture = np.concatenate([rgb, np.full((size, size, 1), 255, np.uint8)], -1)
+    for n, x in enumerate(reduced(drawn.x, size)):
+        rgba = straight(x / 2 + 0.5).mul(255).round().byte()
+        picture = rgba.permute(1, 2, 0).numpy()
         words = " ".join(toybox.words.VOCABULARY[number] for number in drawn.words[n].tolist() if number > 1)
         made = filled(model, picture, hole, words, guidance=1.0)
         kept &= bool((made[~inside] == picture[~inside]).all())
-        smooth = inpaint_biharmonic(picture[..., :3] / 255, inside, channel_axis=-1)
-        for name, found in (("biharmonic", smooth), ("infty-diff", made[..., :3] / 255)):
-            errors[name] += float(np.square(found[inside] - rgb[inside] / 255).mean()) / count
+        true, ours = on_white(picture), on_white(made)
+        smooth = inpaint_biharmonic(true, inside, channel_axis=-1)
+        for name, found in (("biharmonic", smooth), ("infty-diff", ours)):
+            errors[name] += float(np.square(found[inside] - true[inside]).mean()) / count
     print("| filled | mean squared error in the hole |\n| --- | --- |")
     for name, value in errors.items():
         print(f"| {name} | {value:.4f} |")
@@ -287,12 +294,14 @@ def pictures(weights: Weights = SHIPPED, folder: Path = HELD_OUT, out: Path = Pa
     rows.append(torch.cat(list(shown(mixed)), -1)[None])
     small = reduced(true.x[2:3], 64)
     enlarged = 2 * upscaled(model, _pixels(small[0]), 4)[None] - 1
-    picture = torch.cat([true.x[3:, :3] + 1 - true.x[3:, 3:], torch.ones_like(true.x[3:, 3:])], 1)
     hole = np.zeros((256, 256, 3), np.uint8)
     hole[90:166, 90:166] = 255
-    made = filled(model, _pixels(picture[0]), hole)
-    masked = picture * torch.from_numpy(hole[..., 0] == 0) - 0.2 * torch.from_numpy(hole[..., 0] > 0)
-    completed = torch.from_numpy(made).permute(2, 0, 1)[None].float() / 127.5 - 1
+    rgba = straight(true.x[3] / 2 + 0.5)
+    made = filled(model, rgba.mul(255).round().byte().permute(1, 2, 0).numpy(), hole)
+    missing = torch.from_numpy(hole[..., 0] > 0)
+    masked = torch.where(missing, torch.tensor([-0.2, -0.2, -0.2, 1.0])[:, None, None], true.x[3])[None]
+    completed = torch.from_numpy(made).permute(2, 0, 1)[None].float() / 255
+    completed = 2 * torch.cat([completed[:, :3] * completed[:, 3:], completed[:, 3:]], 1) - 1
     row = [interpolate(small, (256, 256), mode="nearest"), enlarged, masked, completed]
     rows.append(torch.cat([shown(each) for each in row], -1))
     sheet = torch.cat(rows, -2)[0]

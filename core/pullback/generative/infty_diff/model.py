@@ -80,7 +80,7 @@ class InftyDiffModel:
         return LOW, TOP * max(1.0, min(height, width) / SIZE)
 
     def denoiser(
-        self, prompt: str, negative: str = "", guidance: float = 3.0, latent: Tensor | None = None
+        self, prompt: str, negative: str = "", guidance: float = 3.0, latent: Tensor | None = None, still: bool = True
     ) -> Denoiser:
         """Return the denoiser D(x, sigma, view) for a prompt; its estimates are clamped to [-1, 1].
 
@@ -89,14 +89,16 @@ class InftyDiffModel:
             negative: The negative prompt, which may be empty.
             guidance: 0 is unconditional, 1 is conditional, and larger values exaggerate (`guidance.py`).
             latent: The latent z (1, latent) of `encode` or `sample_latent`, or None.
+            still: Whether objects without a view are seen from `STILL`. Otherwise their camera is unknown, as it is for the object
+                in a given picture.
 
         Raises:
             ValueError: If the model knows no word of a prompt that is not empty.
         """
         warn_unknown(negative)
         said = check(prompt) if prompt.strip() else ""
-        camera = LEVEL if words.is_landscape(said) else STILL if said else UNSEEN
-        avoided = self._branch(negative, camera if said else UNSEEN, "negative prompt", None)
+        camera = UNSEEN if not (said and still) else LEVEL if words.is_landscape(said) else STILL
+        avoided = self._branch(negative, camera, "negative prompt", None)
         d = guided(self._branch(said, camera, "prompt", latent), avoided, guidance)
         return lambda x, sigma, cond: d(x, sigma, cond).clamp(-1, 1)
 

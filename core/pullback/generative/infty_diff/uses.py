@@ -71,7 +71,7 @@ def upscaled(
     small = signal_of(picture)[None]
     opaque = small.shape[1] == 4 and bool((small[:, 3] == 1).all())
     latent = model.encode(interpolate(small, (height, width), mode="nearest"))
-    d = model.denoiser(prompt, "", guidance if prompt.strip() else 1.0, latent=latent)
+    d = model.denoiser(prompt, "", guidance if prompt.strip() else 1.0, latent=latent, still=False)
     random = Generator().manual_seed(seed)
     sigmas = log_linear(steps, 0.01, BEGIN * scale).tolist()
     x = interpolate(small, (height, width), mode="bicubic", align_corners=False).clamp(-1, 1)
@@ -124,11 +124,8 @@ def filled(
     shown = torch.cat([rgba[:3] * rgba[3:], rgba[3:]])
     signal = 2 * (shown if model.channels == 4 else shown[:3] + 1 - shown[3:]) - 1
     free = missing[None].float()
-    d = (
-        _opaque(model.denoiser(prompt, "", guidance))
-        if opaque and model.channels == 4
-        else model.denoiser(prompt, "", guidance)
-    )
+    d = model.denoiser(prompt, "", guidance, still=False)
+    d = _opaque(d) if opaque and model.channels == 4 else d
     grid = PixelGrid((1, model.channels, height, width))
     views, solver = FixedViews(None, grid.shape), GaussNewton()
     sigmas, walk = log_linear(steps, *model.sigma_range(height, width)), repaint(steps, min(JUMP, steps), REPEATS)
