@@ -34,7 +34,7 @@ from pullback.generative.infty_diff.mollifier import STD, WIENER_NOISE
 from pullback.generative.infty_diff.network import Condition, Network
 from pullback.generative.infty_diff.points import Points
 from pullback.generative.infty_diff.training import Drawn, InftyDiffTrainee, RenderedPictures
-from pullback.generative.infty_diff.uses import between, filled, upscaled
+from pullback.generative.infty_diff.uses import between, filled, upscaled, with_means
 from pullback.generative.toybox import model as toybox
 from pullback.metrics import patch_fid, psnr
 from pullback.pictures import straight, write_png
@@ -232,12 +232,14 @@ def _pixels(x: Tensor) -> np.ndarray:
 def enlarging(weights: Weights = SHIPPED, folder: Path = HELD_OUT, count: int = 16, scale: int = 4) -> None:
     """Print PSNR and perceptual distance of enlarged held-out pictures, beside bicubic and Lanczos."""
     model, drawn = load_model(weights), held_out(folder, count)
-    rows: dict[str, list[Tensor]] = {"bicubic": [], "lanczos": [], "infty-diff": []}
+    rows: dict[str, list[Tensor]] = {"bicubic": [], "lanczos": [], "bicubic, means set": [], "infty-diff": []}
     for x in drawn.x:
         small = _pixels(reduced(x[None], 256 // scale)[0])
         for name, way in (("bicubic", Image.Resampling.BICUBIC), ("lanczos", Image.Resampling.LANCZOS)):
             planes = [np.asarray(Image.fromarray(small[..., c]).resize((256, 256), way)) for c in range(4)]
             rows[name].append(torch.from_numpy(np.stack(planes)).float() / 127.5 - 1)
+        given = torch.from_numpy(small).permute(2, 0, 1)[None].float() / 127.5 - 1
+        rows["bicubic, means set"].append(with_means(rows["bicubic"][-1][None], given, scale)[0].clamp(-1, 1))
         rows["infty-diff"].append(2 * upscaled(model, small, scale) - 1)
     print(f"| x{scale} | PSNR (dB) | perceptual distance |\n| --- | --- | --- |")
     for name, made in rows.items():

@@ -89,8 +89,7 @@ class InftyDiffModel:
             negative: The negative prompt, which may be empty.
             guidance: 0 is unconditional, 1 is conditional, and larger values exaggerate (`guidance.py`).
             latent: The latent z (1, latent) of `encode` or `sample_latent`, or None.
-            still: Whether objects without a view are seen from `STILL`. Otherwise their camera is unknown, as it is for the object
-                in a given picture.
+            still: Whether objects without a view are seen from `STILL`. Otherwise their camera is unknown, as for given pictures.
 
         Raises:
             ValueError: If the model knows no word of a prompt that is not empty.

@@ -78,7 +78,7 @@ def upscaled(
     x = x + sigmas[0] * torch.randn(x.shape, generator=random)
 
     def consistent(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        found = _with_means(d(x, sigma, cond), small, scale)
+        found = with_means(d(x, sigma, cond), small, scale)
         return torch.cat([found[:, :3], torch.ones_like(found[:, 3:])], 1) if opaque else found
 
     with torch.no_grad():
@@ -88,7 +88,7 @@ def upscaled(
     return model.decode(x)[0]
 
 
-def _with_means(x: Tensor, small: Tensor, scale: int) -> Tensor:
+def with_means(x: Tensor, small: Tensor, scale: int) -> Tensor:
     """Correct pictures (B, C, H, W) smoothly so that their means over squares are `small`, and what is left exactly."""
     x = x + interpolate(small - avg_pool2d(x, scale), scale_factor=scale, mode="bicubic", align_corners=False)
     return x + interpolate(small - avg_pool2d(x, scale), scale_factor=scale, mode="nearest")
