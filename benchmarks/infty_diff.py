@@ -288,23 +288,23 @@ def pictures(weights: Weights = SHIPPED, folder: Path = HELD_OUT, out: Path = Pa
         made = []
         for prompt in ("a red mushroom", "a blue car", "a yellow duck", "mountains at sunset"):
             with torch.no_grad():
-                x = ddim(model.denoiser(prompt, "", 2.0), noise, log_linear(30, *model.sigma_range(size, size)))
+                x = ddim(model.denoiser(prompt, "", 1.0), noise, log_linear(12, *model.sigma_range(size, size)))
             made.append(interpolate(shown(x), (256, 256), mode="nearest"))
         rows.append(torch.cat(made, -1))
     true = held_out(folder, 4, seed=5)
-    mixed = interpolate(2 * between(model, *reduced(true.x[:2], 128), 4) - 1, (256, 256), mode="bicubic")
+    mixed = interpolate(2 * between(model, *reduced(true.x[:2], 64), 4, steps=12) - 1, (256, 256), mode="bicubic")
     rows.append(torch.cat(list(shown(mixed)), -1)[None])
     small = reduced(true.x[2:3], 64)
     enlarged = 2 * upscaled(model, _pixels(small[0]), 4)[None] - 1
-    hole = np.zeros((256, 256, 3), np.uint8)
-    hole[90:166, 90:166] = 255
-    rgba = straight(true.x[3] / 2 + 0.5)
+    hole, whole = np.zeros((64, 64, 3), np.uint8), reduced(true.x[3:], 64)[0]
+    hole[22:42, 22:42] = 255
+    rgba = straight(whole / 2 + 0.5)
     made = filled(model, rgba.mul(255).round().byte().permute(1, 2, 0).numpy(), hole)
     missing = torch.from_numpy(hole[..., 0] > 0)
-    masked = torch.where(missing, torch.tensor([-0.2, -0.2, -0.2, 1.0])[:, None, None], true.x[3])[None]
+    masked = torch.where(missing, torch.tensor([-0.2, -0.2, -0.2, 1.0])[:, None, None], whole)[None]
     completed = torch.from_numpy(made).permute(2, 0, 1)[None].float() / 255
     completed = 2 * torch.cat([completed[:, :3] * completed[:, 3:], completed[:, 3:]], 1) - 1
-    row = [interpolate(small, (256, 256), mode="nearest"), enlarged, masked, completed]
+    row = [interpolate(each, (256, 256), mode="nearest") for each in (small, enlarged, masked, completed)]
     rows.append(torch.cat([shown(each) for each in row], -1))
     sheet = torch.cat(rows, -2)[0]
     write_png(out / "infty-diff.png", iter([sheet]), sheet.shape[2], sheet.shape[1])
