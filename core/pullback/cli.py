@@ -31,6 +31,8 @@ from .files import atomic
 from .generative.clip.model import load_clip
 from .generative.dpf.model import load_model as load_field_model
 from .generative.infd.decoder import encoded, load_decoder, read_latents
+from .generative.infty_diff import model as infty_diff
+from .generative.infty_diff.uses import filled, upscaled
 from .generative.lmconv.levels import levels_of
 from .generative.lmconv.model import PixelModel
 from .generative.lmconv.model import load_model as load_pixel_model
@@ -41,14 +43,14 @@ from .mesh.glb import write_glb
 from .models import PIXELS, device_of
 from .outputs import FIELD, PREVIEW, beside, claimed, sampling
 from .photographs import placement_of, read_photographs
-from .pictures import write_png
+from .pictures import write_png, write_straight
 from .pull import State
 from .reconstruct import RECONSTRUCT, Plan
 from .representation import Flat, Representation, Setting
 from .representations import chosen, commands, is_solid, of_command, suffixes
 from .settings import MAX_PIXELS, MESH, RUN, Settings
 from .storage import Field
-from .training.folder import PictureFolder, read_picture
+from .training.folder import PictureFolder, read_picture, read_straight
 from .types import Cancelled, Model
 from .version import VERSION
 
@@ -69,7 +71,8 @@ GuideTexts = Annotated[
                       '"*2" before the colon doubles its weight. Repeatable.'),
 ]  # fmt: skip
 ModelName = Annotated[
-    str, typer.Option("--model", help="toybox, infd, ddpm, a diffusers folder, or a .safetensors checkpoint.")
+    str,
+    typer.Option("--model", help="toybox, infd, ddpm, infty-diff, a diffusers folder, or a .safetensors checkpoint."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
 PixelModelName = Annotated[
@@ -386,26 +389,66 @@ def decode(
 def fill(
     picture: Annotated[Path, typer.Argument(help="A picture of which a part is missing.")],
     mask: Annotated[Path, typer.Option(help="A picture of the same size, white where it is missing.")],
-    model: PixelModelName = "lmconv",
+    model: Annotated[
+        str,
+        typer.Option("--model", help="lmconv (grey), lmconv-binary or infty-diff (colours, any size), or a file of theirs."),
+    ] = "lmconv",
     out: Out = Path("filled.png"),
     seed: Annotated[int, typer.Option(help="Another seed fills it in another way.")] = 0,
     order: Annotated[
         str, typer.Option(help="Of the missing pixels: max-context (near known ones first), raster, hilbert, s-curve-0 to -7.")
     ] = MAX_CONTEXT,
+    prompt: Annotated[str, typer.Option(help="Of infty-diff: what the picture shows.")] = "",
     device: Device = "auto",
 ) -> None:  # fmt: skip
-    """Fill the missing part of a small picture pixel by pixel, beginning near what is known."""
+    """Fill the missing part of a picture: a small one pixel by pixel (lmconv), or one of any size at once (infty-diff)."""
     RUN["seed"].check(seed, _flag("seed"))
-    loaded = load_pixel_model(model, device_of(device))
-    known, missing = read_picture(picture, 3), read_picture(mask, 3)
-    if says := loaded.seen(known):
-        _print_note(says)
-    with claimed(out, ".png"), Progress(console=console) as bar:
-        line = bar.add_task("filling")
-        tick = lambda n, total: bar.update(line, completed=n, total=total)
-        (filled,) = loaded.fill(known[None], missing, seed, order, tick)
-        write_png(out, iter([filled]), filled.shape[2], filled.shape[1])
+    if infty_diff.is_named(model):
+        functions = infty_diff.named(model, device_of(device))
+        known, missing = read_straight(picture), read_picture(mask, 3)
+        with claimed(out, ".png"), Progress(console=console) as bar:
+            line = bar.add_task("filling")
+            tick = lambda n, total: bar.update(line, completed=n, total=total)
+            write_straight(out, filled(functions, known, missing, prompt, seed=seed, tick=tick))
+    else:
+        if prompt:
+            raise ValueError(f"{model} knows no words: leave out --prompt, or choose --model {infty_diff.NAME}")
+        loaded = load_pixel_model(model, device_of(device))
+        known, missing = read_picture(picture, 3), read_picture(mask, 3)
+        if says := loaded.seen(known):
+            _print_note(says)
+        with claimed(out, ".png"), Progress(console=console) as bar:
+            line = bar.add_task("filling")
+            tick = lambda n, total: bar.update(line, completed=n, total=total)
+            (whole,) = loaded.fill(known[None], missing, seed, order, tick)
+            write_png(out, iter([whole]), whole.shape[2], whole.shape[1])
     console.print(f"{out}: {int((missing[..., 0] >= 128).sum())} pixels filled")
+
+
+@app.command()
+def upscale(
+    picture: Annotated[Path, typer.Argument(help="The picture to enlarge.")],
+    scale: Annotated[int, typer.Option(help="2, 4 or 8.")] = 4,
+    model: Annotated[
+        str, typer.Option("--model", help="infty-diff, or a file that `pullback train infty-diff` wrote.")
+    ] = infty_diff.NAME,
+    out: Out = Path("upscaled.png"),
+    prompt: Annotated[str, typer.Option(help="What the picture shows.")] = "",
+    seed: Annotated[int, typer.Option(help="Another seed draws other details.")] = 0,
+    device: Device = "auto",
+) -> None:  # fmt: skip
+    """Enlarge a picture: its pixels stay as means, and the details are sampled."""
+    RUN["seed"].check(seed, _flag("seed"))
+    functions = infty_diff.named(model, device_of(device))
+    given = read_picture(picture, functions.channels)
+    with claimed(out, ".png"), Progress(console=console) as bar:
+        line = bar.add_task("enlarging")
+        tick = lambda n, total: bar.update(line, completed=n, total=total)
+        made = upscaled(functions, given, scale, prompt, seed=seed, tick=tick)
+        if len(made) == 4 and (given[..., 3] == 255).all():
+            made = made[:3]
+        write_png(out, iter([made]), made.shape[2], made.shape[1])
+    console.print(f"{out}: {made.shape[2]} x {made.shape[1]}")
 
 
 @app.command()
@@ -463,15 +506,15 @@ def train_model(
     model: Annotated[
         str,
         typer.Argument(
-            help="decoder (a field decoder), lmconv (pixel by pixel), ddpm, dpf, dpf-shapes, dpf-sphere (functions), latent, "
-            "clip, toybox or template."
+            help="decoder (a field decoder), lmconv (pixel by pixel), ddpm, infty-diff, dpf, dpf-shapes, dpf-sphere (functions), "
+            "latent, clip, toybox or template."
         ),
     ],
     data: Annotated[
         Path,
         typer.Argument(
             help="A folder of pictures; for dpf-shapes and dpf-sphere what generative.dpf.render makes; for all but decoder, "
-            "lmconv, ddpm and dpf, of toybox's rendered ones."
+            "lmconv, ddpm, infty-diff and dpf, of toybox's rendered ones."
         ),
     ],
     out: Out = Path("model.safetensors"),

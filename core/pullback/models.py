@@ -13,6 +13,7 @@ from .generative.ddpm import convert as ddpm_folders
 from .generative.ddpm import model as ddpm
 from .generative.dpf import model as dpf
 from .generative.infd.model import InfdModel
+from .generative.infty_diff import model as infty_diff
 from .generative.toybox.model import ToyboxModel
 from .generative.weights import format_of
 from .types import Denoiser, Model
@@ -54,8 +55,8 @@ def load_model(name: str = "toybox", device: str = "cpu") -> Model:
     """Load a pretrained model.
 
     Args:
-        name: "toybox", "infd", "ddpm", "pixels" (`Pixels`), or the path of a diffusers folder, of a .safetensors checkpoint, or
-            of a model that `pullback train ddpm` wrote.
+        name: "toybox", "infd", "ddpm", "infty-diff", "pixels" (`Pixels`), or the path of a diffusers folder, of a .safetensors
+            checkpoint, or of a model that `pullback train ddpm` or `pullback train infty-diff` wrote.
         device: Where the model runs, and where everything is computed that is sampled from it. "auto" takes the first of CUDA,
             MPS and the CPU that is available.
 
@@ -74,6 +75,8 @@ def load_model(name: str = "toybox", device: str = "cpu") -> Model:
         return InfdModel(device=device)
     if name == "ddpm":
         return ddpm.load_model(ddpm.WEIGHTS, device, name)
+    if infty_diff.is_named(name):
+        return infty_diff.named(name, device)
     path = Path(name).expanduser()
     if name in dpf.SHIPPED or format_of(path) == dpf.FORMAT:
         raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import png
 import torch
 from torch import Tensor
@@ -34,6 +35,15 @@ def write_png(path: Path, bands: Iterator[Tensor], width: int, height: int) -> N
     writer = png.Writer(width, height, greyscale=False, alpha=len(first) == 4, bitdepth=8, compression=4)
     with atomic(path) as part, part.open("wb") as file:
         writer.write_packed(file, _rows(first, bands, width))
+
+
+def write_straight(path: Path, pixels: np.ndarray) -> None:
+    """Write straight RGBA (H, W, 4) uint8 to a PNG file, byte for byte; without alpha if all of it is opaque."""
+    shown = pixels if (pixels[..., 3] < 255).any() else pixels[..., :3]
+    height, width, channels = shown.shape
+    writer = png.Writer(width, height, greyscale=False, alpha=channels == 4, bitdepth=8, compression=4)
+    with atomic(path) as part, part.open("wb") as file:
+        writer.write_packed(file, (np.ascontiguousarray(row).tobytes() for row in shown))
 
 
 def _rows(first: Tensor, rest: Iterator[Tensor], width: int) -> Iterator[bytes]:

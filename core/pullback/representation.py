@@ -22,7 +22,7 @@ from .geometry.cameras import Cameras
 from .noise import Views
 from .pull import Fit
 from .solvers import Solver
-from .types import Model, Params
+from .types import Model, Params, Scales
 
 Crop = tuple[int, int, int, int]
 """A part of a picture in pixels: top, left, height, width."""
@@ -372,6 +372,15 @@ def values(settings: tuple[Setting, ...], given: Mapping[str, Any]) -> dict[str,
     return {name: each.check(given[name]) if name in given else each.default for name, each in known.items()}
 
 
-def noise_range(model: Model, low: float) -> tuple[float, float]:
-    """Return the lowest and highest noise level of a run: `low` and `TOP`, limited to the model's training range."""
+def noise_range(model: Model, low: float, view: tuple[int, int] | None = None) -> tuple[float, float]:
+    """Return the lowest and highest noise level of a run: `low` and `TOP`, limited to the model's training range.
+
+    Args:
+        model: The model.
+        low: The lowest level.
+        view: Height and width of the views, for models whose levels depend on them (`types.Scales`).
+    """
+    if view is not None and isinstance(model, Scales):
+        lowest, highest = model.sigma_range(*view)
+        return max(low, lowest), highest
     return max(low, model.sigma_min), min(TOP, model.sigma_max)

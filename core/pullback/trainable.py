@@ -26,6 +26,8 @@ from .generative.infd.latent_training import LatentTrainee
 from .generative.infd.model import network as load_latent
 from .generative.infd.network import PRESETS, Autoencoder
 from .generative.infd.training import AutoencoderTrainee, Weights
+from .generative.infty_diff.model import load_model as load_infty_diff
+from .generative.infty_diff.training import InftyDiffTrainee
 from .generative.lmconv.model import load_model as load_pixel_model
 from .generative.lmconv.network import PRESETS as PIXEL_PRESETS
 from .generative.lmconv.training import PixelCNNTrainee
@@ -189,9 +191,14 @@ def _template(data: Path, options: Options) -> Trainee:
     return TemplateTrainee(data, **options.given())  # type: ignore[arg-type]
 
 
+def _infty_diff(data: Path, options: Options) -> Trainee:
+    start = load_infty_diff(options.start_from).functions if options.start_from else None
+    return InftyDiffTrainee(data, start_from=start, **options.given())  # type: ignore[arg-type]
+
+
 TRAINABLE: dict[str, Callable[[Path, Options], Trainee]] = {
     "decoder": _decoder, "latent": _latent, "lmconv": _lmconv, "ddpm": _ddpm, "clip": _clip, "toybox": _toybox,
-    "template": _template, "dpf": _dpf_plane, "dpf-shapes": _dpf_shapes, "dpf-sphere": _dpf_sphere,
+    "template": _template, "infty-diff": _infty_diff, "dpf": _dpf_plane, "dpf-shapes": _dpf_shapes, "dpf-sphere": _dpf_sphere,
 }  # fmt: skip
 
 

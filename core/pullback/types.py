@@ -136,6 +136,15 @@ class AnySize(Protocol):
 
 
 @runtime_checkable
+class Scales(Protocol):
+    """A `Model` of signals of any size, whose noise levels depend on the size: white noise hides less of a larger picture."""
+
+    def sigma_range(self, height: int, width: int) -> tuple[float, float]:
+        """Return the lowest and highest noise level for signals of a size."""
+        ...
+
+
+@runtime_checkable
 class LaysOut(Protocol):
     """A `Model` that was trained on layouts and takes them as a condition, in addition to the guide (`regions.py`)."""
 

@@ -117,7 +117,7 @@ class SirenImage(SirenRepresentation):
 
     def recipe(self, model: Model, views: int, seed: int, **settings: Any) -> Recipe:
         only = FixedViews(None, (1, self.channels, *self.size))
-        return Recipe(self, only, Muon(hidden=self.hidden), noise_range(model, 0.03), 1.0)
+        return Recipe(self, only, Muon(hidden=self.hidden), noise_range(model, 0.03, self.size), 1.0)
 
     def brief(self, recipe: Recipe) -> Recipe:
         """Return a recipe that fits random pixels, so that a pass costs the same for latents of any size."""

@@ -94,6 +94,13 @@ def read_picture(path: Path, channels: int) -> np.ndarray:
         raise ValueError(f"{path} cannot be read as a picture: give a PNG, JPEG or WebP file ({error})") from error
 
 
+def read_straight(path: Path) -> np.ndarray:
+    """Return a picture as straight RGBA (H, W, 4) uint8, with the file's own colours. Errors are those of `read_picture`."""
+    read_picture(path, 4)
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGBA"))
+
+
 def _opened(path: Path, channels: int, smallest: int) -> np.ndarray:
     with Image.open(path) as picture:
         if picture.width * picture.height > MOST_PIXELS:

@@ -55,7 +55,7 @@ class Pictures:
 
     Args:
         folder: The folder.
-        size: Side of the pictures in pixels, a divisor of 64.
+        size: Side of the pictures in pixels, a divisor of their sides, or 0 to keep those of the files.
     """
 
     def __init__(self, folder: Path, size: int = 64):
@@ -74,7 +74,7 @@ class Pictures:
         if not self.shards:
             raise FileNotFoundError(f"no objects-*.npz in {self.folder}: run the command `render` first")
 
-    def batch(self, size: int, rng: Generator, dropped: float = 0.1) -> Batch:
+    def batch(self, size: int, rng: Generator, dropped: float = 0.1, side: int = 0) -> Batch:
         """Return random pictures in random colours.
 
         Args:
@@ -82,8 +82,21 @@ class Pictures:
             rng: Draws pictures, captions and colours.
             dropped: Fraction of captions that are replaced by the empty caption and, independently, fraction of cameras that
                 are replaced by the unknown camera.
+            side: Side in pixels to which all pictures are reduced, or 0 to leave them as they are. Files with smaller pictures
+                are passed over.
+
+        Raises:
+            ValueError: If no file has pictures of this side.
         """
-        drawn = [self._coloured(*divmod(int(n), SHARD), rng) for n in rng.integers(len(self.shards) * SHARD, size=size)]
+        usable = [n for n, (pictures, _, _) in enumerate(self.shards) if pictures.shape[-1] >= side]
+        if not usable:
+            raise ValueError(f"{self.folder} holds no pictures of {side} pixels: render some with --side {side}")
+        ends = np.cumsum([len(self.shards[n][1]) for n in usable])
+        drawn = []
+        for number in rng.integers(ends[-1], size=size):
+            which = int(np.searchsorted(ends, number, "right"))
+            index = int(number - (ends[which - 1] if which else 0))
+            drawn.append(self._coloured(usable[which], index, rng, side))
         layers, paints, words, cameras, lit = (
             torch.from_numpy(np.stack(column)) for column in zip(*drawn, strict=True)
         )
@@ -91,9 +104,10 @@ class Pictures:
         cameras[torch.from_numpy(rng.uniform(size=size) < dropped)] = torch.tensor([0.0, 0.0, ANY])
         return Batch(painted(layers, paints[:, 0], paints[:, 1]), layers, words, cameras, lit)
 
-    def _coloured(self, shard: int, index: int, rng: Generator) -> tuple[np.ndarray, ...]:
+    def _coloured(self, shard: int, index: int, rng: Generator, side: int = 0) -> tuple[np.ndarray, ...]:
         """Return the layers, paints (2, 3), word numbers, camera and light of one picture of a shard."""
         picture, label, camera = (array[index] for array in self.shards[shard])
+        picture = _shrunk(picture[None], side or picture.shape[-1])[0]
         lit = rng.uniform() < LIT
         if len(picture) == 3:
             layers, paints, words = _landscape_layers(picture), np.zeros((2, 3)), label
@@ -143,9 +157,9 @@ def _landscape_layers(rgb: np.ndarray) -> np.ndarray:
 
 
 def _shrunk(pictures: np.ndarray, size: int) -> np.ndarray:
-    """Reduce pictures (N, C, 64, 64) uint8 to (N, C, size, size) by averaging pixels."""
+    """Reduce pictures (N, C, S, S) uint8 to (N, C, size, size) by averaging pixels; a size of 0 leaves them."""
     n, c, _, side = pictures.shape
-    if size == side:
+    if size in (0, side):
         return pictures
     blocks = pictures.reshape(n, c, size, side // size, size, side // size)
     return blocks.mean((3, 5), dtype=np.float32).round().astype(np.uint8)

@@ -80,25 +80,26 @@ def caption(rng: Generator) -> tuple[str, str, str, str | None, str | None]:
     return " ".join(text.split()), noun, colour, second, size
 
 
-def sketches(count: int, rng: Generator, views: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sketches(count: int, rng: Generator, views: int = 4, size: int = SIZE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Render sketches of random objects.
 
     Args:
         count: The number of objects.
         rng: Draws objects and cameras.
         views: Sketches per object.
+        size: Side of a sketch in pixels.
 
     Returns:
-        Sketches (N, 11, 64, 64) uint8; labels (N, 2) uint8: the number of the noun, and one plus that of the size word, or 0 if
-        there is none; and cameras (N, 3).
+        Sketches (N, 11, size, size) uint8; labels (N, 2) uint8: the number of the noun, and one plus that of the size word, or
+        0 if there is none; and cameras (N, 3).
     """
     pictures, labels, cameras = [], [], []
     for _ in range(count):
-        noun, size = rng.integers(len(NOUNS)), rng.integers(len(SIZES)) + 1 if rng.uniform() < SIZED else 0
+        noun, word = rng.integers(len(NOUNS)), rng.integers(len(SIZES)) + 1 if rng.uniform() < SIZED else 0
         camera, angles = _around(views, rng)
-        mesh, material = solid(NOUNS[noun], SIZES[size - 1] if size else None, rng)
-        pictures.append(photograph(mesh, material, camera))
-        labels += [(noun, size)] * views
+        mesh, material = solid(NOUNS[noun], SIZES[word - 1] if word else None, rng)
+        pictures.append(photograph(mesh, material, camera, size))
+        labels += [(noun, word)] * views
         cameras.append(angles)
     return np.concatenate(pictures), np.array(labels, np.uint8), np.concatenate(cameras).astype(np.float32)
 

@@ -24,8 +24,13 @@ app = typer.Typer(add_completion=False, help="Render the pictures that models ar
 
 
 @app.command()
-def render(folder: Path, shards: int = 20, seed: int = 0, landscape_every: int = 4) -> None:
-    """Write `shards` files of 2,048 pictures. Every `landscape_every`-th file holds landscapes, the others hold objects.
+def render(
+    folder: Path, shards: int = 20, seed: int = 0, landscape_every: int = 4, pictures_each: int = SHARD, side: int = 64
+) -> None:
+    """Write `shards` files of `pictures_each` pictures, each `side` pixels wide.
+
+    Every `landscape_every`-th file holds landscapes, the others hold objects. Toybox needs files of 64 pixels; infty-diff learns
+    larger sizes from files with larger pictures.
 
     `--seed` is the number of the first file; the number of a file is also the seed of its pictures. Files that exist already
     are not rendered again. Processes that run at the same time need separate ranges of numbers, because two processes that
@@ -39,9 +44,10 @@ def render(folder: Path, shards: int = 20, seed: int = 0, landscape_every: int =
             continue
         rng = np.random.default_rng(number)
         make = pictures.landscapes if land else pictures.sketches
-        x, labels, cameras = make(SHARD // 4, rng)
+        x, labels, cameras = make(pictures_each // 4, rng, size=side)
         part = path.with_suffix(".part.npz")
-        np.savez(part, pictures=x[:, :3] if land else x, labels=labels, cameras=cameras)
+        save = np.savez if side == pictures.SIZE else np.savez_compressed
+        save(part, pictures=x[:, :3] if land else x, labels=labels, cameras=cameras)
         part.rename(path)
 
 

@@ -1,0 +1,1 @@
+"""Mollified diffusion of pictures as functions (∞-Diff)."""
