@@ -23,11 +23,16 @@ from torch import Tensor, nn
 
 from ..core.pullback.generative.toybox import words
 from ..core.pullback.generative.toybox.model import LEVEL, STILL, ToyboxModel, camera_tensor, check, network
-from ..core.pullback.generative.toybox.network import ORBIT, PALETTE, SIGMA_DATA
+from ..core.pullback.generative.toybox.network import ANY, ORBIT, PALETTE, SIGMA_DATA
 from ..core.pullback.generative.toybox.network import Config as NetConfig
 from ..core.pullback.generative.toybox.network import encode as encoded
 from . import notes
 from .signals import CAMERA, UNSEEN, ToyboxFormat
+
+NO_WORDS = -1.0
+"""What the pooled output of an empty prompt begins with, for models that were trained on pictures without words."""
+UNKNOWN = (0.0, 0.0, float(ANY))
+"""The camera condition of pictures without words."""
 
 
 class Net(nn.Module):
@@ -67,14 +72,18 @@ def unseen(
 ) -> Tensor:
     """Wrap a guider's estimates. If no camera is given, choose the level one for landscapes and the still one for objects.
 
-    The positive prompt decides for the negative prompt too, as in the core.
+    The positive prompt decides for the negative prompt too, as in the core. If its pooled output begins with `NO_WORDS`, the
+    camera is an unknown one.
     """
     options = model_options or {}
     pooled = [cond.get("pooled_output") for cond in executor.class_obj.conds.get("positive") or ()]
-    level = any(bool((output[:, 0] > 0.5).any()) for output in pooled if output is not None)
+    kinds = [output[:, 0] for output in pooled if output is not None]
+    level = any(bool((kind > 0.5).any()) for kind in kinds)
+    nothing = bool(kinds) and all(bool((kind == NO_WORDS).all()) for kind in kinds)
     given = options.get("transformer_options", {})
     if CAMERA not in given:
-        given = {**given, CAMERA: camera_tensor(None, 1, LEVEL if level else STILL), UNSEEN: True}
+        camera = LEVEL if level else UNKNOWN if nothing else STILL
+        given = {**given, CAMERA: camera_tensor(None, 1, camera), UNSEEN: True}
     return executor(x, timestep, {**options, "transformer_options": given}, seed)
 
 
@@ -174,12 +183,7 @@ class Tokenizer:
         Raises:
             ValueError: If there are words and toybox knows none of them.
         """
-        if text.strip():
-            with warnings.catch_warnings(record=True) as unknown:
-                warnings.simplefilter("always")
-                check(re.sub(r":\s*[\d.]+\)", ")", text), "the help page of Toybox Loader")
-            for warning in unknown:
-                notes.say(str(warning.message))
+        known_words(re.sub(r":\s*[\d.]+\)", ")", text))
         weighed = [(word, weight) for part, weight in _weights(text) for word in words.split(part)[0]]
         if len(weighed) > words.LENGTH - 1:
             words.encode(" ".join(word for word, _ in weighed))  # raises an error: the prompt is too long
@@ -194,6 +198,21 @@ class Tokenizer:
     def state_dict(self) -> dict[str, Tensor]:
         """Return {}: the vocabulary has no tensors."""
         return {}
+
+
+def known_words(text: str) -> str:
+    """Return the words of a prompt that toybox knows. A note in the page names the others.
+
+    Raises:
+        ValueError: If there are words and toybox knows none of them.
+    """
+    if text.strip():
+        with warnings.catch_warnings(record=True) as unknown:
+            warnings.simplefilter("always")
+            check(text, "the help page of Toybox Loader")
+        for warning in unknown:
+            notes.say(str(warning.message))
+    return " ".join(words.split(text)[0])
 
 
 def landscape(indices: list[int]) -> bool:

@@ -57,7 +57,8 @@ class Denoiser:
                 size = self._size(scaled[part])
                 some, rest = part[:size], part[size:]
                 try:
-                    clean[some] = self._evaluated(scaled[some], self.ladder.host[index], _picked(view, some), side)
+                    seen = self._evaluated(scaled[some], self.ladder.host[index], _picked(view, some), side)
+                    clean[some] = seen * self.ladder.spread
                     self.count_views(size)
                 except RuntimeError as error:
                     if size == 1 or not exhausted(error):

@@ -9,6 +9,7 @@ from . import (
     decoders,
     decoding,
     files,
+    functions,
     infd,
     lmconv,
     meshes,
@@ -38,6 +39,7 @@ class Pullback(ComfyExtension):
             reconstruction,
             files,
             lmconv,
+            functions,
         )
         return [schema.limited(node) for module in modules for node in module.NODES]
 

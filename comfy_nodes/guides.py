@@ -161,8 +161,8 @@ def decoder_for(signal: Signal, guide: GuideValue) -> Any:
     if guide.decoder is not None:
         check_decoder(guide.decoder, signal)
         return ByDecoder(signal, guide.decoder)
-    if signal.name in BUILT_IN:
-        return core_model(signal.name)
+    if signal.kind in BUILT_IN:
+        return core_model(signal.kind)
     if signal.vae is None:
         raise ValueError(
             "a guide must see what the latents show: connect the model's VAE or a field decoder to the guide"
@@ -325,15 +325,17 @@ def patched(model: Any, value: GuideValue) -> Any:
         with torch.inference_mode(False):
             x, timestep, sampling = x.clone(), timestep.clone(), executor.class_obj.inner_model.model_sampling
             alpha, sigma = at(sampling, timestep[:1])
+            spread = signal.spread(*x.shape[-2:])
+            alpha, sigma = alpha / spread, sigma * spread
 
             def denoise(noisy: Tensor, _: Tensor, __: Any) -> Tensor:
                 with gradients.estimating(executor.class_obj, noisy) as differentiable:
                     options = gradients.options_of(model_options) if differentiable else model_options
                     clean = executor(framed(signal.format, noisy * alpha), timestep, options, seed)
-                return flat(clean) if differentiable else flat(clean).clone()
+                return spread * (flat(clean) if differentiable else flat(clean).clone())
 
             clean = guided(denoise)(flat(x) / alpha, torch.tensor(sigma), None)
-            return framed(signal.format, clean)
+            return framed(signal.format, clean / spread)
 
     model = with_helpers(model, value, signal)
     model.add_wrapper_with_key(WRAPPED, KEY, predicted)

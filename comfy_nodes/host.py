@@ -8,7 +8,7 @@ else on the CPU. Results are on the CPU.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -74,6 +74,7 @@ class FieldSampler(comfy.samplers.Sampler):
         takes: The memory that the field needs on the device.
         guidance: Turns the denoiser into a guided one, or None.
         layout: The core's layout of regions for the built-in model infd, or None.
+        spread: The signal's `spread`.
 
     Attributes:
         params: The parameters of the sampled field.
@@ -91,6 +92,7 @@ class FieldSampler(comfy.samplers.Sampler):
     takes: Footprint = Footprint()
     guidance: Any = None
     layout: Any = None
+    spread: Callable[[int, int], float] = lambda height, width: 1.0
     params: dict[str, Tensor] = field(default_factory=dict, init=False)
     seen: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
 
@@ -102,7 +104,8 @@ class FieldSampler(comfy.samplers.Sampler):
         from ..core.pullback.storage import generator
 
         full = self.max_denoise(model_wrap, sigmas)
-        rungs = ladder(model_wrap.inner_model.model_sampling, sigmas, full)
+        spread = self.spread(*shape_of(self.recipe.views)[-2:])
+        rungs = ladder(model_wrap.inner_model.model_sampling, sigmas, full, spread)
         known = self.known if not full or getattr(self.known, "mask", None) is not None else None
         sides = {side for side, cond in self.request.sides.items() if cond is not None}
         with torch.inference_mode(False), torch.enable_grad():
@@ -125,7 +128,8 @@ class FieldSampler(comfy.samplers.Sampler):
                 guidance=self.guidance,
             )  # fmt: skip
             self.params, self.seen = self._sampled(run, memory.chosen(model_wrap.model_patcher, self.takes))
-        return framed(model_wrap.model_patcher.get_model_object("latent_format"), self.seen).to(noise.device)
+        seen = self.seen / self.spread(*self.seen.shape[-2:])  # the guider multiplies by it
+        return framed(model_wrap.model_patcher.get_model_object("latent_format"), seen).to(noise.device)
 
     def _sampled(self, run: Run, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
         """Return the field and its canonical views, on the CPU.
@@ -219,7 +223,18 @@ def run(
     store = _store(noise, recipe.views)
     layout = guides.layout_for(request.guide, recipe.diffrep, signal, getattr(recipe.diffrep, "aspect", 1.0))
     sampler = FieldSampler(
-        job, recipe, request, store, noise.seed, Progress(picture), render, given, takes, guidance, layout
+        job,
+        recipe,
+        request,
+        store,
+        noise.seed,
+        Progress(picture),
+        render,
+        given,
+        takes,
+        guidance,
+        layout,
+        signal.spread,
     )
     batch = framed(signal.format, torch.zeros(shape_of(recipe.views)))
     batch = batch[: memory.planned(patcher, guider.original_conds, batch.shape, takes)]
@@ -251,8 +266,10 @@ def simple(
     from ..core.pullback.schedules import log_linear
 
     patcher, latent = guider.model_patcher, request.latent_image
-    low, high = request.value.plan.recipe(signal_of(patcher, request.vae), 0).sigma
-    sigmas = log_linear(steps, low, high**denoise * low ** (1 - denoise))
+    signal = signal_of(patcher, request.vae)
+    recipe = request.value.plan.recipe(signal, 0)
+    low, high = recipe.sigma
+    sigmas = log_linear(steps, low, high**denoise * low ** (1 - denoise)) / signal.spread(*shape_of(recipe.views)[-2:])
     sigmas = host_sigmas(patcher.get_model_object("model_sampling"), sigmas)
     if denoise == 1 and request.mask is None and latent is not None and "noise_mask" not in latent:
         request = replace(request, latent_image=None)
@@ -332,7 +349,7 @@ def _rough(signal: Signal, seen: Tensor) -> Tensor:
 
 def _preview(signal: Signal, seen: Tensor) -> Image.Image:
     """Return a picture for the progress bar. Latents are shown in approximate colours, because decoding takes too long."""
-    pictures = signal.decode(seen) if signal.name in BUILT_IN else _rough(signal, seen)
+    pictures = signal.decode(seen) if signal.kind in BUILT_IN else _rough(signal, seen)
     pixels = (to_image(pictures)[0] * 255).round().to(torch.uint8).numpy()
     image = Image.fromarray(pixels)
     enlarge = max(1, 256 // image.height)

@@ -29,25 +29,28 @@ class Ladder:
         alphas: The factors of the picture in the input of a ComfyUI model (N + 1,), float64.
         excess: The factor by which ComfyUI scales the first noise at a model's highest sigma. For eps and v models it is
             sqrt(1 + sigma^2) / sigma.
+        spread: The factor by which a ComfyUI model's estimates are smaller than the picture (`signals.spread`).
     """
 
     host: Tensor
     sigmas: Tensor
     alphas: Tensor
     excess: float
+    spread: float = 1.0
 
     def find(self, sigma: Tensor | float) -> int:
         """Return the index of one of `sigmas`."""
         return int((self.sigmas - float(sigma)).abs().argmin())
 
 
-def ladder(model_sampling: Any, sigmas: Tensor, at_most: bool = False) -> Ladder:
+def ladder(model_sampling: Any, sigmas: Tensor, at_most: bool = False, spread: float = 1.0) -> Ladder:
     """Return the ladder of SIGMAS (N + 1,).
 
     Args:
         model_sampling: ComfyUI's description of the model's noise levels.
         sigmas: The SIGMAS.
         at_most: Whether they start at the model's highest sigma.
+        spread: As in `Ladder`. The core's sigmas are larger by it, and the inputs and estimates of the ComfyUI model smaller.
 
     Raises:
         ValueError: If the sigmas do not decrease.
@@ -64,7 +67,7 @@ def ladder(model_sampling: Any, sigmas: Tensor, at_most: bool = False) -> Ladder
     )
     alphas = alphas.clamp(min=NEARLY)
     first = _mixed(model_sampling, host[0], 1.0, 0.0, at_most) / _mixed(model_sampling, host[0], 1.0, 0.0)
-    return Ladder(host, betas / alphas, alphas, float(first))
+    return Ladder(host, spread * betas / alphas, alphas / spread, float(first), spread)
 
 
 def at(model_sampling: Any, sigma: Tensor) -> tuple[float, float]:

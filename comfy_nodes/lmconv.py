@@ -8,14 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import comfy.utils
-import numpy as np
 import torch
 from comfy.model_management import throw_exception_if_processing_interrupted as tick
 from comfy_api.latest import io
 from torch import Tensor
 
 from . import notes, schema, weights
-from .sockets import heat, to_image
+from .sockets import heat, one_for_each, to_image, to_pixels
 
 SHIPPED = ("lmconv", "lmconv-binary")
 """The core's own, named here because importing the core takes time at every start of ComfyUI."""
@@ -59,7 +58,7 @@ class FillLMConv(io.ComfyNode):
                 bar.update_absolute(len(filled) * total + done, len(batches) * total)
 
             for n, (pictures, hole) in enumerate(zip(batches, holes, strict=True)):
-                drawn = loaded.fill(_pixels(pictures), _pixels(hole), (seed + n) % 2**64, order, advance)
+                drawn = loaded.fill(to_pixels(pictures), to_pixels(hole), (seed + n) % 2**64, order, advance)
                 filled.append(to_image(drawn))
         return io.NodeOutput(torch.cat(filled))
 
@@ -102,7 +101,7 @@ class LikelihoodLMConv(io.ComfyNode):
             from ..core.pullback.generative.lmconv.levels import levels_of
 
             config = loaded.config
-            values = [levels_of(pixels, config, config.size) for pixels in _pixels(image)]
+            values = [levels_of(pixels, config, config.size) for pixels in to_pixels(image)]
             parts = [values[start : start + PICTURES] for start in range(0, len(values), PICTURES)]
             bar, bits, maps = comfy.utils.ProgressBar(1), [], []
 
@@ -145,7 +144,7 @@ def _loaded(name: str, image: Tensor) -> Iterator[Any]:
         model = load_model(name if name in SHIPPED else weights.located(weights.LMCONV, name))
     patcher = weights.managed(model.network)
     weights.load(patcher)
-    if says := model.seen(_pixels(image)):
+    if says := model.seen(to_pixels(image)):
         notes.say(f"{says}.")
     layers = [layer for layer in model.network.modules() if isinstance(layer, LocallyMaskedConv)]
     hooks = [layer.register_forward_pre_hook(lambda *_: tick()) for layer in layers]
@@ -158,19 +157,10 @@ def _loaded(name: str, image: Tensor) -> Iterator[Any]:
 
 def _fitted(mask: Tensor, image: Tensor) -> Tensor:
     """A MASK (B, H, W) as an IMAGE (B, h, w, 3) of the size of another. ValueError if there is neither one nor one for each."""
-    if len(mask) not in (1, len(image)):
-        raise ValueError(
-            f"there are {len(mask)} masks for {len(image)} pictures: connect one for all of them, or one for each"
-        )
+    one_for_each(mask, len(image))
     height, width = image.shape[1:3]
     sized = comfy.utils.common_upscale(mask[:, None].float(), width, height, "nearest-exact", "disabled")
     return sized.movedim(1, -1).expand(-1, -1, -1, 3)
-
-
-def _pixels(image: Tensor) -> np.ndarray:
-    """An IMAGE as uint8, on the CPU."""
-    result: np.ndarray = (image[..., :3].float().clamp(0, 1) * 255).round().byte().cpu().numpy()
-    return result
 
 
 NODES: list[type[io.ComfyNode]] = [FillLMConv, LikelihoodLMConv]

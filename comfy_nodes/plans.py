@@ -43,10 +43,13 @@ class Pixels(Plan):
         from ..core.pullback.diffreps.image import PixelGrid
         from ..core.pullback.diffreps.siren import signal_size
         from ..core.pullback.noise import FixedViews
+        from ..core.pullback.representation import noise_range
         from ..core.pullback.tasks import recipe
 
         shape = (1, model.channels, signal_size(model, self.height), signal_size(model, self.width))
-        return replace(recipe("image", model, _settings()), diffrep=PixelGrid(shape), views=FixedViews(None, shape))
+        base = recipe("image", model, _settings())
+        sigma = noise_range(model, base.sigma[0], shape[2:])
+        return replace(base, diffrep=PixelGrid(shape), views=FixedViews(None, shape), sigma=sigma)
 
 
 @dataclass(frozen=True)

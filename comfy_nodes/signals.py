@@ -1,7 +1,8 @@
 """Signals: the signal that a ComfyUI MODEL denoises, and its decoding to pictures, as the core's `Model` defines them.
 
 The signal is the latent as the network sees it, after `process_in`; toybox's are pixels. A field stores the name of its signal:
-that of a built-in model ("toybox", "infd"), "pixels", or "comfyui:" and a latent format. Some image models count frames
+that of a built-in model ("toybox", "infd", "infty-diff"), the path of a model of functions, "pixels", or "comfyui:" and a latent
+format. Some image models count frames
 (Qwen-Image has a video model's latents): what they are given, and what is decoded, is then a film of one frame. The core never
 sees that axis.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import comfy.latent_formats
@@ -39,6 +41,8 @@ PIXELS = {
 }
 """Pixels per latent of the formats that do not declare them in older versions of ComfyUI. For all others it is 8."""
 
+FUNCTIONS = "infty-diff"
+"""The name of the built-in ∞-Diff."""
 TILES = (32, 16)
 """Sides, in latents, of the smaller tiles that are tried if there is no memory for larger ones."""
 NO_PICTURES = {"HunyuanImage21Refiner", "LTXAV", "TripoSplat"}
@@ -67,6 +71,32 @@ class InfdFormat(comfy.latent_formats.LatentFormat):
         return _infd()[1].latents(latent)
 
 
+class FunctionFormat(comfy.latent_formats.LatentFormat):
+    """The signal of ∞-Diff: pictures of any size in [-1, 1], premultiplied RGBA or RGB.
+
+    Args:
+        name: The name of the model, or the path of its file.
+        channels: Channels of the pictures, 4 or 3.
+    """
+
+    spacial_downscale_ratio = 1
+
+    def __init__(self, name: str = FUNCTIONS, channels: int = 4):
+        self.name, self.latent_channels = name, channels
+        rgb, over_white = ToyboxFormat.latent_rgb_factors, ToyboxFormat.latent_rgb_factors_bias
+        self.latent_rgb_factors, self.latent_rgb_factors_bias = rgb[:channels], over_white if channels == 4 else None
+        self.latent_rgb_factors_reshape = lambda host: host * spread(*host.shape[-2:])
+
+
+def spread(height: int, width: int) -> float:
+    """Return by what factor ∞-Diff's noise levels on a picture of a size exceed those on a picture of 64 pixels.
+
+    White noise hides less of a larger picture. In ComfyUI a noise level is chosen before the size is known: it is that of a
+    picture of 64 pixels, and ComfyUI's samplers see the noisy picture divided by this factor (`builtin_infty_diff.Base`).
+    """
+    return max(1.0, min(height, width) / BUILT_IN[FUNCTIONS][1])
+
+
 def _infd() -> Any:
     from ..core.pullback.generative.infd.model import network
 
@@ -74,7 +104,9 @@ def _infd() -> Any:
         return network()
 
 
-BUILT_IN = {"toybox": (ToyboxFormat, 64), "infd": (InfdFormat, 16), "pixels": (ToyboxFormat, 64)}
+BUILT_IN: dict[str, tuple[Any, int]] = {
+    "toybox": (ToyboxFormat, 64), "infd": (InfdFormat, 16), FUNCTIONS: (FunctionFormat, 64), "pixels": (ToyboxFormat, 64),
+}  # fmt: skip
 """The formats and the sides of the signals of the models that come with the pack. The core decodes them. "pixels" is for
 fields that are made from photographs, without a MODEL."""
 
@@ -99,6 +131,15 @@ class Signal:
         return ELEVATIONS
 
     @property
+    def kind(self) -> str:
+        """The name, or for a model of functions from a file the name of the built-in one."""
+        return FUNCTIONS if isinstance(self.format, FunctionFormat) else self.name
+
+    def spread(self, height: int, width: int) -> float:
+        """Return the factor between noise levels of signals of a size and ComfyUI's, as in the function `spread`."""
+        return 1.0
+
+    @property
     def channels(self) -> int:
         return self.format.latent_channels
 
@@ -111,13 +152,13 @@ class Signal:
     @property
     def decodes(self) -> bool:
         """Whether pictures can be made from the signal."""
-        return self.name in BUILT_IN or self.vae is not None
+        return self.kind in BUILT_IN or self.vae is not None
 
     @torch.no_grad()
     def decode(self, signal: Tensor) -> Tensor:
         """Decode signals (B, channels, h, w) to display pictures (B, 3 or 4, H, W) in [0, 1] on the CPU."""
-        if self.name in BUILT_IN:
-            return core_model(self.name).decode(signal)
+        if self.kind in BUILT_IN:
+            return core_model(self.kind).decode(signal)
         if self.vae is None:
             raise ValueError("this field is made of latents: connect the VAE of the model that sampled it")
         pictures = []
@@ -154,8 +195,20 @@ class InfdSignal(Signal):
         return core_model(self.name).any_size(*how, **more)
 
 
+@dataclass(frozen=True)
+class FunctionSignal(Signal):
+    """The signal of ∞-Diff, at any size."""
+
+    def spread(self, height: int, width: int) -> float:
+        return spread(height, width)
+
+    def sigma_range(self, height: int, width: int) -> tuple[float, float]:
+        """Return the lowest and highest noise level for signals of a size."""
+        return self.sigma_min, self.sigma_max * spread(height, width)
+
+
 def core_model(name: str) -> Any:
-    """Return the core's model for a name in `BUILT_IN`."""
+    """Return the core's model for a name in `BUILT_IN`. Pixels decode themselves, without weights."""
     from ..core.pullback.generative.infd.model import InfdModel, network
     from ..core.pullback.generative.infd.model import decoder as decoder_of_infd
     from ..core.pullback.generative.toybox.model import ToyboxModel
@@ -164,7 +217,7 @@ def core_model(name: str) -> Any:
     if name == "infd":
         with torch.inference_mode(False):  # autograd cannot use weights that were loaded in inference mode
             network(), decoder_of_infd()
-    return {"toybox": ToyboxModel, "infd": InfdModel, "pixels": Pixels}[name]()
+    return {"toybox": ToyboxModel, "infd": InfdModel, FUNCTIONS: Pixels, "pixels": Pixels}[name]()
 
 
 def _decoded(vae: Any, latent: Tensor) -> Tensor:
@@ -199,6 +252,8 @@ def signal_of(patcher: Any, vae: Any) -> Signal:
         )
     sampling = patcher.get_model_object("model_sampling")
     low, high = _range(sampling)
+    if isinstance(fmt, FunctionFormat):
+        return FunctionSignal(fmt.name, fmt, BUILT_IN[FUNCTIONS][1], low, high)
     for known, (kind, side) in BUILT_IN.items():
         if isinstance(fmt, kind):
             return _built_in(known, side, low, high)
@@ -208,7 +263,8 @@ def signal_of(patcher: Any, vae: Any) -> Signal:
 
 
 def _built_in(name: str, size: int, *sigmas: float) -> Signal:
-    return (InfdSignal if name == "infd" else Signal)(name, BUILT_IN[name][0](), size, *sigmas)
+    kinds: dict[str, type[Signal]] = {"infd": InfdSignal, FUNCTIONS: FunctionSignal}
+    return kinds.get(name, Signal)(name, BUILT_IN[name][0](), size, *sigmas)
 
 
 def decoder(field: Any, vae: Any) -> Signal:
@@ -217,6 +273,8 @@ def decoder(field: Any, vae: Any) -> Signal:
     size = size if isinstance(size, int) else max(size)
     if field.model in BUILT_IN:
         return _built_in(field.model, size)
+    if _draws_functions(field.model):
+        return FunctionSignal(field.model, FunctionFormat(field.model), size)
     kind = getattr(comfy.latent_formats, field.model.removeprefix(PREFIX), None)
     known = isinstance(kind, type) and issubclass(kind, comfy.latent_formats.LatentFormat)
     if not (field.model.startswith(PREFIX) and known):
@@ -224,6 +282,14 @@ def decoder(field: Any, vae: Any) -> Signal:
             f"this field was sampled by {field.model!r}, whose latents ComfyUI does not know: decode it with `pullback render`"
         )
     return Signal(field.model, kind(), size, vae=_fitting(vae, kind()))
+
+
+def _draws_functions(name: str) -> bool:
+    """Return whether a field's model is a file of ∞-Diff."""
+    from ..core.pullback.generative.infty_diff.model import FORMAT
+    from ..core.pullback.generative.weights import format_of
+
+    return name.endswith(".safetensors") and format_of(Path(name)) == FORMAT
 
 
 def _fitting(vae: Any, fmt: Any) -> Any:

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,6 +71,21 @@ def to_mask(pictures: Tensor) -> Tensor:
 def from_image(image: Tensor) -> Tensor:
     """Convert an IMAGE (B, H, W, C) to pictures (B, C, H, W)."""
     return image.movedim(-1, 1).contiguous()
+
+
+def to_pixels(image: Tensor) -> np.ndarray:
+    """Convert an IMAGE (B, H, W, C) to RGB (B, H, W, 3) uint8, on the CPU."""
+    pixels: np.ndarray = (image[..., :3].float().clamp(0, 1) * 255).round().byte().cpu().numpy()
+    return pixels
+
+
+def one_for_each(mask: Tensor, count: int) -> Tensor:
+    """Return `count` masks (count, H, W) of one or of as many. Raise ValueError if there is another number of them."""
+    if len(mask) not in (1, count):
+        raise ValueError(
+            f"there are {len(mask)} masks for {count} pictures: connect one for all of them, or one for each"
+        )
+    return mask.expand(count, -1, -1)
 
 
 def on_white(pictures: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Weights: the files of field decoders, picture-text models and LMConv models in ComfyUI's model folders."""
+"""Weights: the files of field decoders, picture-text models, LMConv models and models of functions in ComfyUI's model folders."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from .listing import SUFFIX
 DECODERS = "pullback_decoders"
 CLIPS = "pullback_clip"
 LMCONV = "pullback_lmconv"
+INFTY_DIFF = "pullback_infty_diff"
+DPF = "pullback_dpf"
 BUILT_IN = "built-in"
 
 
 def register() -> None:
     """Register the folders with ComfyUI. Its extra_model_paths.yaml may add more."""
-    for kind in (DECODERS, CLIPS, LMCONV):
+    for kind in (DECODERS, CLIPS, LMCONV, INFTY_DIFF, DPF):
         folder_paths.add_model_folder_path(kind, str(Path(folder_paths.models_dir) / kind))
         folders, _ = folder_paths.folder_names_and_paths[kind]
         folder_paths.folder_names_and_paths[kind] = (folders, {SUFFIX})

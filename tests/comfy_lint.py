@@ -7,7 +7,8 @@ from typing import Any
 PREFIX = "Pullback"
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 LISTED = {
-    ("PullbackFillLMConv", "model"), ("PullbackLikelihoodLMConv", "model"),
+    ("PullbackFillLMConv", "model"), ("PullbackLikelihoodLMConv", "model"), ("PullbackLoadFunctionModel", "model"),
+    ("PullbackUpscaleInftyDiff", "model"), ("PullbackFillInftyDiff", "model"), ("PullbackSampleShapeDPF", "model"),
     ("PullbackLoadField", "file"), ("PullbackLoadFieldDecoder", "file"), ("PullbackLoadCLIPGuideModel", "file"),
 }  # fmt: skip
 """Choices that depend on the machine: a snapshot leaves them out, and a graph may hold any."""

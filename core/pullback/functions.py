@@ -5,7 +5,7 @@ No view is rendered and no field is fitted: the function itself is sampled (`gen
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,7 @@ def shape(
     faces: int = 20_000,
     texture: int = 1024,
     progress: Progress = lambda done, total, state: None,
+    tick: Callable[[], None] = lambda: None,
 ) -> tuple[Trimesh, np.ndarray]:
     """Sample a shape as a mesh.
 
@@ -69,6 +70,7 @@ def shape(
         prompt: What to draw, in toybox's words; it may be empty.
         seed, steps, guidance, resolution, faces, texture: As in `SHAPE`.
         progress: Called after every step.
+        tick: Called often while the mesh is made; it may raise to stop.
 
     Returns:
         A watertight mesh with UVs, and its texture, (texture, texture, 3) uint8.
@@ -95,7 +97,7 @@ def shape(
         read = F.grid_sample(coarse[None, 1:], places, padding_mode="border", align_corners=False)
         return (read[0, :, 0, 0].T / 2 + 0.5).clamp(0, 1).double().numpy()
 
-    mesh = unwrap(extract(at, resolution, faces=faces), texture)
+    mesh = unwrap(extract(at, resolution, faces=faces, tick=tick), texture, tick)
     grey = len(coarse) == 1
     return mesh, painted(mesh, (lambda points: np.full((len(points), 3), 0.7)) if grey else colours, texture)
 

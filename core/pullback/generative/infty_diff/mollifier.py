@@ -64,6 +64,7 @@ def _decay(n: int, std: float) -> Tensor:
 
 
 @functools.lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a later call may need gradients
 def _cosines(n: int, dtype: torch.dtype, device: str) -> Tensor:
     """The orthonormal DCT-II, (frequency, place)."""
     k, i = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(n, dtype=torch.float64)
@@ -73,6 +74,7 @@ def _cosines(n: int, dtype: torch.dtype, device: str) -> Tensor:
 
 
 @functools.lru_cache(maxsize=32)
+@torch.inference_mode(False)
 def _smoothing(n: int, std: float, dtype: torch.dtype, device: str) -> Tensor:
     """T along an axis of n pixels, (n, n)."""
     cosines = _cosines(n, torch.float64, "cpu")

@@ -40,6 +40,7 @@ def reach(size: int) -> int:
 
 
 @functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)  # a later call may need gradients
 def _interpolation(size: int) -> Tensor:
     """The matrix (2 reach + 1, KERNEL) that samples a piecewise linear function at whole pixels."""
     half = reach(size)
