@@ -37,7 +37,7 @@ class LoadFunctionModel(io.ComfyNode):
             description="∞-Diff, a model of functions: it draws pictures of any size, from 48 words or from none.",
             inputs=[_model(FUNCTIONS, weights.INFTY_DIFF, "pullback train infty-diff")],
             outputs=[
-                io.Model.Output(display_name="MODEL", tooltip="For KSampler and Field Sampler. A latent of any size is a picture."),
+                io.Model.Output(display_name="MODEL", tooltip="For KSampler and Field Sampler, at any size."),
                 io.Clip.Output(display_name="CLIP", tooltip="Knows 48 words: objects, colours, sizes, landscapes, times of day."),
                 io.Vae.Output(display_name="VAE", tooltip="∞-Diff draws pixels, so this only lays them on white."),
             ],
@@ -179,7 +179,7 @@ class SampleShapeDPF(io.ComfyNode):
             node_id="PullbackSampleShapeDPF",
             display_name="Sample Shape (DPF)",
             category=schema.CATEGORY,
-            description="Draws an object from a few words as a closed, textured mesh, in seconds, without views and without a field.",
+            description="Draws an object from a few words as a closed, textured mesh, in seconds, without views or a field.",
             inputs=[
                 io.String.Input("prompt", default="a red chair", tooltip="An object in toybox's words, such as a small red car. "
                                 "The help page of Toybox Loader lists them."),
