@@ -259,6 +259,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "PullbackBakeTexture": {"texture": 128, "views": 4},
     "PullbackFieldToVoxel": {"resolution": 24},
     "PullbackRenderFieldViews": {"size": 32, "count": 4},
+    "PullbackUpscaleInftyDiff": {"steps": 1},
+    "PullbackFillInftyDiff": {"steps": 2},
+    "PullbackSampleShapeDPF": {"steps": 4, "resolution": 32, "faces": 500, "texture": 128},
 }
 
 

@@ -269,7 +269,7 @@ def test_fields_of_it_are_decoded_by_name_and_by_file(folder):
 def test_prompts_are_weighed_and_unknown_words_named(folder, said):
     clip = loaded("tiny")[1]
     with torch.inference_mode():
-        heavy, plain = encoded(clip, "(red:2.0) dragon mushroom")[0], encoded(clip, "red mushroom")[0]
+        heavy, plain = (each[0][0] for each in encoded(clip, "(red:2.0) dragon mushroom", "red mushroom"))
         kinds = [encoded(clip, text)[0][0][1]["pooled_output"][0, 0] for text in ("", "the sea", "a ball")]
     torch.testing.assert_close(heavy[:, 1], 2 * plain[:, 1])
     assert kinds == [-1, 1, 0]
@@ -329,7 +329,7 @@ def test_known_pixels_stay_bit_for_bit_and_the_rest_is_the_core_s(folder):
     assert torch.equal(both[1], _filled(image[1:], other, seed=0)[0])
 
 
-def _shape(prompt="a red ball", model="dpf-shapes", seed=0, steps=2, cfg=1.0, resolution=24, faces=500, texture=64):
+def _shape(prompt="a red ball", model="dpf-shapes", seed=0, steps=2, cfg=1.0, resolution=20, faces=300, texture=32):
     with torch.inference_mode():
         given = prompt, model, seed, steps, cfg, resolution, faces, texture
         return functions.SampleShapeDPF.execute(*given).args[0]
@@ -337,12 +337,12 @@ def _shape(prompt="a red ball", model="dpf-shapes", seed=0, steps=2, cfg=1.0, re
 
 def test_a_shape_is_the_core_s_as_a_mesh(ball):
     mesh = _shape(seed=4)
-    surface, picture = shapes.shape(ball, "a red ball", 4, 2, 1.0, 24, 500, 64)
+    surface, picture = shapes.shape(ball, "a red ball", 4, 2, 1.0, 20, 300, 32)
     expected = sockets.to_gltf(torch.from_numpy(surface.vertices).float())
     torch.testing.assert_close(mesh.vertices[0], expected)
     assert torch.equal(mesh.faces[0], torch.from_numpy(surface.faces))
     assert torch.equal((mesh.texture[0] * 255).round().byte(), torch.from_numpy(picture))
-    assert mesh.vertices[0].norm(dim=1).mean().item() == pytest.approx(0.6, abs=0.08)
+    assert mesh.vertices[0].norm(dim=1).mean().item() == pytest.approx(0.6, abs=0.1)
     assert getattr(_shape(texture=0), "texture", None) is None
     assert _shape(seed=2**64 - 1).faces.shape[-1] == 3
 
@@ -369,7 +369,7 @@ def test_cancel_stops_anywhere_and_the_bar_counts_up(folder, ball, monkeypatch):
         ticks.clear()
         told.clear()
         run()
-        assert told == sorted(told) and len(told) == total and told[-1][0] == told[-1][1]
+        assert told == sorted(told) and told[-1] == (total, total)
         count = len(ticks)
         assert count > 10 * total
         for limit in (1, count // 2, count):

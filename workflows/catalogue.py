@@ -542,7 +542,111 @@ Press **Run**: toybox samples an object, *Render Field Views* takes eight pictur
     return g
 
 
+def any_size() -> Graph:
+    g = Graph("Any size (∞-Diff)")
+    g.column()
+    g.note(
+        """
+### One model, any size
+Press **Run**: *Load Function Model* is ∞-Diff, a model of functions. The same weights draw three pictures; the size of the latent is the size of the picture.
+
+- **What to draw**: the text. The model knows 48 words: see the help page of *Toybox Loader*.
+- **Another size**: *width* and *height*, from 32 pixels, need not be multiples of anything. Time grows with the number of pixels.
+- **Your own pictures**: `pullback train infty-diff` learns a folder of them. Put the file into `models/pullback_infty_diff`.
+""",
+        290,
+    )
+    infty = g.add("PullbackLoadFunctionModel", model="infty-diff")
+    words = _prompts(g, infty, "mountains at sunset")
+    pictures = []
+    g.column()
+    latents = [
+        g.add("PullbackEmptyFunctionLatent", width=width, height=height, batch_size=1, title=f"{width} x {height}")
+        for width, height in ((64, 64), (256, 192), (320, 80))
+    ]
+    g.column()
+    for latent in latents:
+        pictures.append(
+            g.add(
+                "KSampler", model=infty, **words, latent_image=latent, seed=0, steps=20, cfg=2.0, sampler_name="euler",
+                scheduler="karras", denoise=1.0, box=(250, 0),
+            )  # fmt: skip
+        )
+    g.column()
+    decoded = [g.add("VAEDecode", samples=each, vae=(infty, 2)) for each in pictures]
+    g.column()
+    shown = [g.add("PreviewImage", images=each, box=(300, 280)) for each in decoded]
+    g.thumbnail = shown[1:2]
+    return g
+
+
+def upscaled_and_filled() -> Graph:
+    g = Graph("Upscale and fill (∞-Diff)")
+    g.column()
+    g.note(
+        """
+### Larger, and whole
+Press **Run**: ∞-Diff draws a picture of 64 pixels, enlarges it four times, and fills in what the mask leaves out. All three are the same weights.
+
+- **Your own picture**: *Load Image* in the place of *VAE Decode*; its mask editor says what is missing. What the model knows are simple objects and landscapes, so train it on pictures like yours (`pullback train infty-diff`).
+- **prompt** of both nodes is what the picture shows; it may be empty.
+- The means over squares of the larger picture are the small one's pixels. What is black in the mask stays as it is, bit for bit.
+""",
+        330,
+    )
+    infty = g.add("PullbackLoadFunctionModel", model="infty-diff")
+    words = _prompts(g, infty, "a red mushroom")
+    g.column()
+    latent = g.add("PullbackEmptyFunctionLatent", width=64, height=64, batch_size=1)
+    sampled = g.add(
+        "KSampler", model=infty, **words, latent_image=latent, seed=0, steps=20, cfg=2.0, sampler_name="euler",
+        scheduler="karras", denoise=1.0, box=(250, 0),
+    )  # fmt: skip
+    small = g.add("VAEDecode", samples=sampled, vae=(infty, 2))
+    g.column()
+    told = {"model": "infty-diff", "prompt": "a red mushroom"}
+    large = g.add("PullbackUpscaleInftyDiff", image=small, **told, scale="4", seed=0, steps=15, box=(260, 0))
+    size = {"width": 256, "height": 256}
+    hole = g.add(
+        "MaskComposite", destination=g.add("SolidMask", value=0.0, **size),
+        source=g.add("SolidMask", value=1.0, width=128, height=128), x=64, y=128, operation="add", title="What is missing",
+    )  # fmt: skip
+    g.column()
+    filled = g.add("PullbackFillInftyDiff", image=large, mask=hole, **told, seed=1, steps=20, box=(260, 0))
+    g.add("PreviewImage", images=small, title="64 pixels", box=(260, 280))
+    g.column()
+    g.thumbnail = [
+        g.add("PreviewImage", images=large, title="Four times as large", box=(280, 300)),
+        g.add("PreviewImage", images=filled, title="With another stem", box=(280, 300)),
+    ]
+    return g
+
+
+def shape_to_mesh() -> Graph:
+    g = Graph("Shape to mesh (DPF)")
+    g.column()
+    g.note(
+        """
+### A mesh in seconds
+Press **Run**: *Sample Shape* draws what fills the cube and with which colour, and its surface becomes a closed, textured mesh. It lies in `output/3d`.
+
+- **What to draw**: *prompt*, an object in toybox's words: see the help page of *Toybox Loader*.
+- **Another one** of its kind: the *seed*. **Finer**: *resolution* up to 128.
+- **More detail**, in minutes: the workflow *Text to NeRF*.
+""",
+        250,
+    )
+    g.column()
+    shape = g.add("PullbackSampleShapeDPF", prompt="a red chair", model="dpf-shapes", seed=0, box=(260, 0))
+    g.column()
+    saved = g.add("PullbackSaveTexturedGlb", mesh=shape, filename_prefix="3d/shape")
+    g.column()
+    g.thumbnail = [g.add("Preview3D", model_file=saved, box=(380, 440))]
+    return g
+
+
 GRAPHS: list[Callable[[], Graph]] = [
     text_to_nerf, text_to_nerf_checkpoint, panorama, panorama_from_parts, siren_image, same_noise, compared, field_to_mesh,
-    turntable, layout_to_image, latent_at_8k, guided_panorama, from_eight_views, filled,
+    turntable, layout_to_image, latent_at_8k, guided_panorama, from_eight_views, filled, any_size, upscaled_and_filled,
+    shape_to_mesh,
 ]  # fmt: skip
