@@ -370,9 +370,8 @@ def test_cancel_stops_anywhere_and_the_bar_counts_up(folder, ball, monkeypatch):
         told.clear()
         run()
         assert told == sorted(told) and told[-1] == (total, total)
-        count = len(ticks)
-        assert count > 10 * total
-        for limit in (1, count // 2, count):
+        assert len(ticks) > 10 * total
+        for limit in (1, 10 * total):
             ticks.clear()
             with pytest.raises(Interrupted):
                 run()
