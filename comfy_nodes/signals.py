@@ -1,10 +1,9 @@
 """Signals: the signal that a ComfyUI MODEL denoises, and its decoding to pictures, as the core's `Model` defines them.
 
 The signal is the latent as the network sees it, after `process_in`; toybox's are pixels. A field stores the name of its signal:
-that of a built-in model ("toybox", "infd", "infty-diff"), the path of a model of functions, "pixels", or "comfyui:" and a latent
-format. Some image models count frames
-(Qwen-Image has a video model's latents): what they are given, and what is decoded, is then a film of one frame. The core never
-sees that axis.
+that of a built-in model ("toybox", "infd", "infty-diff"), the path of a file of ∞-Diff, "pixels", or "comfyui:" and a latent
+format. Some image models count frames (Qwen-Image has a video model's latents): what they are given, and what is decoded, is then
+a film of one frame. The core never sees that axis.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from .memory import exhausted
 
 PREFIX = "comfyui:"
 CAMERA = "pullback_camera"
-"""The transformer option with the cameras (B, 3) for toybox and infd, made by the core's `camera_tensor`. Other models ignore
-it."""
+"""The transformer option with the cameras (B, 3) for the built-in models, made by the core's `camera_tensor`. Other models
+ignore it."""
 LAYOUT = "pullback_layout"
 """The transformer option with the core's `Layout` for infd, and the views in which infd needs it."""
 UNSEEN = "pullback_unseen"

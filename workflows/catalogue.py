@@ -548,35 +548,31 @@ def any_size() -> Graph:
     g.note(
         """
 ### One model, any size
-Press **Run**: *Load Function Model* is ∞-Diff, a model of functions. The same weights draw three pictures; the size of the latent is the size of the picture.
+Press **Run**: *Load Function Model* is ∞-Diff, a model of functions. The same weights draw both pictures; the size of the latent is the size of the picture.
 
 - **What to draw**: the text. The model knows 48 words: see the help page of *Toybox Loader*.
 - **Another size**: *width* and *height*, from 32 pixels, need not be multiples of anything. Time grows with the number of pixels.
 - **Your own pictures**: `pullback train infty-diff` learns a folder of them. Put the file into `models/pullback_infty_diff`.
 """,
-        290,
+        300,
     )
     infty = g.add("PullbackLoadFunctionModel", model="infty-diff")
     words = _prompts(g, infty, "mountains at sunset")
-    pictures = []
     g.column()
-    latents = [
-        g.add("PullbackEmptyFunctionLatent", width=width, height=height, batch_size=1, title=f"{width} x {height}")
-        for width, height in ((64, 64), (256, 192), (320, 80))
+    small, wide = (
+        g.add("PullbackEmptyFunctionLatent", width=width, height=height, batch_size=1, title=f"{width} x {height}", box=(250, 0))
+        for width, height in ((64, 64), (256, 192))
+    )  # fmt: skip
+    g.column()
+    drawn = {"seed": 0, "steps": 20, "cfg": 2.0, "sampler_name": "euler", "scheduler": "karras", "denoise": 1.0}
+    sampled = [
+        g.add("KSampler", model=infty, **words, latent_image=each, **drawn, box=(250, 0)) for each in (small, wide)
     ]
     g.column()
-    for latent in latents:
-        pictures.append(
-            g.add(
-                "KSampler", model=infty, **words, latent_image=latent, seed=0, steps=20, cfg=2.0, sampler_name="euler",
-                scheduler="karras", denoise=1.0, box=(250, 0),
-            )  # fmt: skip
-        )
+    decoded = [g.add("VAEDecode", samples=each, vae=(infty, 2)) for each in sampled]
     g.column()
-    decoded = [g.add("VAEDecode", samples=each, vae=(infty, 2)) for each in pictures]
-    g.column()
-    shown = [g.add("PreviewImage", images=each, box=(300, 280)) for each in decoded]
-    g.thumbnail = shown[1:2]
+    shown = [g.add("PreviewImage", images=each, box=(330, 330)) for each in decoded]
+    g.thumbnail = shown[1:]
     return g
 
 
@@ -588,36 +584,43 @@ def upscaled_and_filled() -> Graph:
 ### Larger, and whole
 Press **Run**: ∞-Diff draws a picture of 64 pixels, enlarges it four times, and fills in what the mask leaves out. All three are the same weights.
 
-- **Your own picture**: *Load Image* in the place of *VAE Decode*; its mask editor says what is missing. What the model knows are simple objects and landscapes, so train it on pictures like yours (`pullback train infty-diff`).
-- **prompt** of both nodes is what the picture shows; it may be empty.
+- **Your own picture**: *Load Image* in the place of *VAE Decode*; its mask editor says what is missing. What the model knows are simple objects and landscapes: train it on pictures like yours (`pullback train infty-diff`).
 - The means over squares of the larger picture are the small one's pixels. What is black in the mask stays as it is, bit for bit.
 """,
         330,
     )
     infty = g.add("PullbackLoadFunctionModel", model="infty-diff")
-    words = _prompts(g, infty, "a red mushroom")
+    text = g.add("PrimitiveStringMultiline", value="a red mushroom", title="What to draw", box=(0, 110))
     g.column()
+    encoded = lambda **node: g.add("CLIPTextEncode", clip=(infty, 1), **node)
+    words = {
+        "positive": encoded(text=text, title="As the model takes it", box=(0, 80)),
+        "negative": encoded(text="", title="What to keep away from", box=(0, 80)),
+    }
     latent = g.add("PullbackEmptyFunctionLatent", width=64, height=64, batch_size=1)
+    size = {"width": 256, "height": 256}
+    known, missing = (
+        g.add("SolidMask", value=0.0, **size, title="All of it is known"),
+        g.add("SolidMask", value=1.0, width=128, height=128, title="A part is missing"),
+    )
+    g.column()
     sampled = g.add(
         "KSampler", model=infty, **words, latent_image=latent, seed=0, steps=20, cfg=2.0, sampler_name="euler",
         scheduler="karras", denoise=1.0, box=(250, 0),
     )  # fmt: skip
     small = g.add("VAEDecode", samples=sampled, vae=(infty, 2))
-    g.column()
-    told = {"model": "infty-diff", "prompt": "a red mushroom"}
-    large = g.add("PullbackUpscaleInftyDiff", image=small, **told, scale="4", seed=0, steps=15, box=(260, 0))
-    size = {"width": 256, "height": 256}
     hole = g.add(
-        "MaskComposite", destination=g.add("SolidMask", value=0.0, **size),
-        source=g.add("SolidMask", value=1.0, width=128, height=128), x=64, y=128, operation="add", title="What is missing",
+        "MaskComposite", destination=known, source=missing, x=64, y=128, operation="add", title="What is missing",
     )  # fmt: skip
     g.column()
+    told = {"model": "infty-diff", "prompt": text}
+    large = g.add("PullbackUpscaleInftyDiff", image=small, **told, scale="4", seed=0, steps=15, box=(260, 0))
     filled = g.add("PullbackFillInftyDiff", image=large, mask=hole, **told, seed=1, steps=20, box=(260, 0))
-    g.add("PreviewImage", images=small, title="64 pixels", box=(260, 280))
+    g.add("PreviewImage", images=small, title="64 pixels", box=(260, 260))
     g.column()
     g.thumbnail = [
         g.add("PreviewImage", images=large, title="Four times as large", box=(280, 300)),
-        g.add("PreviewImage", images=filled, title="With another stem", box=(280, 300)),
+        g.add("PreviewImage", images=filled, title="With another lower part", box=(280, 300)),
     ]
     return g
 
