@@ -39,7 +39,6 @@ from .generative.lmconv.model import load_model as load_pixel_model
 from .generative.lmconv.orders import MAX_CONTEXT
 from .generative.toybox import words as toybox_words
 from .geometry.cameras import orbit
-from .mesh.glb import write_glb
 from .models import PIXELS, device_of
 from .outputs import FIELD, PREVIEW, beside, claimed, sampling
 from .photographs import placement_of, read_photographs
@@ -197,13 +196,8 @@ def _sample_sphere(
     kind: type[Representation], own: dict[str, Any], model: str, settings: Settings, width: int, out: Path, device: str
 ) -> None:
     """Write the panorama that a model of functions samples over the whole sphere."""
-    if kind.choice != "sphere" or own:
-        raise ValueError(
-            f"{model} samples the whole sphere and fits nothing: leave out the options of other projections"
-        )
     with claimed(out, ".png"), _progress() as tick:
-        bands = functions.panorama(model, settings, width, device_of(device), tick)
-        write_png(out, bands, width, max(1, width // 2))
+        outputs.write_sphere(out, kind, own, model, settings, width, device_of(device), tick)
     console.print(f"{out}: {width} pixels wide")
 
 
@@ -295,8 +289,7 @@ def _shape_command() -> Callable[..., None]:
         }
         with claimed(out, ".glb"), _progress() as tick:
             loaded = load_field_model(model, device_of(device), "cube")
-            surface, texture = functions.shape(loaded, prompt, **options, progress=tick)
-            write_glb(out, surface, texture, name=prompt.strip() or "shape")
+            surface = outputs.write_shape(out, loaded, prompt, tick, **options)
         console.print(f"{out}: {len(surface.faces)} faces")
 
     model_help = "dpf-shapes, or a file that `pullback train dpf-shapes` wrote."

@@ -15,16 +15,16 @@ from scipy import ndimage
 from torch import Generator, Tensor
 from trimesh import Trimesh
 
-from .generative.dpf.chain import Chain
+from .generative.dpf.chain import Chain, Tick
 from .generative.dpf.model import FORMAT, SHIPPED, FieldModel, load_model
 from .generative.weights import format_of
 from .mesh.bake import painted
 from .mesh.surface import LEVEL, extract
 from .mesh.unwrap import unwrap
-from .representation import Setting
+from .representation import Recipe, Setting, Shaped
 from .settings import MESH, RUN, Settings
 from .training.precision import faster_precision
-from .types import Progress
+from .types import Params, Progress
 
 SHAPE = (
     RUN["seed"],
@@ -40,6 +40,10 @@ FILLED = 0.42
 """The occupancy of the surface, in [0, 1]. At one half, parts that are thinner than a cell would vanish."""
 EMPTY = 0.1
 """Cells with a lower occupancy count as empty, because a little of it everywhere would look like fog that hides the inside."""
+BEGIN = 2.0
+"""The noise level at which a run begins that starts from a shape. At higher levels little of the shape would remain."""
+GREY = 0.7
+"""The colour of shapes whose model knows none."""
 LARGEST_PANORAMA = 128
 """The largest height of a panorama that is sampled. Larger pictures are enlarged from it."""
 AVERAGED = 2
@@ -69,8 +73,8 @@ def shape(
         model: A model of the cube.
         prompt: What to draw, in toybox's words; it may be empty.
         seed, steps, guidance, resolution, faces, texture: As in `SHAPE`.
-        progress: Called after every step.
-        tick: Called often while the mesh is made; it may raise to stop.
+        progress: Called after every step on the grid, with `total` only at the end of the sampling.
+        tick: Called often, also while the mesh is made; it may raise to stop.
 
     Returns:
         A watertight mesh with UVs, and its texture, (texture, texture, 3) uint8.
@@ -79,16 +83,22 @@ def shape(
         ValueError: If the prompt or a number is wrong, or the shape is empty.
     """
     random = Generator().manual_seed(seed + 1)
+    side = min(resolution, model.design.side)
+    grids = 1 if side == resolution else 2
     with _precision(model.device):
-        chain = model.chain([prompt], seed, steps, guidance)
-        coarse = _cells(chain, model, min(resolution, model.design.side), random, progress)
-        fine = resolution > model.design.side
-        filled = _refined(chain, coarse[0], resolution, random, progress) if fine else coarse[0]
+        chain = model.chain([prompt], seed, steps, guidance, tick=lambda done, total: tick())
+        coarse = _cells(chain, model, side, random, lambda n, total: progress(n, grids * total, None))
+        filled = coarse[0]
+        if grids == 2:
+            filled = _refined(
+                chain, filled, resolution, random, lambda n, total: progress(total + n, grids * total, None)
+            )
     occupancy = (filled + 1) / 2
     opacity = torch.where(occupancy < EMPTY, 0.0, occupancy / (2 * FILLED)).clamp(0, 0.999)
     density = -LEVEL * torch.log2(1 - opacity)  # as if a cell of that opacity were one unit of `extract` deep
 
     def at(points: Tensor) -> Tensor:
+        tick()
         x, y, z = ((points + 1) * resolution / 2 - 0.5).round().long().clamp(0, resolution - 1).T
         return density[x, y, z]
 
@@ -99,7 +109,32 @@ def shape(
 
     mesh = unwrap(extract(at, resolution, faces=faces, tick=tick), texture, tick)
     grey = len(coarse) == 1
-    return mesh, painted(mesh, (lambda points: np.full((len(points), 3), 0.7)) if grey else colours, texture)
+    return mesh, painted(mesh, (lambda points: np.full((len(points), 3), GREY)) if grey else colours, texture)
+
+
+def begun(recipe: Recipe, settings: Settings, device: str, tick: Callable[[], None] = lambda: None) -> Params:
+    """Return the parameters that an object begins with, if it begins as a shape: that of `shape` with the same prompt and seed.
+
+    Args:
+        recipe: How the object is sampled.
+        settings: The settings of the run; `start` is the model of shapes.
+        device: Where this model runs.
+        tick: Called after every step; it may raise to stop.
+
+    Raises:
+        ValueError: If the model is none of the cube, it does not know the prompt, or the field cannot begin as a shape.
+    """
+    if not isinstance(recipe.diffrep, Shaped):
+        raise ValueError(
+            f"{type(recipe.diffrep).title} cannot begin as a shape: leave out the start, or choose a field of voxels"
+        )
+    model = load_model(settings.start, device, "cube")
+    random = Generator().manual_seed(settings.seed + 1)
+    with _precision(model.device):
+        chain = model.chain([settings.prompt], settings.seed, tick=lambda done, total: tick())
+        cells = _cells(chain, model, model.design.side, random, lambda done, total: tick()) / 2 + 0.5
+    colours = cells[1:] if len(cells) == 4 else torch.full((3, *cells.shape[1:]), GREY)
+    return recipe.diffrep.shaped(torch.cat([cells[:1] / (2 * FILLED), colours]).clamp(0, 1))
 
 
 def _precision(device: str) -> torch.autocast:
@@ -108,13 +143,13 @@ def _precision(device: str) -> torch.autocast:
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half)
 
 
-def _cells(chain: Chain, model: FieldModel, side: int, random: Generator, progress: Progress) -> Tensor:
+def _cells(chain: Chain, model: FieldModel, side: int, random: Generator, tick: Tick) -> Tensor:
     """Return the values of a function in all cells of the cube, (C, side, side, side)."""
-    values = chain.at(model.domain.grid(side).to(model.device), random, lambda n, total: progress(n, total, None))
+    values = chain.at(model.domain.grid(side).to(model.device), random, tick)
     return values[0].float().cpu().T.reshape(-1, side, side, side)
 
 
-def _refined(chain: Chain, coarse: Tensor, side: int, random: Generator, progress: Progress) -> Tensor:
+def _refined(chain: Chain, coarse: Tensor, side: int, random: Generator, tick: Tick) -> Tensor:
     """Return the occupancy in finer cells, (side, side, side). Only cells near the coarse surface are sampled."""
     grid = coarse.numpy()
     cross = ndimage.generate_binary_structure(3, 1)
@@ -125,7 +160,7 @@ def _refined(chain: Chain, coarse: Tensor, side: int, random: Generator, progres
     filled, near = coarse[index].clone(), torch.from_numpy(unsure)[index]
     points = (2 * near.nonzero() + 1) / side - 1
     if len(points):
-        values = chain.at(points.to(chain.points), random, lambda n, total: progress(n, total, None))
+        values = chain.at(points.to(chain.points), random, tick)
         filled[near] = values[0, :, 0].float().cpu()
     return filled
 

@@ -12,10 +12,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from . import outputs, storage, tasks
+from . import functions, outputs, storage, tasks
 from .generative.clip.model import load_clip
+from .generative.dpf.model import load_model as load_field_model
 from .messages import Preview, Progress, Send, Stage
-from .models import PIXELS
+from .models import PIXELS, device_of
 from .outputs import PREVIEW, Run, beside, claimed, sampling
 from .photographs import placement_of, read_photographs
 from .pull import Pull, State
@@ -30,6 +31,12 @@ DERIVED = {"mesh": MESH, "picture": PICTURE}
 """The kinds of jobs that make a file from an existing field, and their settings."""
 RECONSTRUCTION = "reconstruct"
 """The kind of jobs that make an object from photographs."""
+SHAPE = "shape"
+"""The kind of jobs that sample a shape in one go."""
+SHAPES = "dpf-shapes"
+"""The model that samples shapes, unless a job names another one."""
+OF_SHAPE = {each.name: each for each in functions.SHAPE if each not in MESH}
+"""The settings of a shape by name, without those of its file."""
 PREVIEW_PAUSE = 8
 """Pause between two previews, in multiples of the time that drawing one takes."""
 
@@ -84,7 +91,7 @@ class SamplingJob:
         """Check a job. Raise ValueError, which names the first thing that is wrong with it."""
         command_of = {of_command(command)[0].noun or command: command for command in commands()}
         if job.kind not in command_of:
-            known = ", ".join([*command_of, *DERIVED, RECONSTRUCTION])
+            known = ", ".join([*command_of, *DERIVED, RECONSTRUCTION, SHAPE])
             raise ValueError(f"the job is of the unknown kind {job.kind!r:.60}; this worker knows {known}")
         command = command_of[job.kind]
         option = of_command(command)[0].option
@@ -124,8 +131,12 @@ def perform(message: Mapping[str, Any], send: Send, tick: Callable[[], None] = l
         return _perform_derived(job, out, send, tick)
     if job.kind == RECONSTRUCTION:
         return _perform_reconstruction(job, out, send, tick)
+    if job.kind == SHAPE:
+        return _perform_shape(job, out, send, tick)
     sampling_job = SamplingJob.of(job)
     out.parent.mkdir(parents=True, exist_ok=True)
+    if sampling_job.kind.command == "panorama" and functions.draws_functions(sampling_job.model):
+        return _perform_sphere(sampling_job, out, send, tick)
     with sampling(out, *suffixes(sampling_job.kind)) as path:
         kind, settings, own = sampling_job.kind, sampling_job.settings, sampling_job.own
         total = len(settings.walk)
@@ -227,6 +238,47 @@ def _perform_reconstruction(job: Job, out: Path, send: Send, tick: Callable[[], 
         made = run(_Reporter(run, out, send, job.preview))
         send(Progress(Stage.MESHING, total, total))
         return outputs.write_sampled(out, made, model, options, tick, photographs.placement)
+
+
+def _perform_shape(job: Job, out: Path, send: Send, tick: Callable[[], None]) -> dict[str, str]:
+    """Sample a shape in one go. There is no field, and nothing to resume."""
+    texts = _texts(job.options, ("model", "device"))
+    others = {name: value for name, value in job.options.items() if name not in texts}
+    options = _options(tuple(each for each in functions.SHAPE if each in MESH), others, list(texts))
+    words = _texts(job.settings, ("prompt",))
+    _refuse_unknown("setting", job.settings, {*words, *OF_SHAPE})
+    numbers = {name: setting.check(job.settings[name]) for name, setting in OF_SHAPE.items() if name in job.settings}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with claimed(out, ".glb"):
+        send(Progress(Stage.LOADING, 0, 1))
+        model = load_field_model(texts["model"] or SHAPES, device_of(texts["device"] or "cpu"), "cube")
+        outputs.write_shape(
+            out, model, words["prompt"], _counter(send, tick, Stage.MESHING), tick, **numbers, **options
+        )
+        return {"mesh": str(out)}
+
+
+def _perform_sphere(job: SamplingJob, out: Path, send: Send, tick: Callable[[], None]) -> dict[str, str]:
+    """Sample a panorama over the whole sphere. There is no field, and nothing to resume."""
+    with claimed(out, ".png"):
+        send(Progress(Stage.LOADING, 0, 1))
+        told, width = _counter(send, tick, Stage.WRITING), job.options[job.kind.side]
+        outputs.write_sphere(out, job.kind, job.own, job.model, job.settings, width, device_of(job.device), told)
+        return {"picture": str(out)}
+
+
+def _counter(send: Send, tick: Callable[[], None], then: Stage) -> Callable[[int, int, Any], None]:
+    """Return a progress callback for models of functions. After the last step, it reports the stage `then`."""
+    began = time.monotonic()
+
+    def told(done: int, total: int, _: Any) -> None:
+        tick()
+        left = (time.monotonic() - began) / done * (total - done)
+        send(Progress(Stage.SAMPLING, done, total, round(left, 1)))
+        if done == total:
+            send(Progress(then, total, total))
+
+    return told
 
 
 class _Reporter:

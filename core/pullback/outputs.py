@@ -19,9 +19,10 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from trimesh import Trimesh
 
-from . import reconstruct, storage, tasks
+from . import functions, reconstruct, storage, tasks
 from .decoding import flat, on_white
 from .files import atomic, clear_remains, is_utf8
+from .generative.dpf.model import FieldModel
 from .mesh.glb import write_glb
 from .mesh.surface import LEVEL
 from .photographs import Photographs, Placement
@@ -287,6 +288,55 @@ def write_whole(out: Path, field: Field, model: Model, width: int, tick: Callabl
 def composited(field: Field, bands: Iterator[Tensor]) -> Iterator[Tensor]:
     """Composite bands of an opaque field over white; return those of other fields unchanged."""
     return map(on_white, bands) if flat(field).opaque else bands
+
+
+def write_shape(
+    out: Path,
+    model: FieldModel,
+    prompt: str,
+    progress: Progress,
+    tick: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> Trimesh:
+    """Sample a shape, write its textured mesh and return it.
+
+    Args:
+        out: The GLB file.
+        model: A model of the cube.
+        prompt: What to draw; it may be empty.
+        progress, tick, options: As in `functions.shape`.
+    """
+    mesh, texture = functions.shape(model, prompt, progress=progress, tick=tick, **options)
+    write_glb(out, mesh, texture, name=prompt.strip() or "shape")
+    return mesh
+
+
+def write_sphere(
+    out: Path,
+    kind: type[Representation],
+    own: Mapping[str, Any],
+    model: str,
+    settings: Settings,
+    width: int,
+    device: str,
+    progress: Progress,
+) -> None:
+    """Write the panorama that a model of functions samples over the whole sphere.
+
+    Args:
+        out: The PNG file.
+        kind, own: The representation that was asked for, and its settings that were given. There must be none of them.
+        model: The name of the model, or its file.
+        settings, width, device, progress: As in `functions.panorama`.
+
+    Raises:
+        ValueError: If something was given that has no meaning for this model.
+    """
+    if kind.choice != "sphere" or own:
+        raise ValueError(
+            f"{model} samples the whole sphere and fits nothing: leave out the options of other projections"
+        )
+    write_png(out, functions.panorama(model, settings, width, device, progress), width, max(1, width // 2))
 
 
 def write_sampled(
