@@ -15,13 +15,13 @@ from pullback import cli, jobs, reconstruct, tasks
 from pullback.diffreps.nerf import NerfRadiance
 from pullback.diffreps.radiance import VoxelRadiance
 from pullback.fields.nerf import Network
+from pullback.fields.voxels import FILL
 from pullback.generative.toybox.objects import build
 from pullback.generative.toybox.pictures import photograph
 from pullback.geometry.cameras import Cameras, orbit, rays
 from pullback.models import Pixels
 from pullback.photographs import Placement, gathered, placement_of, write_transforms
 from pullback.reconstruct import (
-    HULL,
     Consistency,
     Plan,
     Targets,
@@ -176,9 +176,9 @@ def test_a_voxel_field_begins_as_the_visual_hull(photographs, opaque):
     points = torch.stack(torch.meshgrid(line, line, line, indexing="ij")[::-1], -1).reshape(-1, 3)
     bodies = true.split(only_watertight=False)
     within = torch.from_numpy(np.any([body.contains(points.numpy()) for body in bodies], 0))
-    occupied = start.flatten() > sum(HULL) / 2
+    occupied = start.flatten() > sum(FILL) / 2
     assert occupied[within].float().mean() > 0.97 and 0.02 < occupied.float().mean() < 0.5
-    assert HULL[0] - 1e-5 <= start.min() and start.max() <= HULL[1] + 1e-5
+    assert FILL[0] - 1e-5 <= start.min() and start.max() <= FILL[1] + 1e-5
     _, sampler = prepare(photographs, Plan("nerf", steps=1, grid=32), Pixels())
     _, without = prepare(opaque, Plan("nerf", steps=1, grid=32), Pixels())
     assert sampler.samplers[0][0].carved and not without.samplers[0][0].carved

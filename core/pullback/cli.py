@@ -73,6 +73,12 @@ ModelName = Annotated[
     str,
     typer.Option("--model", help="toybox, infd, ddpm, infty-diff, a diffusers folder, or a .safetensors checkpoint."),
 ]
+Start = Annotated[
+    str,
+    typer.Option(
+        help="dpf-shapes, or a file of shapes: begin as what `pullback shape` draws for the prompt and the seed."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
 PixelModelName = Annotated[
     str, typer.Option("--model", help="lmconv (grey), lmconv-binary, or a file that `pullback train lmconv` wrote.")
@@ -117,6 +123,7 @@ def _sampling_command(command: str) -> Callable[..., None]:
         _option(RUN["seed"]), _option(RUN["steps"]), _option(guidance), _option(RUN["eta"]),
         _parameter("repaint", Repaint, "1,1"), _option(RUN["solver"]), _parameter("guide", GuideTexts, None),
         *([_option(views)] if default.views else []),
+        *([_parameter("start", Start, "")] if hasattr(default, "shaped") else []),
         _parameter("model", ModelName, "toybox"), _parameter("device", Device, "auto"),
         _parameter("resume", Resume, False), _parameter("preview", Preview, False),
         *([_choice(kinds)] if len(kinds) > 1 else []),
@@ -159,20 +166,20 @@ def _choice(kinds: list[type[Representation]]) -> inspect.Parameter:
 
 def _sample(
     kind: type[Representation], own: dict[str, Any], prompt: str, out: Path, negative: str, repaint: str, model: str,
-    device: str, resume: bool, preview: bool, guide: list[str] | None, **values: Any,
+    device: str, resume: bool, preview: bool, guide: list[str] | None, start: str = "", **values: Any,
 ) -> None:  # fmt: skip
     """Sample a field and write its files.
 
     Args:
         kind: The representation.
         own: Those of its own settings that are given.
-        prompt, negative, repaint, model, device, resume, preview, guide: The options of these names.
+        prompt, negative, repaint, model, device, resume, preview, guide, start: The options of these names.
         out: The output.
         **values: The values of the `RUN` settings and of `outputs.file_settings`.
     """
     run_values = {name: values.pop(name) for name in RUN.keys() & values.keys()}
     settings = Settings(
-        prompt, negative, repaint=_pair(repaint), guide=tuple(guide or ()), **{"views": 1, **run_values}
+        prompt, negative, repaint=_pair(repaint), guide=tuple(guide or ()), start=start, **{"views": 1, **run_values}
     )
     options = {each.name: each.check(values[each.name], _flag(each.name)) for each in outputs.file_settings(kind)}
     own = _checked_own(kind, own)

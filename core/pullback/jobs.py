@@ -328,7 +328,7 @@ def _settings(job: Job, kind: type[Representation]) -> Settings:
     """Return the settings of a job that samples. Raise ValueError, which names the first wrong one."""
     given = job.settings
     _refuse_unknown("setting", given, {each.name for each in fields(Settings)})
-    texts = _texts(given, ("prompt", "negative"))
+    texts = _texts(given, ("prompt", "negative", "start"))
     repaint = given.get("repaint", (1, 1))
     if not (isinstance(repaint, list | tuple) and len(repaint) == 2 and all(type(each) is int for each in repaint)):
         raise ValueError(f"repaint is {repaint!r:.60}; it must be two whole numbers, for example [10, 3]")

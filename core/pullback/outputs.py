@@ -190,11 +190,16 @@ def run(
         ValueError: If the model rejects the prompt, or the run file is damaged or was started with other settings.
     """
     agreed = tasks.settings_of_run(task, model.name, settings, **(own or {}))
+    if settings.start:
+        recipe = replace(recipe, sigma=(recipe.sigma[0], min(functions.BEGIN, recipe.sigma[1])))
     pull = tasks.prepare(model, recipe, settings, tick)
     state = None
     if resume and path.exists():
         defaults = _defaults(recipe.diffrep.settings())
         state = storage.load_run(path, agreed, tasks.beginning(pull, "meta"), len(settings.walk), defaults)
+    elif settings.start:
+        begun = functions.begun(recipe, settings, model.device, tick)
+        state = replace(tasks.beginning(pull, seed=settings.seed), params=begun)
     return Run(model, recipe, settings, pull, path, agreed, state)
 
 

@@ -28,7 +28,7 @@ from . import tasks
 from .diffreps.nerf import NerfRadiance
 from .diffreps.radiance import RATES, Marched, VoxelRadiance
 from .fields.nerf import Network
-from .fields.voxels import Voxels
+from .fields.voxels import FILL, Voxels
 from .files import is_utf8
 from .geometry.cameras import Cameras, orbit, rays
 from .noise import FreshViews
@@ -50,8 +50,6 @@ SHARE = 0.5
 """Share of the photographs in the fit, beside the views that a model samples."""
 SMOOTH = 1e-2
 """Weight of the total variation of a voxel field, beside the squared error of signals in [-1, 1]."""
-HULL = -7.0, 3.0
-"""Raw densities that a voxel field begins with outside of the visual hull, where it is empty, and in it."""
 SLICES = 8
 """Layers of grid points whose total variation a pass sees."""
 RAYS = 1024
@@ -427,7 +425,7 @@ def hull(photographs: Photographs, density: Tensor) -> Params:
     """Return the raw density (1, 1, R, R, R) of the visual hull of photographs, on the grid of another one."""
     line = torch.linspace(-1, 1, density.shape[-1])
     points = torch.stack(torch.meshgrid(line, line, line, indexing="ij")[::-1], -1).reshape(-1, 3)
-    empty, full = HULL
+    empty, full = FILL
     return {"density": (empty + (full - empty) * covered(photographs, points)).view_as(density).to(density)}
 
 

@@ -336,6 +336,20 @@ class Solid(Protocol):
 
 
 @runtime_checkable
+class Shaped(Protocol):
+    """A representation of objects that can begin as a given shape."""
+
+    def shaped(self, volume: Tensor) -> Params:
+        """Return the parameters of a shape.
+
+        Args:
+            volume: Opacity and display RGB in the cells of the cube, (4, X, Y, Z) in [0, 1]. The colours are those of the nearest
+                surface.
+        """
+        ...
+
+
+@runtime_checkable
 class OwnFile(Protocol):
     """A representation that has a file format of its own. `suffix` is the suffix of the file, including the dot."""
 

@@ -58,6 +58,8 @@ class Settings:
         solver: One of `SOLVERS`.
         views: Views per step, for representations that have more than one; 1 to 64.
         guide: Regions and what they should show (`regions.parsed`).
+        start: "", or the model of shapes of which a sample, with the same prompt and seed, is what an object begins as
+            (`functions.begun`).
 
     Raises:
         ValueError: If a setting is out of range, or RePaint is asked for with an eta of 0.
@@ -77,6 +79,7 @@ class Settings:
     solver: str = RUN["solver"].default  # type: ignore[assignment]
     views: int = RUN["views"].default  # type: ignore[assignment]
     guide: tuple[str, ...] = ()
+    start: str = ""
 
     def __post_init__(self) -> None:
         for what, text in (("prompt", self.prompt), ("negative prompt", self.negative)):

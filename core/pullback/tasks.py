@@ -192,6 +192,7 @@ def settings_of_run(task: str, model: str, settings: Settings, **more: Any) -> d
         **more: The representation's own settings that were given.
     """
     agreed = asdict(settings)
-    if not settings.guide:  # as in the run files of releases without guides
-        del agreed["guide"]
+    for name in ("guide", "start"):  # as in the run files of releases without them
+        if not agreed[name]:
+            del agreed[name]
     return {"task": task, "model": model, **agreed, **more}

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from msgspec import Meta
 from torch import Generator, Tensor
 
-from ..fields.voxels import Voxels, trilinear
+from ..fields.voxels import FILL, Voxels, trilinear
 from ..geometry.cameras import DISTANCE, FOV, Cameras, rays, turntable
 from ..noise import Views
 from ..render.march import BOUND, samples, weights
@@ -273,6 +273,20 @@ class VoxelRadiance(Marched):
     def init(self, generator: Generator) -> Params:
         """Return the initial voxels, and a background of zeros unless the kind is "rgba"."""
         return self.voxels.init(generator) | self.beyond()
+
+    def shaped(self, volume: Tensor) -> Params:
+        """Return the parameters of a shape. See `Shaped`. Fields of latents take over its density only."""
+        read = F.grid_sample(
+            volume.permute(0, 3, 2, 1)[None], self.voxels.points()[None], padding_mode="border", align_corners=False
+        )
+        opacity, colours = read[:, :1], read[:, 1:]
+        empty, full = FILL
+        features = colours.new_zeros(1, self.voxels.features, *colours.shape[2:])
+        if self.kind == "rgba":
+            features = colours.clamp(0.02, 0.98).logit() / 2  # the inverse of `emitted`
+        elif self.kind == "rgb":
+            features = 2 * colours - 1
+        return {"density": empty + (full - empty) * opacity, "features": features, **self.beyond()}
 
     @torch.no_grad()
     def depth(

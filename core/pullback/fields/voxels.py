@@ -18,6 +18,9 @@ from torch import Generator, Tensor
 from ..schema import Count, Positive
 from ..types import Params
 
+FILL = -7.0, 3.0
+"""Raw densities of empty and of full space, in a field that begins as a given shape."""
+
 
 @dataclass(frozen=True)
 class Voxels:
@@ -48,6 +51,11 @@ class Voxels:
         norm = torch.stack(torch.meshgrid(line, line, line, indexing="ij")).norm(dim=0)
         shape = (1, self.features, *norm.shape)
         return {"density": (self.blob * (1 - norm / self.radius))[None, None], "features": torch.zeros(shape)}
+
+    def points(self) -> Tensor:
+        """Return the grid points (R, R, R, 3) as x, y, z, in the order of the grids."""
+        line = torch.linspace(-1, 1, self.resolution)
+        return torch.stack(torch.meshgrid(line, line, line, indexing="ij")[::-1], -1)
 
     def density_at(self, params: Params, points: Tensor) -> Tensor:
         """Return the density (N,), at least 0, at points (N, 3) of the box. Differentiable in params."""
