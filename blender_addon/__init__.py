@@ -9,9 +9,9 @@ ComfyUI `server`. `scene` brings the results into Blender. `batch` needs no wind
 def _modules() -> tuple:
     """Return the modules to register, in order. They are imported here because others, like `protocol`, need no Blender."""
     from . import disk, jobs, operators, panel, preferences, preview, properties, questions  # noqa: I001
-    from . import reconstruction, regions, translations, uses
+    from . import reconstruction, regions, shapes, translations, uses
 
-    made = operators, reconstruction, panel
+    made = operators, reconstruction, shapes, panel
     return translations, regions, properties, preferences, questions, preview, jobs, uses, *made, disk
 
 

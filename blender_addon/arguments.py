@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import descriptions, presets, protocol
-from .descriptions import PIXELS, RECONSTRUCT, RECONSTRUCTION, RUN, SAMPLED, Kind, Makes
+from .descriptions import OF_SHAPE, PIXELS, RECONSTRUCT, RECONSTRUCTION, RUN, SAMPLED, SHAPE, SHAPES, Kind, Makes
 
 SAMPLES = 32
 """The default number of samples per pixel of a rendered picture."""
@@ -19,6 +19,8 @@ OBJECTS = "prompt"
 """The option for objects. The options for other kinds of jobs have the names of the kinds."""
 PICTURES = "pictures"
 """The option for objects from photographs, and the key of their listing in a .jsonl file."""
+DRAFTING: dict[str, type] = {"steps": int, "guidance": float, "resolution": int}
+"""The settings of a shape, except the prompt and the seed, and their types."""
 SETTINGS: dict[str, type] = {"negative": str, **{n: type(each.default) for n, each in RUN.items() if n != "seed"}}
 """The settings of every run, except the prompt and the seed, and their types."""
 GUIDE = '"LEFT,TOP,WIDTH,HEIGHT: SENTENCE": what this part of the result should show; may be repeated'
@@ -34,7 +36,7 @@ RESERVED = {
     "device",
     "python",
     "guide",
-} | {PICTURES}
+} | {PICTURES, SHAPE}
 """Options of the batch itself. A setting of another package with one of these names can only be given in a .jsonl file."""
 WORDS = {Makes.OBJECT: "an object", Makes.WORLD: "a world", Makes.MATERIAL: "a material", Makes.IMAGE: "an image"}
 PLACES = {"prompt", "seed", "kind", "index"}
@@ -116,6 +118,8 @@ def parser() -> argparse.ArgumentParser:
     for option, kind in kinds.items():
         says = f"{WORDS[kind.makes]}; may be repeated"
         what.add_argument(f"--{option}", action="append", default=[], metavar="TEXT", help=says)
+    what.add_argument(f"--{SHAPE}", action="append", default=[], metavar="TEXT", help="a rough shape, in seconds; may be "
+                      "repeated")  # fmt: skip
     what.add_argument(f"--{PICTURES}", action="append", default=[], metavar="FILE", help="an object from photographs: a "
                       "transforms.json, or a folder with COLMAP's text files; may be repeated")  # fmt: skip
     what.add_argument("--prompts", metavar="FILE", help="a .txt with one prompt for an object per line, or a .jsonl with one "
@@ -140,7 +144,8 @@ def parser() -> argparse.ArgumentParser:
             f"--{name.replace('_', '-')}", type=settings[name], help="replaces the default or the value of --quality"
         )
     how.add_argument("--guide", action="append", metavar="REGION", help=GUIDE)
-    how.add_argument("--model", default="toybox", help="toybox, a diffusers folder or a .safetensors checkpoint")
+    how.add_argument("--model", default="toybox", help="toybox, dpf-sphere (panoramas), a diffusers folder or a .safetensors "
+                     "checkpoint")  # fmt: skip
     how.add_argument("--device", default="cpu", help="cpu, cuda, mps (cpu)")
     how.add_argument(
         "--python", metavar="FILE", help="the Python in which Pullback is installed; by default it is searched for"
@@ -153,10 +158,13 @@ def items(asked: argparse.Namespace) -> list[Item]:
     given = vars(asked)
     wanted = [{"kind": kind.noun, "prompt": prompt}
               for option, kind in named().items() for prompt in given[option.replace("-", "_")]]  # fmt: skip
+    wanted += [{"kind": SHAPE, "prompt": prompt} for prompt in given[SHAPE]]
     wanted += [{"kind": RECONSTRUCTION, PICTURES: path} for path in asked.pictures]
     wanted += _listed(Path(asked.prompts)) if asked.prompts else []
     if not wanted:
-        raise Mistake(f"nothing to do: give {', '.join(f'--{each}' for each in (*named(), PICTURES))} or --prompts")
+        raise Mistake(
+            f"nothing to do: give {', '.join(f'--{each}' for each in (*named(), SHAPE, PICTURES))} or --prompts"
+        )
     spread = [{"seed": seed, **job} for job in wanted for seed in ([job["seed"]] if "seed" in job else asked.seed)]
     made = [_item(index, job, asked) for index, job in enumerate(spread)]
     _check_names(asked.out)
@@ -194,7 +202,7 @@ def _described(line: str, place: str) -> dict[str, Any]:
             else '"prompt": "a red mushroom"'
         )
         raise Mistake(f"{place} should be a job such as {{{example}}}")
-    job, kinds = {"kind": descriptions.first(Makes.OBJECT).noun, **job}, (*descriptions.kinds(), RECONSTRUCTION)
+    job, kinds = {"kind": descriptions.first(Makes.OBJECT).noun, **job}, (*descriptions.kinds(), SHAPE, RECONSTRUCTION)
     if job["kind"] not in kinds:
         raise Mistake(f"{place} has the kind {job['kind']!r}; it must be one of {', '.join(kinds)}")
     known = {
@@ -223,6 +231,8 @@ def _values_of(kind: str) -> dict[str, type]:
     if kind == RECONSTRUCTION:
         made = {name: type(each.default) for name, each in descriptions.mesh().items()}
         return {PICTURES: str, "negative": str, **photographed(), **made}
+    if kind == SHAPE:
+        return {**DRAFTING, **dict.fromkeys(OF_SHAPE, int)}
     return {**SETTINGS, **options_of(descriptions.kinds()[kind]), "guide": list}
 
 
@@ -241,7 +251,13 @@ def _item(index: int, job: dict[str, Any], asked: argparse.Namespace) -> Item:
         """Return the values given for these names, without options of the batch that only share a name with a setting."""
         return {name: given[name] for name in names if name in given and name not in of_batch}
 
-    model = model if model == "toybox" else str(Path(model).absolute())
+    model = str(Path(model).absolute()) if model != "toybox" and Path(model).exists() else model
+    if job["kind"] == SHAPE:
+        settings = {"prompt": job["prompt"], "seed": job["seed"], **asked_for(DRAFTING)}
+        made = presets.options(descriptions.first(Makes.OBJECT), quality) | asked_for(OF_SHAPE)
+        options = {name: made[name] for name in OF_SHAPE}
+        options |= {"model": SHAPES if model == "toybox" else model, "device": given["device"]}
+        return Item(index, SHAPE, job["prompt"], job["seed"], settings, options)
     if job["kind"] == RECONSTRUCTION:
         texts = {"prompt": job.get("prompt", ""), **asked_for(["negative"])}
         mesh = descriptions.first(Makes.OBJECT)

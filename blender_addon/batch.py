@@ -94,7 +94,10 @@ def _interpreter(chosen: str | None) -> str:
 
 
 def _is_finished(item: Item) -> bool:
-    """Return whether an earlier batch finished this job: the file exists, and its field has the same prompt, seed and model."""
+    """Return whether an earlier batch finished this job: the file exists, and its field has the same prompt, seed and model.
+
+    What has no field, such as a shape, is never finished: it is made again in seconds.
+    """
     item.files = _files(item)
     if not item.made.is_file():
         return False
@@ -214,7 +217,7 @@ def _place(item: Item, place: int) -> bpy.types.ID:
         location = (0.0, 0.0, 0.0) if item.kind == RECONSTRUCTION else in_row  # the place where the cameras see it
         return scene.add_object(
             glb.read(item.made), name=item.name, location=location,
-            field=item.files["field"], prompt=item.prompt, seed=item.seed, model=item.options["model"],
+            field=item.files.get("field", ""), prompt=item.prompt, seed=item.seed, model=item.options["model"],
         )  # fmt: skip
     add = {Makes.WORLD: scene.set_world, Makes.MATERIAL: scene.add_material, Makes.IMAGE: scene.add_image}[item.makes]
     made: bpy.types.ID = add(item.made, name=item.name)

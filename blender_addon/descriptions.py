@@ -19,6 +19,12 @@ DERIVED = {"mesh": ".glb", "picture": ".png"}
 """The kinds of jobs that make something from an existing field, and the suffixes of their files."""
 RECONSTRUCTION, RECONSTRUCTED = "reconstruct", ".glb"
 """The kind of jobs that make an object from photographs, and the suffix of their files."""
+SHAPE, DRAFTED = "shape", ".glb"
+"""The kind of jobs that draft a shape, and the suffix of their files."""
+SHAPES, SPHERE = "dpf-shapes", "dpf-sphere"
+"""The names of the models that draw shapes, and panoramas of the whole sphere, in one go."""
+OF_SHAPE = ("faces", "texture")
+"""The settings of a mesh that those of a shape are, too."""
 SAMPLED, PIXELS = "pullback", "pixels"
 """The method that samples what no photograph shows, and the name of the model for methods that use photographs alone."""
 PICTURES = "pictures_"
@@ -250,7 +256,7 @@ def makes(kind: str) -> Makes | None:
     """Return what a kind of job makes, or None if it makes something from an existing field. KeyError if it is unknown."""
     if kind in DERIVED:
         return None
-    return Makes.OBJECT if kind == RECONSTRUCTION else kinds()[kind].makes
+    return Makes.OBJECT if kind in (RECONSTRUCTION, SHAPE) else kinds()[kind].makes
 
 
 def mesh() -> dict[str, Setting]:
@@ -260,5 +266,5 @@ def mesh() -> dict[str, Setting]:
 
 def suffix(kind: str) -> str:
     """Return the suffix of the file that a kind of job writes. Raise KeyError for an unknown kind."""
-    known = {**DERIVED, RECONSTRUCTION: RECONSTRUCTED}
+    known = {**DERIVED, RECONSTRUCTION: RECONSTRUCTED, SHAPE: DRAFTED}
     return known[kind] if kind in known else kinds()[kind].suffix

@@ -148,6 +148,8 @@ def title(kind: str) -> str:
     """Return the name of a kind of job in the interface. Raise KeyError for an unknown kind."""
     if kind == descriptions.RECONSTRUCTION:
         return translate("Pictures")
+    if kind == descriptions.SHAPE:
+        return translate("Shape")
     return translate("Mesh") if kind in descriptions.DERIVED else title_of(descriptions.kinds()[kind])
 
 

@@ -234,7 +234,7 @@ def _take(job: Job, message: Message) -> None:
         case Progress():
             job.stage, job.move, job.total = message.stage, message.move, message.total
             job.seconds_left, job.heard = message.seconds_left, time.monotonic()
-            if job.stage == "sampling" and not job.on_server:
+            if job.stage == "sampling" and runs.unfinished(job.out):  # jobs on the server and shapes cannot be resumed
                 runs.keep(job)
         case Preview():
             job.preview_icon = preview.show(message.path) or job.preview_icon

@@ -62,12 +62,18 @@ class Generate(bpy.types.Operator):
         return {"FINISHED"}
 
 
-def sampling(context: bpy.types.Context, kind: Kind) -> dict:
-    """Return the request of a job with the panel's settings. Raise ValueError if a setting is wrong."""
+def sampling(context: bpy.types.Context, kind: Kind, prompt: str = "") -> dict:
+    """Return the request of a job with the panel's settings. Raise ValueError if a setting is wrong.
+
+    Args:
+        context: The context.
+        kind: What to sample.
+        prompt: The prompt; by default the panel's.
+    """
     settings = context.scene.pullback
-    prompt = settings.prompt.strip()
-    if not prompt:
-        raise ValueError(translate("The prompt is empty: say what to draw, for example: a red mushroom"))
+    prompt = prompt or prompt_of(settings)
+    if kind == descriptions.first(Makes.WORLD) and settings.world_model == "SPHERE":
+        return _whole_sphere(settings, kind, prompt)
     if settings.model == "FOLDER" and not settings.model_path:
         raise ValueError(translate("Choose the model's folder first"))
     if settings.repaint and not settings.eta:
@@ -88,6 +94,35 @@ def sampling(context: bpy.types.Context, kind: Kind) -> dict:
         "kind": kind.noun,
         "settings": {**texts, **run, **_values(settings, kind, kind.of_run), "repaint": repaint, **guided},
         "options": {**_choice(settings, kind), **making(settings, kind), **drawing_model(settings)},
+    }
+
+
+def prompt_of(settings: bpy.types.PropertyGroup) -> str:
+    """Return the panel's prompt. Raise ValueError if it is empty."""
+    prompt: str = settings.prompt.strip()
+    if not prompt:
+        raise ValueError(translate("The prompt is empty: say what to draw, for example: a red mushroom"))
+    return prompt
+
+
+def refuse_negative(settings: bpy.types.PropertyGroup) -> None:
+    """Raise ValueError if there is a negative prompt, for models that take none."""
+    if settings.negative.strip():
+        raise ValueError(translate("This model takes no negative prompt: clear the field below the prompt"))
+
+
+def _whole_sphere(settings: bpy.types.PropertyGroup, kind: Kind, prompt: str) -> dict:
+    """Return the request of a panorama of the model that samples the whole sphere at once. It has no views and no fits."""
+    refuse_negative(settings)
+    if regions.guide(settings, kind):
+        raise ValueError(translate("The whole sphere takes no regions: remove them under Advanced, or sample views"))
+    names = ("seed", "steps", "eta")
+    run = {name: properties.value_of(settings, name, descriptions.RUN[name]) for name in names}
+    guidance = _values(settings, kind, {"guidance": kind.of_run["guidance"]})
+    return {
+        "kind": kind.noun,
+        "settings": {"prompt": prompt, **run, **guidance},
+        "options": {**making(settings, kind), "model": descriptions.SPHERE, "device": settings.device or "cpu"},
     }
 
 

@@ -3,7 +3,7 @@
 import bpy
 from bpy.app.translations import pgettext_rpt as translate
 
-from . import backend, descriptions, disk, jobs, labels, properties, reconstruction, regions
+from . import backend, descriptions, disk, jobs, labels, properties, reconstruction, regions, shapes
 from .descriptions import Kind, Makes
 from .job import ALIVE, Job, State, title_of
 from .properties import EXPECT
@@ -57,6 +57,7 @@ def _buttons(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> N
         row = column.row(align=True)
         row.scale_y = 1.6
         _button(row, kind)
+    column.operator("pullback.draft_shape", icon="MESH_CUBE")
     row = column.split(factor=0.72, align=True)
     row.operator("pullback.generate_variants", icon="MOD_ARRAY")
     row.prop(settings, "variants", text="")
@@ -66,6 +67,8 @@ def _buttons(layout: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> N
         _button(row, kind)
         for name in kind.made:
             row.prop(settings, kind.prop(name), text="")
+        if kind == descriptions.first(Makes.WORLD):
+            column.prop(settings, "world_model", text="")
     column.prop(settings, "material_repeats")
 
 
@@ -164,14 +167,14 @@ class PULLBACK_PT_pictures(Sidebar, bpy.types.Panel):
 
 
 class PULLBACK_PT_object(Sidebar, bpy.types.Panel):
-    """The prompt and the seed of the active object, and a button that makes another mesh of it."""
+    """The prompt and the seed of the active object, and a button that makes another mesh or, of a draft, a NeRF object of it."""
 
     bl_label = "Active Object"
     bl_parent_id = "PULLBACK_PT_main"
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return context.object is not None and "pullback_field" in context.object
+        return context.object is not None and ("pullback_field" in context.object or shapes.is_draft(context.object))
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, obj, settings = self.layout, context.object, context.scene.pullback
@@ -182,7 +185,10 @@ class PULLBACK_PT_object(Sidebar, bpy.types.Panel):
         column = layout.column(align=True)
         for name in ("faces", "texture"):
             column.prop(settings, name)
-        layout.operator("pullback.remesh", icon="MOD_REMESH")
+        if shapes.is_draft(obj):
+            layout.operator("pullback.nerf_from_shape", icon=ICON[Makes.OBJECT])
+        else:
+            layout.operator("pullback.remesh", icon="MOD_REMESH")
 
 
 class PULLBACK_PT_advanced(Sidebar, bpy.types.Panel):

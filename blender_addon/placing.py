@@ -37,10 +37,19 @@ def place(job: Job) -> bool:
 
 
 def _object(job: Job) -> None:
+    """Add an object, or put its mesh in the place of the draft that it began as, if that still exists."""
+    about = {
+        "field": job.files.get("field", ""), "prompt": job.prompt, "seed": job.seed,
+        "model": job.request["options"]["model"],
+    }  # fmt: skip
+    draft = bpy.data.objects.get(job.place.get("object", ""))
+    if draft is not None and draft.type == "MESH":
+        scene.describe(draft, **about)
+        scene.replace_mesh(draft, job.parsing.answer, pack=results.packed())
+        return
     scene.add_object(
-        job.parsing.answer, name=job.name, location=job.place["location"], field=job.files["field"],
-        prompt=job.prompt, seed=job.seed, model=job.request["options"]["model"], pack=results.packed(),
-        scene=bpy.data.scenes.get(job.place["scene"]),
+        job.parsing.answer, name=job.name, location=job.place["location"], **about, file=job.files["mesh"],
+        pack=results.packed(), scene=bpy.data.scenes.get(job.place["scene"]),
     )  # fmt: skip
 
 

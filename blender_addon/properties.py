@@ -104,6 +104,19 @@ class PullbackSettings(bpy.types.PropertyGroup):
         search_options={"SUGGESTION"},
     )
 
+    world_model: EnumProperty(
+        name="World Model",
+        description="How a panorama world is drawn",
+        items=(
+            ("VIEWS", "In Views", "The model above draws views that agree: any of its prompts, in detail"),
+            (
+                "SPHERE",
+                "Whole Sphere at Once",
+                "A small model of panoramas, built in: its 6 landscapes in seconds, in less detail",
+            ),
+        ),
+    )
+
     repaint: BoolProperty(
         name="RePaint",
         description="Walk back and forth between noise levels, so that views agree better; takes longer",

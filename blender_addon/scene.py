@@ -28,6 +28,7 @@ def add_object(
     prompt: str = "",
     seed: int = 0,
     model: str = "toybox",
+    file: str = "",
     scene: bpy.types.Scene | None = None,
     pack: bool = True,
 ) -> bpy.types.Object:
@@ -37,23 +38,37 @@ def add_object(
         parts: The mesh and its texture.
         name: The name of the object and its data.
         location: The object's location; by default that of the 3D cursor.
-        field: The path of the object's field file, stored as a custom property for re-meshing.
-        prompt: The prompt, stored as a custom property.
-        seed: The seed, stored as a custom property.
-        model: The name of the model, stored as a custom property.
+        field, prompt, seed, model: As in `describe`.
+        file: The path of the mesh file.
         scene: The scene; by default the current one.
-        pack: Whether the texture is packed into the .blend file. Otherwise it is written beside the field file.
+        pack: Whether the texture is packed into the .blend file. Otherwise it is written beside the field file or, if there is
+            none, the mesh file.
     """
     scene = scene or bpy.context.scene
-    image = _texture(parts, name, None if pack else _beside(field, name))
+    image = _texture(parts, name, None if pack else _beside(field or file, name))
     obj = bpy.data.objects.new(name, _mesh(parts, name))
     obj.data.materials.append(_material(name, image, parts.color))
     obj.location = scene.cursor.location if location is None else location
-    obj["pullback_field"], obj["pullback_prompt"] = field, prompt
-    obj["pullback_seed"], obj["pullback_model"] = str(seed), model  # an ID property holds 32 bits, a seed 63
+    describe(obj, field=field, prompt=prompt, seed=seed, model=model)
     _collection(scene).objects.link(obj)
     _select(scene, obj)
     return obj
+
+
+def describe(obj: bpy.types.Object, *, field: str, prompt: str, seed: int, model: str) -> None:
+    """Store what an object was sampled from, as custom properties.
+
+    Args:
+        obj: The object.
+        field: The path of its field file, for re-meshing. Drafts have none, and "" stores none.
+        prompt: The prompt.
+        seed: The seed.
+        model: The name of the model.
+    """
+    if field:
+        obj["pullback_field"] = field
+    obj["pullback_prompt"], obj["pullback_model"] = prompt, model
+    obj["pullback_seed"] = str(seed)  # an ID property holds 32 bits, a seed 63
 
 
 def replace_mesh(obj: bpy.types.Object, parts: Parts, pack: bool = True) -> None:

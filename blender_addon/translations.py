@@ -6,6 +6,8 @@ GERMAN = {
     '"{prompt}", {move} of {total}': "„{prompt}“, {move} von {total}",
     "1 unfinished run: {runs}": "1 unfertiger Lauf: {runs}",
     "200 plain Adam passes a step: for comparison, slow": "200 schlichte Adam-Durchläufe je Schritt: zum Vergleich, langsam",
+    "A small model of panoramas, built in: its 6 landscapes in seconds, in less detail": "Ein kleines, eingebautes "
+    "Modell für Panoramen: seine 6 Landschaften in Sekunden, mit weniger Einzelheiten",
     "A Stable Diffusion folder or .safetensors file on this machine: any prompt": "Ein Ordner von Stable Diffusion "
     "oder eine .safetensors-Datei auf diesem Rechner: jeder Prompt",
     "A checkpoint of a ComfyUI server that has Pullback's nodes": "Ein Checkpoint eines ComfyUI-Servers, der Pullbacks "
@@ -18,6 +20,8 @@ GERMAN = {
     "sag, was er zeigen soll, oder entferne ihn (siehe Erweitert)",
     "A server on another machine needs Allow Online Access, under System": "Ein Server auf einem anderen Rechner "
     "braucht den Online-Zugriff, unter System",
+    "A start needs the worker: choose another model than ComfyUI Server": "Ein Anfang braucht den Worker: wähle ein "
+    "anderes Modell als ComfyUI-Server",
     "A transforms.json, or a folder with COLMAP's text files. Empty: the selected cameras and their "
     "background images": "Eine transforms.json oder ein Ordner mit COLMAPs Textdateien. Leer: die ausgewählten "
     "Kameras und ihre Hintergrundbilder",
@@ -93,6 +97,9 @@ GERMAN = {
     "Mitte; das Objekt liegt innerhalb von 1 davon",
     "Down": "Nach unten",
     "Draft": "Entwurf",
+    "Draw a rough shape in one go, in seconds, and place it at the 3D cursor as a textured mesh": "Eine grobe Form "
+    "in einem Zug zeichnen, in Sekunden, und als texturiertes Mesh an den 3D-Cursor setzen",
+    "Draft Shape": "Form entwerfen",
     "Elevation": "Erhebung",
     "Eta": "Eta",
     "Everywhere": "Überall",
@@ -132,6 +139,7 @@ GERMAN = {
     "Highest": "Höchste",
     "Highest elevation of the cameras in degrees. Not set: what the model knows objects from": "Höchste Erhebung "
     "der Kameras in Grad. Nicht gesetzt: von wo das Modell Objekte kennt",
+    "How a panorama world is drawn": "Wie eine Panorama-Welt gezeichnet wird",
     "How each step is fitted: adam, paper or gauss-newton": "Wie jeder Schritt angepasst wird: adam, paper oder "
     "gauss-newton",
     "How many Gaussians the object is made of": "Aus wie vielen Gauß-Funktionen das Objekt besteht",
@@ -149,6 +157,7 @@ GERMAN = {
     "How: nerf (the photographs alone), diet (and what they mean), or pullback (the rest is sampled)": "Wie: nerf "
     "(allein die Fotos), diet (und was sie bedeuten) oder pullback (der Rest wird gezogen)",
     "Image": "Bild",
+    "In Views": "In Ansichten",
     "Installing Pullback": "Pullback wird installiert",
     "Installing torch": "torch wird installiert",
     "It does not run: {error}": "Es läuft nicht: {error}",
@@ -186,6 +195,7 @@ GERMAN = {
     "diffusers und, für Minuten statt Stunden, eine Grafikkarte: Gerät auf cuda und Führung auf 7 stellen",
     "Negative Prompt": "Negativer Text",
     "Nerf": "Nerf",
+    "NeRF from Shape": "NeRF aus der Form",
     "Network Seed": "Startwert des Netzes",
     "Neurons": "Neuronen",
     "New Seed": "Neuer Startwert",
@@ -242,6 +252,9 @@ GERMAN = {
     "Resume": "Fortsetzen",
     "Resume continues the run where it stopped": "„Fortsetzen“ macht dort weiter, wo der Lauf anhielt",
     "Roll the dice for another seed": "Einen anderen Startwert würfeln",
+    "Sample a NeRF object that begins as this draft, for the draft's prompt and seed, and put its mesh in the draft's place": ""
+    "Ein NeRF-Objekt ziehen, das als dieser Entwurf beginnt, mit dessen Text und Startwert, und sein Mesh an die "
+    "Stelle des Entwurfs setzen",
     "Sample a panorama and set it as the scene's world, at any width": "Ein Panorama ziehen und als Welt der Szene setzen, "
     "in beliebiger Breite",
     "Sample a picture that repeats without a seam, and give it to the active object as a material": "Ein Bild "
@@ -256,6 +269,7 @@ GERMAN = {
     "Seed": "Startwert",
     "Seed of the network's random start": "Startwert des zufälligen Anfangs des Netzes",
     "Seeds": "Anzahl",
+    "Select a draft that Draft Shape made": "Wähle einen Entwurf aus, den „Form entwerfen“ gemacht hat",
     "Select an object that Pullback generated": "Ein Objekt auswählen, das Pullback erzeugt hat",
     "Select cameras with background images, or choose a transforms.json": "Wähle Kameras mit Hintergrundbildern "
     "aus oder eine transforms.json",
@@ -263,6 +277,7 @@ GERMAN = {
     "Bilder aufgenommen haben, oder eine transforms.json",
     "Sentence": "Satz",
     "Several seeds": "Mehrere Startwerte",
+    "Shape": "Form",
     "Side in pixels of one view that the model sees. 0: what suits the model (64 for toybox, 512 for SD 1.5, "
     "1024 for larger ones)": "Seite einer Ansicht, die das Modell sieht, in Pixeln. 0: was zum Modell passt (64 "
     "für Toybox, 512 für SD 1.5, 1024 für größere)",
@@ -286,6 +301,8 @@ GERMAN = {
     "The ComfyUI server {address} is on another machine: switch on Allow Online Access in the preferences, under "
     "System": "Der ComfyUI-Server {address} ist auf einem anderen Rechner: Online-Zugriff in den Einstellungen "
     "unter System erlauben",
+    "The model above draws views that agree: any of its prompts, in detail": "Das Modell oben zeichnet Ansichten, "
+    "die zusammenpassen: jeden seiner Texte, mit Einzelheiten",
     "The Python in which Pullback is installed. Empty: the environment made below, then the one on the PATH, then one "
     "beside the .blend file": "Das Python, in dem Pullback installiert ist. Leer: die unten angelegte Umgebung, dann die im "
     "PATH, dann eine neben der .blend-Datei",
@@ -326,8 +343,12 @@ GERMAN = {
     "reicht über den Rand des Bildes: verschiebe oder verkleinere ihn",
     "The same seed gives the same result": "Derselbe Startwert gibt dasselbe Ergebnis",
     "The sentence is about the whole result": "Der Satz gilt für das ganze Ergebnis",
+    "The whole sphere takes no regions: remove them under Advanced, or sample views": "Die ganze Kugel nimmt keine "
+    "Bereiche an: entferne sie unter Erweitert, oder ziehe Ansichten",
     "This build of the extension brings no Pullback to install: make an environment by hand": "Dieser Bau der "
     "Erweiterung bringt kein Pullback zum Installieren mit: eine Umgebung von Hand anlegen",
+    "This model takes no negative prompt: clear the field below the prompt": "Dieses Modell nimmt keinen negativen "
+    "Text an: leere das Feld unter dem Text",
     "Top": "Oben",
     "Toybox": "Toybox",
     "Try Again": "Neu versuchen",
@@ -367,6 +388,7 @@ GERMAN = {
     "Where the pictures of objects, worlds and images are kept": "Wo die Bilder von Objekten, Welten und Bildern liegen",
     "Where to": "Wohin",
     "Which image model draws": "Welches Bildmodell zeichnet",
+    "Whole Sphere at Once": "Die ganze Kugel auf einmal",
     "Width": "Breite",
     "Width and height of the texture in pixels": "Breite und Höhe der Textur in Pixeln",
     "Width and height of these views in pixels": "Breite und Höhe dieser Ansichten in Pixeln",
@@ -379,6 +401,7 @@ GERMAN = {
     "With Diffusers": "Mit Diffusers",
     "Worker": "Worker",
     "World": "Welt",
+    "World Model": "Modell der Welt",
     "Writing": "Wird geschrieben",
     "a red mushroom": "a red mushroom",
     "a texture beside the .blend file needs the object's field file": "eine Textur neben der .blend-Datei braucht "

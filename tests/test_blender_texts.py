@@ -12,7 +12,7 @@ from blender_addon import descriptions
 
 ADDON = Path(__file__).resolve().parent.parent / "blender_addon"
 INTERFACE = ("properties", "preferences", "panel", "operators", "jobs", "job", "results", "placing", "worker", "environment",
-        "backend", "server", "scene", "glb", "regions", "comfyui", "pictures", "reconstruction")  # fmt: skip
+        "backend", "server", "scene", "glb", "regions", "comfyui", "pictures", "reconstruction", "shapes")  # fmt: skip
 HINTS = ("RESUME", "AGAIN", "TEST", "WAIT")
 """Constants of `worker` that are shown to users."""
 SHOWN = {"name", "description", "text", "placeholder", "heading"}

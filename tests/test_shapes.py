@@ -141,9 +141,9 @@ def _overlap(opacity, covered):
     return float(((opacity > 0.5) & covered).sum() / ((opacity > 0.5) | covered).sum())
 
 
-def _run(path, start="dpf-shapes", steps=4, resume=False):
-    model, settings = ToyboxModel(), Settings("a red ball", seed=3, steps=steps, guidance=1.0, views=3, start=start)
-    recipe = tasks.recipe("generate", model, settings, grid=32)
+def _run(path, start="dpf-shapes", steps=2, resume=False):
+    model, settings = ToyboxModel(), Settings("a red ball", seed=3, steps=steps, guidance=1.0, views=1, start=start)
+    recipe = tasks.recipe("generate", model, settings, grid=16)
     return outputs.run("generate", model, recipe, settings, path, resume)
 
 
@@ -172,14 +172,14 @@ def test_the_object_keeps_to_the_shape_and_its_run_goes_on(tmp_path, ball):
     with pytest.raises(Cancelled):
         stopped(_stop)
     again = _run(tmp_path / "c.run", resume=True)
-    assert again.state.move == 2
+    assert again.state.move == 1
     assert all(torch.equal(each, field.params[name]) for name, each in again().params.items())
     with pytest.raises(ValueError, match="other settings: start"):
         _run(tmp_path / "c.run", "", resume=True)
 
 
 def _stop(move, total, state):
-    if move == 2:
+    if move == 1:
         raise Cancelled
 
 

@@ -2,7 +2,7 @@
 
 "die at 3": killed once, at move 3 of 6 (a resumed run goes on). "hang": says nothing more. "deaf": cannot be cancelled.
 "waiting": stays at move 2 for a minute, or until it is cancelled. "rubbish", "exit", "print". A prompt with "unicorn" in
-it is refused. Anything else is made: a cube, or a 4 x 2 picture.
+it is refused. Anything else is made: a cube, or a 4 x 2 picture. Shapes have no field and cannot be resumed.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def work(job):
         if id in cancelled and "deaf" not in prompt:
             say(type="cancelled", id=id, resumable=run.exists())
             return
-        run.write_text(str(move))
+        if job["kind"] != "shape":
+            run.write_text(str(move))
         say(type="progress", id=id, stage="sampling", move=move, total=6, seconds_left=1.0, residual=0.1)
         if move == 3:
             misbehave(prompt, first)
@@ -114,7 +115,7 @@ def work(job):
             for _ in range(600):
                 time.sleep(0.1 if id not in cancelled else 0)
     finish(job, settings, path)
-    run.unlink()
+    run.unlink(missing_ok=True)
 
 
 def misbehave(prompt, first):
@@ -138,8 +139,10 @@ def misbehave(prompt, first):
 
 
 def finish(job, settings, path):
-    files = {"field": job["out"] + ".field.safetensors"}
-    Path(files["field"]).write_bytes(field(settings, job["options"].get("model") or "toybox"))
+    files = {}
+    if job["kind"] != "shape":
+        files["field"] = job["out"] + ".field.safetensors"
+        Path(files["field"]).write_bytes(field(settings, job["options"].get("model") or "toybox"))
     if path.suffix == ".glb":
         path.write_bytes(glb(settings["prompt"], settings["seed"]))
         files["mesh"] = str(path)
