@@ -48,7 +48,7 @@ def _compiled(**settings):
 def test_it_offers_what_the_batch_makes():
     """A Manager reads this one file and nothing else, so that the kinds stand in it."""
     (listed,) = re.findall(r'key: "kind".*?choices: (\[.*?\])', SOURCE.read_text(), re.DOTALL)
-    assert json.loads(listed) == list(arguments.named())
+    assert json.loads(listed) == [*arguments.named(), arguments.SHAPE]
 
 
 def test_one_task_for_each_prompt_and_seed():
