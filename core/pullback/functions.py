@@ -138,8 +138,8 @@ def begun(recipe: Recipe, settings: Settings, device: str, tick: Callable[[], No
 
 
 def _precision(device: str) -> torch.autocast:
-    """Return the context in which a network runs in the precision that is faster on this machine."""
-    half = faster_precision() == "bf16"
+    """Return the context in which a network runs in the precision that is faster on a device."""
+    half = faster_precision(device) == "bf16"
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half)
 
 
