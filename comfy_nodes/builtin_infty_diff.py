@@ -37,7 +37,8 @@ class Net(nn.Module):
 
     def __init__(self, model: InftyDiffModel, dtype: Any = None, device: Any = None, operations: Any = None, **_: Any):
         super().__init__()
-        self.dtype, self.name, self.std, self.inverse = dtype, model.name, model.std, model.inverse
+        self.dtype, self.name = dtype, model.name
+        self.std, self.inverse, self.shrink = model.std, model.inverse, model.shrink
         self.config, self.network = model.functions.config, copy.deepcopy(model.functions.denoiser)
         self.network.conditioner.words = nn.Identity()  # they are the CLIP
         if self.config.toybox:
@@ -68,7 +69,7 @@ class Net(nn.Module):
         given = Condition(context.to(x), camera, lit, picture)
         times, z = spread(height, width), x.new_zeros(len(x), self.config.latent)
         sigma = times * torch.exp(4 * t.to(x))
-        return denoise(self.network, times * x, sigma, given, z, self.inverse, self.std) / times
+        return denoise(self.network, times * x, sigma, given, z, self.std, self.inverse, self.shrink) / times
 
 
 @functools.lru_cache(maxsize=64)
