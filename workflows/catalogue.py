@@ -557,7 +557,7 @@ Press **Run**: *Load Function Model* is ∞-Diff, a model of functions. The same
         300,
     )
     infty = g.add("PullbackLoadFunctionModel", model="infty-diff")
-    words = _prompts(g, infty, "mountains at sunset")
+    words = _prompts(g, infty, "a yellow duck")
     g.column()
     small, wide = (
         g.add("PullbackEmptyFunctionLatent", width=width, height=height, batch_size=1, title=f"{width} x {height}", box=(250, 0))
