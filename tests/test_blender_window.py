@@ -521,6 +521,25 @@ def test_toybox_draws_a_mushroom(blender):
     photograph(blender, "done", VIEW)
 
 
+def test_a_draft_shape_is_drawn_without_a_fit(blender):
+    """The button under *Generate NeRF Object*: a red mesh in the scene, and beside it the offer to make a NeRF of it."""
+    pytest.importorskip("torch")
+    use(blender, PYTHON)
+    prompt(blender, "a red chair")
+    blender.ask("s = bpy.context.scene.pullback; s.faces, s.texture = 5000, 256\nbpy.data.objects['Cube'].hide_set(True)")
+    blender.click("draft_shape")
+    until_object(blender, "a red chair", 600)
+    assert blender.ask("result = len(bpy.data.objects['a red chair'].data.polygons)") > 500
+    blender.ask(
+        "w, a, r = region('WINDOW')\na.spaces[0].shading.color_type = 'TEXTURE'\n"
+        "bpy.context.preferences.view.smooth_view = 0\n"
+        "with bpy.context.temp_override(window=w, area=a, region=r): bpy.ops.view3d.view_selected()"
+    )
+    until(lambda: redness(blender.picture(blender.root / "shape.png")) > 0.005, 60, "something red in the viewport")
+    photograph(blender, "shape", VIEW)
+    blender.find("nerf_from_shape")
+
+
 def redness(path: Path) -> float:
     """The share of a picture's pixels that are clearly red."""
     import numpy as np
