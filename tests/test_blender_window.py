@@ -526,7 +526,9 @@ def test_a_draft_shape_is_drawn_without_a_fit(blender):
     pytest.importorskip("torch")
     use(blender, PYTHON)
     prompt(blender, "a red chair")
-    blender.ask("s = bpy.context.scene.pullback; s.faces, s.texture = 5000, 256\nbpy.data.objects['Cube'].hide_set(True)")
+    blender.ask(
+        "s = bpy.context.scene.pullback; s.faces, s.texture = 5000, 256\nbpy.data.objects['Cube'].hide_set(True)"
+    )
     blender.click("draft_shape")
     until_object(blender, "a red chair", 600)
     assert blender.ask("result = len(bpy.data.objects['a red chair'].data.polygons)") > 500
