@@ -122,6 +122,18 @@ class Config(comfy.supported_models_base.BASE):
     }  # fmt: skip
 
 
+class WordNumbers:
+    """A BaseModel, to be inherited before ComfyUI's, of a network that also takes the indices of the words, as `numbers`."""
+
+    def extra_conds(self, **given: Any) -> dict[str, Any]:
+        """Return the conditions of the network, with the indices of the words."""
+        conditions = super().extra_conds(**given)  # type: ignore[misc]
+        pooled = given.get("pooled_output")
+        if pooled is not None and pooled.shape[-1] == 1 + words.LENGTH:
+            conditions["numbers"] = comfy.conds.CONDRegular(pooled[:, 1:])
+        return conditions
+
+
 class WordEncoder(nn.Module):
     """What text encoders of toybox's words share."""
 

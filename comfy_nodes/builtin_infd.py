@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import comfy.conds
 import comfy.model_base
 import comfy.model_management
 import comfy.supported_models_base
@@ -24,7 +23,7 @@ from ..core.pullback.generative.infd.model import InfdModel, decoder, expected_l
 from ..core.pullback.generative.toybox import words
 from ..core.pullback.generative.toybox.model import camera_tensor
 from ..core.pullback.generative.toybox.network import PITCH
-from .builtin import WordEncoder, clip_of, hosted, indices_and_weights, landscape, model_of, vae_of
+from .builtin import WordEncoder, WordNumbers, clip_of, hosted, indices_and_weights, landscape, model_of, vae_of
 from .signals import CAMERA, LAYOUT, UNSEEN, InfdFormat
 
 
@@ -79,19 +78,11 @@ class Net(nn.Module):
         return self.latent.predict(x, t.to(x), torch.cat(contexts), torch.cat(expected), cameras, lit)
 
 
-class Base(comfy.model_base.BaseModel):
+class Base(WordNumbers, comfy.model_base.BaseModel):
     """Infd in EDM's preconditioning."""
 
     def __init__(self, config: Any, device: Any = None):
         super().__init__(config, model_type=comfy.model_base.ModelType.EDM, device=device, unet_model=Net)
-
-    def extra_conds(self, **given: Any) -> dict[str, Any]:
-        """Return the conditions of the network, with the indices of the words."""
-        conditions = super().extra_conds(**given)
-        pooled = given.get("pooled_output")
-        if pooled is not None and pooled.shape[-1] == 1 + words.LENGTH:
-            conditions["numbers"] = comfy.conds.CONDRegular(pooled[:, 1:])
-        return conditions
 
 
 class Config(comfy.supported_models_base.BASE):

@@ -13,7 +13,6 @@ import copy
 import functools
 from typing import Any
 
-import comfy.conds
 import comfy.model_base
 import comfy.model_management
 import comfy.model_sampling
@@ -28,7 +27,7 @@ from ..core.pullback.generative.toybox import words
 from ..core.pullback.generative.toybox.model import camera_tensor
 from ..core.pullback.generative.toybox.model import network as toybox
 from ..core.pullback.generative.toybox.network import ORBIT
-from .builtin import NO_WORDS, Pixels, WordEncoder, clip_of, hosted, indices_and_weights, model_of, vae_of
+from .builtin import NO_WORDS, Pixels, WordEncoder, WordNumbers, clip_of, hosted, indices_and_weights, model_of, vae_of
 from .signals import CAMERA, UNSEEN, FunctionFormat, spread
 
 
@@ -89,7 +88,7 @@ class Sampling(comfy.model_sampling.ModelSamplingContinuousEDM, comfy.model_samp
         return model_output
 
 
-class Base(comfy.model_base.BaseModel):
+class Base(WordNumbers, comfy.model_base.BaseModel):
     """∞-Diff with the noise levels of `Sampling`. Samplers see latents divided by `spread`."""
 
     def __init__(self, config: Any, device: Any = None, *, model: InftyDiffModel):
@@ -102,14 +101,6 @@ class Base(comfy.model_base.BaseModel):
 
     def process_latent_out(self, latent: Tensor) -> Tensor:
         return super().process_latent_out(latent * spread(*latent.shape[-2:]))
-
-    def extra_conds(self, **given: Any) -> dict[str, Any]:
-        """Return the conditions of the network, with the indices of the words."""
-        conditions = super().extra_conds(**given)
-        pooled = given.get("pooled_output")
-        if pooled is not None and pooled.shape[-1] == 1 + words.LENGTH:
-            conditions["numbers"] = comfy.conds.CONDRegular(pooled[:, 1:])
-        return conditions
 
 
 class Config(comfy.supported_models_base.BASE):

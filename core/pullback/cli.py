@@ -209,11 +209,11 @@ def _sample_sphere(
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int, Any], None]]:
-    """Show a progress bar that the callback moves."""
-    with Progress(console=console, transient=True) as bar:
-        line = bar.add_task("sampling")
-        yield lambda done, total, state: bar.update(line, completed=done, total=total)
+def _progress(title: str = "sampling", transient: bool = True) -> Iterator[Callable[..., None]]:
+    """Show a progress bar that the callback moves: it takes what is done, the total, and more that is not shown."""
+    with Progress(console=console, transient=transient) as bar:
+        line = bar.add_task(title)
+        yield lambda done, total, *_: bar.update(line, completed=done, total=total)
 
 
 def _checked_own(kind: type[Representation], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -404,12 +404,10 @@ def fill(
     """Fill the missing part of a picture: a small one pixel by pixel (lmconv), or one of any size at once (infty-diff)."""
     RUN["seed"].check(seed, _flag("seed"))
     if infty_diff.is_named(model):
-        functions = infty_diff.named(model, device_of(device))
+        drawing = infty_diff.named(model, device_of(device))
         known, missing = read_straight(picture), read_picture(mask, 3)
-        with claimed(out, ".png"), Progress(console=console) as bar:
-            line = bar.add_task("filling")
-            tick = lambda n, total: bar.update(line, completed=n, total=total)
-            write_straight(out, filled(functions, known, missing, prompt, seed=seed, tick=tick))
+        with claimed(out, ".png"), _progress("filling", transient=False) as tick:
+            write_straight(out, filled(drawing, known, missing, prompt, seed=seed, tick=tick))
     else:
         if prompt:
             raise ValueError(f"{model} knows no words: leave out --prompt, or choose --model {infty_diff.NAME}")
@@ -417,9 +415,7 @@ def fill(
         known, missing = read_picture(picture, 3), read_picture(mask, 3)
         if says := loaded.seen(known):
             _print_note(says)
-        with claimed(out, ".png"), Progress(console=console) as bar:
-            line = bar.add_task("filling")
-            tick = lambda n, total: bar.update(line, completed=n, total=total)
+        with claimed(out, ".png"), _progress("filling", transient=False) as tick:
             (whole,) = loaded.fill(known[None], missing, seed, order, tick)
             write_png(out, iter([whole]), whole.shape[2], whole.shape[1])
     console.print(f"{out}: {int((missing[..., 0] >= 128).sum())} pixels filled")
@@ -439,12 +435,10 @@ def upscale(
 ) -> None:  # fmt: skip
     """Enlarge a picture: its pixels stay as means, and the details are sampled."""
     RUN["seed"].check(seed, _flag("seed"))
-    functions = infty_diff.named(model, device_of(device))
-    given = read_picture(picture, functions.channels)
-    with claimed(out, ".png"), Progress(console=console) as bar:
-        line = bar.add_task("enlarging")
-        tick = lambda n, total: bar.update(line, completed=n, total=total)
-        made = upscaled(functions, given, scale, prompt, seed=seed, tick=tick)
+    drawing = infty_diff.named(model, device_of(device))
+    given = read_picture(picture, drawing.channels)
+    with claimed(out, ".png"), _progress("enlarging", transient=False) as tick:
+        made = upscaled(drawing, given, scale, prompt, seed=seed, tick=tick)
         if len(made) == 4 and (given[..., 3] == 255).all():
             made = made[:3]
         write_png(out, iter([made]), made.shape[2], made.shape[1])

@@ -27,6 +27,20 @@ def read(path: Path, wanted: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(f"{path} is truncated or not a safetensors file: get or train it again ({error})") from error
 
 
+def expect(metadata: dict[str, str], name: object, kind: str, wanted: str, command: str) -> None:
+    """Raise ValueError if the metadata of a file are not those of a format.
+
+    Args:
+        metadata: The metadata.
+        name: What the error message calls the file.
+        kind: What it should be, such as "ddpm model".
+        wanted: The format.
+        command: The command that makes such a file.
+    """
+    if (found := metadata.get("format")) != wanted:
+        raise ValueError(f"{name} is no {kind}: its format is {found!r}, expected {wanted!r}; `{command}` makes one")
+
+
 def format_of(path: Path) -> str:
     """Return the `format` in the metadata of a .safetensors file, or "" if it has none or is not a .safetensors file."""
     try:

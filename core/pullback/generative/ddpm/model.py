@@ -15,7 +15,7 @@ from torch import Tensor
 from ...schedules import time_in_table
 from ...schema import parsed
 from ...types import Denoiser
-from ..weights import read
+from ..weights import expect, read
 from .design import Design
 from .network import UNet
 from .reverse import Reverse
@@ -145,11 +145,7 @@ def load_model(path: Path, device: str = "cpu", name: str = "") -> DDPMModel:
         ValueError: If the file is missing, truncated, of another format, or does not fit its own design.
     """
     tensors, metadata = read(path, "a model that `pullback train ddpm` wrote")
-    if metadata.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} is no ddpm model: its format is {metadata.get('format')!r}, expected {FORMAT!r}; "
-            "`pullback train ddpm` makes one"
-        )
+    expect(metadata, path, "ddpm model", FORMAT, "pullback train ddpm")
     try:
         design = parsed(metadata["design"], Design)
         network = UNet(design.network)

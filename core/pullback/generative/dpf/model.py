@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from ...schema import parsed
 from ..toybox.words import INDEX, LANDSCAPES, NOUNS, closest, encode, split
-from ..weights import read
+from ..weights import expect, read
 from .chain import Chain, Rule, Tick
 from .data import EMPTY
 from .design import Design
@@ -143,11 +143,7 @@ def load_model(name: str | Path, device: str = "cpu", domain: str = "") -> Field
     """
     path = SHIPPED.get(str(name), Path(name).expanduser())
     tensors, metadata = read(path, "dpf-shapes, dpf-sphere, or a file that `pullback train dpf-...` wrote")
-    if metadata.get("format") != FORMAT:
-        raise ValueError(
-            f"{name} is no model of functions: its format is {metadata.get('format')!r}, expected {FORMAT!r}; "
-            "`pullback train dpf-shapes` makes one"
-        )
+    expect(metadata, name, "model of functions", FORMAT, "pullback train dpf-shapes")
     try:
         design = parsed(metadata["design"], Design)
         network = FieldNetwork(design.network)

@@ -22,7 +22,7 @@ from ..toybox import words
 from ..toybox.model import LEVEL, STILL, camera_tensor, check, warn_unknown
 from ..toybox.model import network as toybox_network
 from ..toybox.network import ANY
-from ..weights import format_of, read
+from ..weights import expect, format_of, read
 from .autoencoder import Functions
 from .denoiser import SHRINK, SIZE, denoise, expected
 from .mollifier import STD, WIENER_NOISE
@@ -188,11 +188,7 @@ def load_model(path: Path = WEIGHTS, device: str = "cpu", name: str = "") -> Inf
         ValueError: If the file is missing, truncated, of another format, or does not fit its own sizes.
     """
     tensors, metadata = read(path, "a model that `pullback train infty-diff` wrote")
-    if metadata.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} is no infty-diff model: its format is {metadata.get('format')!r}, expected {FORMAT!r}; "
-            "`pullback train infty-diff` makes one"
-        )
+    expect(metadata, path, "infty-diff model", FORMAT, "pullback train infty-diff")
     try:
         functions = Functions(Config(**json.loads(metadata["config"])))
         functions.load_state_dict(tensors)

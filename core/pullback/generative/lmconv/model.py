@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from ...schema import parsed
-from ..weights import read
+from ..weights import expect, read
 from .levels import levels_of, shown
 from .likelihood import bits_per_dim, conditionals, mixed
 from .network import LARGEST, Config, PixelCNN
@@ -136,11 +136,7 @@ def load_model(name: str | Path = "lmconv", device: str = "cpu") -> PixelModel:
     """
     path = SHIPPED.get(str(name), Path(name))
     tensors, metadata = read(path, f"{', '.join(SHIPPED)}, or a file that `pullback train lmconv` wrote")
-    if metadata.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} is no lmconv model: its format is {metadata.get('format')!r}, expected {FORMAT!r}; "
-            "`pullback train lmconv` makes one"
-        )
+    expect(metadata, path, "lmconv model", FORMAT, "pullback train lmconv")
     try:
         network = PixelCNN(parsed(metadata["config"], Config))
         network.load_state_dict(tensors)
