@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from pullback.denoisers import gaussian_mixture
@@ -26,3 +29,24 @@ def mixture(dimensions: int, weight: float = 0.3, apart: float = 4.0, spread: fl
 def picture(x: Tensor) -> Tensor:
     """Vectors (B, D) as pictures (B, D, 1, 1)."""
     return x[..., None, None]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """In Blender: a user's folder of this test's own, a fresh file, the extension at work with the stand-in."""
+    import bpy
+
+    import blender_addon
+    from blender_addon import preferences
+
+    def made(name):
+        (tmp_path / name).mkdir(exist_ok=True)
+        return tmp_path / name
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "stand_in"))
+    monkeypatch.setattr(preferences, "interpreter", lambda: Path(sys.executable))
+    monkeypatch.setattr(preferences, "user_folder", made)
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    blender_addon.register()
+    yield tmp_path
+    blender_addon.unregister()

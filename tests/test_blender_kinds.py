@@ -53,20 +53,9 @@ def someones():
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A user's folder of this test's own, a fresh file, the extension at work with the stand-in."""
-
-    def made(name):
-        (tmp_path / name).mkdir(exist_ok=True)
-        return tmp_path / name
-
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "stand_in"))
-    monkeypatch.setattr(preferences, "interpreter", lambda: Path(sys.executable))
-    monkeypatch.setattr(preferences, "user_folder", made)
-    bpy.ops.wm.read_factory_settings(use_empty=True)
-    blender_addon.register()
-    yield tmp_path
-    blender_addon.unregister()
+def home(home):
+    """The extension at work; what it has learnt is forgotten afterwards."""
+    yield home
     descriptions.learn([])
 
 

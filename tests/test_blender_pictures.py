@@ -19,26 +19,8 @@ from bpy_extras.object_utils import world_to_camera_view  # noqa: E402
 from mathutils import Matrix, Vector  # noqa: E402
 from PIL import Image  # noqa: E402
 
-import blender_addon  # noqa: E402
-from blender_addon import batch, jobs, pictures, preferences  # noqa: E402
+from blender_addon import batch, jobs, pictures  # noqa: E402
 from blender_addon.job import State  # noqa: E402
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A user's folder of this test's own, a fresh file, the extension at work with the stand-in."""
-
-    def made(name):
-        (tmp_path / name).mkdir(exist_ok=True)
-        return tmp_path / name
-
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "stand_in"))
-    monkeypatch.setattr(preferences, "interpreter", lambda: Path(sys.executable))
-    monkeypatch.setattr(preferences, "user_folder", made)
-    bpy.ops.wm.read_factory_settings(use_empty=True)
-    blender_addon.register()
-    yield tmp_path
-    blender_addon.unregister()
 
 
 def camera(name, azimuth, picture=None, distance=5.0):

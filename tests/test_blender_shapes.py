@@ -13,26 +13,8 @@ bpy = pytest.importorskip("bpy", reason="needs Blender as a module: pip install 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import blender_addon  # noqa: E402
-from blender_addon import arguments, batch, jobs, panel, preferences, protocol, results, shapes  # noqa: E402
+from blender_addon import arguments, batch, jobs, panel, protocol, results, shapes  # noqa: E402
 from blender_addon.job import Job  # noqa: E402
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A user's folder of this test's own, a fresh file, the extension at work with the stand-in."""
-
-    def made(name):
-        (tmp_path / name).mkdir(exist_ok=True)
-        return tmp_path / name
-
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "stand_in"))
-    monkeypatch.setattr(preferences, "interpreter", lambda: Path(sys.executable))
-    monkeypatch.setattr(preferences, "user_folder", made)
-    bpy.ops.wm.read_factory_settings(use_empty=True)
-    blender_addon.register()
-    yield tmp_path
-    blender_addon.unregister()
 
 
 @pytest.fixture
