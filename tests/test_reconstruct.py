@@ -272,6 +272,13 @@ def test_the_last_steps_hold_on_to_what_was_sampled(photographs):
     assert not states[1].noise.any() and torch.equal(states[2].noise, sampled) and torch.equal(states[3].noise, sampled)
     assert torch.equal(held.targets(sampled)._rays[2].amax(0), sampled.permute(0, 2, 3, 1).reshape(-1, 4).amax(0))
     assert 0 < held.share < 0.1
+    # The fit sees both in their shares: the sampled field has no error in its own pictures.
+    last, errors = sampler.samplers[1][0], []
+    for share in (0.0, 0.5, 1.0):
+        fit = replace(last, smooth=0.0, held=replace(held, share=share))
+        residual = fit._residual(states[1].params, held.targets(sampled), 0, RANDOM())
+        errors.append(float(residual(states[1].params).square().sum()))
+    assert errors[0] > 100 * errors[2] and errors[1] == pytest.approx(errors[0] / 2, rel=0.2)
 
 
 def test_hierarchical_samples_lie_where_the_weights_are():
