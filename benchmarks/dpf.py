@@ -4,6 +4,9 @@
 with the model of `pullback shape`, and `shapes FOLDER JUDGE` measures the meshes. `domains` trains one network on the plane, the
 cube and the sphere, `architectures` three networks on the plane; `beyond` samples more finely than the training. `picture` writes
 the picture of the documentation.
+
+Real data: `temperatures FOLDER` writes maps of surface temperatures from the package `iris-sample-data`, as functions on the
+sphere, and `lmconv.py folders FOLDER` the pictures of Fashion-MNIST.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from pullback import functions
 from pullback.generative.dpf.chain import Chain, Rule
 from pullback.generative.dpf.data import EMPTY, Functions, Landscapes, Pictures, Shapes, chosen
 from pullback.generative.dpf.design import Design, Preset, octaves_of, preset_of
-from pullback.generative.dpf.domains import Cube, Plane
+from pullback.generative.dpf.domains import Cube, Plane, Sphere
 from pullback.generative.dpf.model import load_model
 from pullback.generative.dpf.network import Config, FieldNetwork
 from pullback.generative.dpf.training import FieldTrainee
@@ -204,11 +207,50 @@ def in_components(true: Tensor, *sets: Tensor) -> list[float]:
     return [frechet_distance(project(each), project(true)) for each in sets]
 
 
+COLDEST, HOTTEST = 200.0, 322.0
+"""Temperatures in kelvin that become black and white."""
+
+
 @app.command()
-def domains(folder: Path = DATA, steps: int = 600, count: int = 96, sampled: int = 20) -> None:
+def temperatures(folder: Path) -> None:
+    """Write maps of global surface temperatures to FOLDER/temperatures, two of the forecasts to temperatures-test.
+
+    They are the seasonal forecasts (GloSea4) of the package `iris-sample-data`: 6 months each of a dozen forecasts.
+    """
+    import iris_sample_data
+
+    forecasts = sorted((Path(iris_sample_data.path) / "GloSea4").glob("*.pp"))
+    for name, paths in (("temperatures", forecasts[:-2]), ("temperatures-test", forecasts[-2:])):
+        maps = [each for path in paths for each in maps_of(path)]
+        grey = [((each - COLDEST) / (HOTTEST - COLDEST)).clip(0, 1) * 255 for each in maps]
+        values = [Sphere().read(each.round().astype(np.uint8)[..., None].repeat(3, -1), 64) for each in grey]
+        pictures = np.stack([((each.reshape(64, 64, 3) + 1) * 127.5).round().astype(np.uint8) for each in values])
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        words = np.tile(EMPTY.astype(np.uint8), (len(pictures), 1))
+        np.savez_compressed(folder / name / "spheres-0000.npz", pictures=pictures, words=words)
+        print(f"{folder / name}: {len(pictures)} months")
+
+
+def maps_of(path: Path) -> list[np.ndarray]:
+    """The maps (rows, columns) of a PP file of the Met Office, north at the top: records of a header and big-endian floats."""
+    data, at, maps = path.read_bytes(), 0, []
+    while at < len(data):
+        header = np.frombuffer(data, ">i4", 45, at + 4)
+        rows, columns = int(header[17]), int(header[18])
+        at += 4 + 256 + 4  # every record lies between two lengths
+        maps.append(np.frombuffer(data, ">f4", rows * columns, at + 4).reshape(rows, columns)[::-1])
+        at += 4 + int.from_bytes(data[at : at + 4], "big") + 4
+    return maps
+
+
+@app.command()
+def domains(
+    folder: Path = DATA, steps: int = 600, count: int = 96, sampled: int = 20, only: str = "", spheres: str = "spheres"
+) -> None:
     """Print the table of one network on three domains.
 
     FOLDER holds the folders train and test (pictures), shapes and spheres with their held-out shapes-test and spheres-test.
+    `--only` names one domain, and `--spheres` another folder of functions on the sphere.
     """
     plane = lambda name: Pictures(folder / name, Plane(), 16)
     cube, sphere = lambda name: Shapes(folder / name, Cube()), lambda name: Landscapes(folder / name)
@@ -217,8 +259,10 @@ def domains(folder: Path = DATA, steps: int = 600, count: int = 96, sampled: int
     for make, train, test in (
         (plane, "train", "test"),
         (cube, "shapes", "shapes-test"),
-        (sphere, "spheres", "spheres-test"),
+        (sphere, spheres, f"{spheres}-test"),
     ):
+        if only and make(test).domain.name != only:
+            continue
         data, other = make(train), make(test)
         fresh = trained(data, MODEST, 0, words=True)
         trainee = trained(data, MODEST, steps, words=True)
@@ -234,7 +278,7 @@ def domains(folder: Path = DATA, steps: int = 600, count: int = 96, sampled: int
 
 @app.command()
 def architectures(folder: Path = DATA, steps: int = 600, count: int = 192, sampled: int = 50, side: int = 16) -> None:
-    """Print the table of three architectures, and what the first one draws at twice the resolution of the training."""
+    """Print the table of three architectures, and what they draw at twice the resolution of the training, beside bilinear."""
     data, test = Pictures(folder / "train", Plane(), side), Pictures(folder / "test", Plane(), side)
     fine = drawn(Pictures(folder / "test", Plane(), 2 * side), count, 1)[0]
     extract, true = PictureTextFeatures(), drawn(test, count, 1)[0]
@@ -242,10 +286,10 @@ def architectures(folder: Path = DATA, steps: int = 600, count: int = 192, sampl
     distance = lambda made, wanted, size: frechet_distance(
         features_of(pictures(made, size), extract), features_of(pictures(wanted, size), extract)
     )
-    print("| architecture | weights | s/step | loss | FID |\n| --- | --- | --- | --- | --- |")
+    print(f"| architecture | weights | s/step | loss | FID at {side} | FID at {2 * side} | bilinear |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     seen = distance(drawn(data, count, 2)[0], true, side)
-    print(f"| (training pictures) | | | | {seen:.0f} |", flush=True)
-    doubled = ""
+    print(f"| (training pictures) | | | | {seen:.0f} | | |", flush=True)
     for architecture, blocks in (("perceiver", 2), ("transformer", 5), ("mixer", 3)):
         network = replace(MODEST.design.network, blocks=blocks, context=side * side, words=False)
         preset = replace(MODEST, design=replace(MODEST.design, network=network), queries=side * side)
@@ -254,19 +298,18 @@ def architectures(folder: Path = DATA, steps: int = 600, count: int = 192, sampl
         took = (time.perf_counter() - start) / steps
         weights = sum(p.numel() for p in trainee.networks["model"].parameters())
         made = samples(trainee, count, side, sampled)
-        found = distance(made, true, side)
-        print(
-            f"| {architecture} | {weights / 1e6:.2f} M | {took:.2f} | {loss_on(trainee, test):.3f} | {found:.0f} |",
-            flush=True,
-        )
-        if architecture == "perceiver":
-            native = samples(trainee, count, 2 * side, sampled)
-            grids = made.permute(0, 2, 1).reshape(count, 3, side, side)
-            bilinear = F.interpolate(grids, scale_factor=2, mode="bilinear").flatten(2).permute(0, 2, 1)
-            doubled = (
-                f"native {distance(native, fine, 2 * side):.0f}, bilinear {distance(bilinear, fine, 2 * side):.0f}"
-            )
-    print(f"trained at {side}, sampled at {2 * side}, FID: {doubled}")
+        native = samples(trainee, count, 2 * side, sampled)
+        grids = made.permute(0, 2, 1).reshape(count, 3, side, side)
+        bilinear = F.interpolate(grids, scale_factor=2, mode="bilinear").flatten(2).permute(0, 2, 1)
+        found = [distance(made, true, side), *(distance(each, fine, 2 * side) for each in (native, bilinear))]
+        row = [
+            architecture,
+            f"{weights / 1e6:.2f} M",
+            f"{took:.2f}",
+            f"{loss_on(trainee, test):.3f}",
+            *(f"{f:.0f}" for f in found),
+        ]
+        print(f"| {' | '.join(row)} |", flush=True)
 
 
 @app.command()
