@@ -28,8 +28,9 @@ import typer
 from PIL import Image
 from pullback.generative.clip.perceptual import perceptual_distance
 from pullback.generative.infty_diff import operator, points, training
-from pullback.generative.infty_diff.denoiser import SHRINK, denoise, error, expected
-from pullback.generative.infty_diff.model import InftyDiffModel, load_model
+from pullback.generative.infty_diff.coarse import enlarged, factor, unseen
+from pullback.generative.infty_diff.denoiser import SHRINK, denoise, error
+from pullback.generative.infty_diff.model import InftyDiffModel, load_model, toybox_under
 from pullback.generative.infty_diff.mollifier import STD, WIENER_NOISE
 from pullback.generative.infty_diff.network import Condition, Network
 from pullback.generative.infty_diff.points import Points
@@ -42,7 +43,7 @@ from pullback.samplers import ddim
 from pullback.schedules import log_linear
 from pullback.training.loop import Plan, train
 from torch import Generator, Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d, conv2d, interpolate
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Weights = Annotated[Path, typer.Option(help="A file that `pullback train infty-diff` wrote.")]
@@ -69,12 +70,18 @@ def reduced(x: Tensor, size: int) -> Tensor:
     return avg_pool2d(x, x.shape[-1] // size)
 
 
+def noise_of(coarse: Tensor, size: int, seed: int = 1) -> Tensor:
+    """White noise (B, C, size, size) that toybox sees as `coarse`, white noise (B, C, 64, 64)."""
+    drawn = torch.randn((*coarse.shape[:2], size, size), generator=Generator().manual_seed(seed))
+    large = factor(size, size) * enlarged(coarse, size, size)
+    return large + unseen(drawn - large)
+
+
 @torch.no_grad()
-def sampled(model: InftyDiffModel, drawn: Drawn, size: int, steps: int, seed: int = 0) -> Tensor:
-    """Samples (B, 4, size, size) for the conditions of pictures."""
+def sampled(model: InftyDiffModel, drawn: Drawn, noise: Tensor, steps: int) -> Tensor:
+    """Samples, of the size of the noise, for the conditions of pictures."""
     given = model.condition(drawn.words, drawn.cameras, drawn.lit)
     z = torch.zeros(len(drawn.words), model.functions.config.latent)
-    noise = torch.randn((len(z), 4, size, size), generator=Generator().manual_seed(seed))
 
     def d(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         level = sigma.float().expand(len(x))
@@ -82,14 +89,13 @@ def sampled(model: InftyDiffModel, drawn: Drawn, size: int, steps: int, seed: in
             -1, 1
         )
 
-    return ddim(d, noise, log_linear(steps, *model.sigma_range(size, size)))
+    return ddim(d, noise, log_linear(steps, *model.sigma_range(*noise.shape[-2:])))
 
 
 @torch.no_grad()
-def sampled_by_toybox(drawn: Drawn, steps: int, seed: int = 0) -> Tensor:
-    """Samples (B, 4, 64, 64) of toybox for the conditions of pictures."""
+def sampled_by_toybox(drawn: Drawn, noise: Tensor, steps: int) -> Tensor:
+    """Samples of toybox for the conditions of pictures, from noise (B, 4, 64, 64)."""
     net = toybox.network()
-    noise = torch.randn((len(drawn.words), 4, 64, 64), generator=Generator().manual_seed(seed))
 
     def d(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         return net(x, sigma.float().expand(len(x)), drawn.words, drawn.cameras, drawn.lit).clamp(-1, 1)
@@ -98,29 +104,38 @@ def sampled_by_toybox(drawn: Drawn, steps: int, seed: int = 0) -> Tensor:
 
 
 @app.command()
-def resolutions(weights: Weights = SHIPPED, folder: Path = HELD_OUT, count: int = 32, steps: int = 15) -> None:
-    """Print the Fréchet distance of patches of samples to patches of renders, at 64, 128 and 256 pixels."""
+def resolutions(weights: Weights = SHIPPED, folder: Path = HELD_OUT, count: int = 32, steps: int = 20) -> None:
+    """Print the Frechet distance of patches of samples to patches of renders, at 64, 128 and 256 pixels.
+
+    All samples of a caption begin with the same noise, as far as toybox sees it.
+    """
     model, drawn = load_model(weights), held_out(folder, count)
     other = held_out(folder, count, seed=1)
-    ours, plain = sampled(model, drawn, 64, steps), sampled_by_toybox(drawn, steps)
+    coarse = torch.randn((count, 4, 64, 64), generator=Generator().manual_seed(0))
+    ours, plain = sampled(model, drawn, coarse, steps), sampled_by_toybox(drawn, coarse, steps)
     print("| pixels | other renders | infty-diff at this size | infty-diff at 64, bicubic | toybox (64), bicubic |")
     print("| --- | --- | --- | --- | --- |")
     for size in SIZES:
         true = shown(reduced(drawn.x, size))
-        sets = [reduced(other.x, size), sampled(model, drawn, size, steps) if size > 64 else ours]
+        native = sampled(model, drawn, noise_of(coarse, size), steps) if size > 64 else ours
+        sets = [reduced(other.x, size), native]
         sets += [interpolate(each, (size, size), mode="bicubic") for each in (ours, plain)]
         values = [patch_fid(shown(each), true, 64, size // 64) for each in sets]
         print(f"| {size} | {' | '.join(f'{value:.0f}' for value in values)} |", flush=True)
 
 
+LEVELS = (0.01, 0.03, 0.1)
+"""Noise levels, on a picture of 64 pixels, at which detail appears."""
+
+
 def denoising_error(network: Network, drawn: Drawn, size: int, std: float, shrink: float = SHRINK) -> list[float]:
-    """The mean squared error of D, in pictures of `size` pixels, at the noise levels 0.3, 1 and 3 of a picture of 64 pixels."""
+    """The mean squared error of D, in pictures of `size` pixels, at `LEVELS`."""
     x, z = reduced(drawn.x, size), torch.zeros(len(drawn.x), network.config.latent)
     noise = torch.randn(x.shape, generator=Generator().manual_seed(0))
     told = drawn.words, drawn.cameras, drawn.lit
-    given = Condition(*told, expected(toybox.network(), *told) if network.config.toybox else None)
+    given = Condition(*told, toybox_under(toybox.network(), *told) if network.config.toybox else None)
     found = []
-    for sigma in (0.3, 1.0, 3.0):
+    for sigma in LEVELS:
         level = torch.full((len(x),), sigma * size / 64)
         with torch.no_grad():
             made = denoise(network, x + sigma * size / 64 * noise, level, given, z, std, WIENER_NOISE, shrink)
@@ -137,12 +152,12 @@ def subsets(weights: Weights = SHIPPED, folder: Path = HELD_OUT, count: int = 24
     given = model.condition(drawn.words, drawn.cameras, drawn.lit)
     z = torch.zeros(count, model.functions.config.latent)
     print(
-        "| points | weighted error at levels 0.3 / 1 / 3 | evaluations/s | training pictures/s |\n| --- | --- | --- | --- |"
+        "| points | weighted error at levels 0.01 / 0.03 / 0.1 | evaluations/s | training pictures/s |\n| --- | --- | --- | --- |"
     )
     for part in (1, 2, 4, 8):
         some = Points.random(size, size, size * size // part, Generator().manual_seed(0))
         errors, started = [], time.process_time()
-        for sigma in (0.3, 1.0, 3.0):
+        for sigma in LEVELS:
             level = torch.full((count,), sigma * size / 64)
             with torch.no_grad():
                 errors.append(float(error(network, x, level, noise, some, given, z, model.std).mean()))
@@ -165,7 +180,10 @@ def ablations(
     out: Path = Path("ablations"),
     arms: str = "all",
 ) -> None:
-    """Train small models for equal numbers of steps, and print the errors of their denoisers on held-out pictures."""
+    """Train networks on 128 pixels for equal numbers of steps, and print the errors of D on held-out pictures.
+
+    256 pixels are a resolution that no arm has seen.
+    """
     drawn = held_out(test, count)
     out.mkdir(exist_ok=True)
     fixed = lambda size: 3
@@ -174,27 +192,39 @@ def ablations(
         "white noise (no mollifier)": (0.0, mock.MagicMock),
         "kernel of 7 pixels at every size": (
             STD,
-            lambda: mock.patch.multiple(operator, reach=fixed, _interpolation=_identity),
+            lambda: mock.patch.multiple(operator, reach=fixed, _interpolation=_identity, _by_hats=_seven_pixels),
         ),
         "gather from 1 point": (STD, lambda: mock.patch.object(points, "NEAREST", 1)),
         "no operator (points alone)": (STD, lambda: mock.patch.object(operator.SparseOperator, "forward", _nothing)),
     }
-    print("| arm | 64 pixels, levels 0.3 / 1 / 3 | 128 pixels |\n| --- | --- | --- |")
+    untrained = Network(training.InftyDiffTrainee(folder).config).eval().requires_grad_(False)
+    columns = [denoising_error(untrained, drawn, size, STD) for size in (128, 256)]
+    print("| arm | 128 pixels, levels 0.01 / 0.03 / 0.1 | 256 pixels |\n| --- | --- | --- |")
+    print(
+        f"| (nothing added) | {' | '.join(' / '.join(f'{1e3 * e:.3f}' for e in errors) for errors in columns)} |",
+        flush=True,
+    )
     for n, (name, (std, change)) in enumerate(ways.items()):
         if arms != "all" and str(n) not in arms.split(","):
             continue
         torch.manual_seed(0)
         with change(), mock.patch.object(training, "SHOWN", 1):
             trainee = InftyDiffTrainee(folder, batch_size=batch, std=std)
-            trainee.data.sizes = [64, 128]  # type: ignore[attr-defined]
+            trainee.data.sizes = [128]
             checkpoint = out / f"arm-{n}.training.safetensors"
             functions = train(trainee, checkpoint, Plan(steps, warmup=20, every=steps, precision="bf16", average=0.98))
-            columns = [denoising_error(functions.denoiser, drawn, size, std) for size in (64, 128)]  # type: ignore[union-attr,arg-type]
-        print(f"| {name} | {' | '.join(' / '.join(f'{e:.4f}' for e in errors) for errors in columns)} |", flush=True)
+            columns = [denoising_error(functions.denoiser, drawn, size, std) for size in (128, 256)]  # type: ignore[union-attr,arg-type]
+        print(
+            f"| {name} | {' | '.join(' / '.join(f'{1e3 * e:.3f}' for e in errors) for errors in columns)} |", flush=True
+        )
 
 
 def _identity(size: int) -> Tensor:
     return torch.eye(7)
+
+
+def _seven_pixels(picture: Tensor, kernel: Tensor, d: int) -> Tensor:
+    return conv2d(picture, kernel[:, None], padding=3, groups=len(kernel))
 
 
 def _nothing(self: Any, values: Tensor, near: Any) -> Tensor:

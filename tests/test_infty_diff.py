@@ -17,11 +17,12 @@ from pullback.generative.infty_diff import operator as operators
 from pullback.generative.infty_diff import training, uses
 from pullback.generative.infty_diff.autoencoder import Functions
 from pullback.generative.infty_diff.chain import Chain, cosine_table
-from pullback.generative.infty_diff.denoiser import denoise, error, estimate, power
-from pullback.generative.infty_diff.model import FORMAT, WEIGHTS, InftyDiffModel, mixed
+from pullback.generative.infty_diff.coarse import coarse_size, enlarged, factor, filled_up, reduced, unseen
+from pullback.generative.infty_diff.denoiser import base, denoise, error, estimate, power
+from pullback.generative.infty_diff.model import FORMAT, WEIGHTS, InftyDiffModel, mixed, toybox_under
 from pullback.generative.infty_diff.model import load_model as load_file
-from pullback.generative.infty_diff.mollifier import filtered, mollify, response, wiener
-from pullback.generative.infty_diff.network import LAYERS, Condition, Config, Network
+from pullback.generative.infty_diff.mollifier import filtered, mollify, response, transformed, wiener
+from pullback.generative.infty_diff.network import SKETCH, Condition, Config, Network, Sketch
 from pullback.generative.infty_diff.operator import KERNEL, Neighbours, SparseOperator, reach, resized
 from pullback.generative.infty_diff.points import Points, gathered, scattered
 from pullback.generative.infty_diff.sampling import levels, sampled_mollified
@@ -29,6 +30,7 @@ from pullback.generative.infty_diff.training import InftyDiffTrainee
 from pullback.generative.infty_diff.uses import between, filled, upscaled
 from pullback.generative.toybox.model import STILL
 from pullback.generative.toybox.model import network as toybox_network
+from pullback.generative.toybox.network import stretched
 from pullback.generative.toybox.words import encode
 from pullback.geometry.cameras import orbit
 from pullback.models import load_model
@@ -203,13 +205,20 @@ def test_every_way_computes_the_definition(count, monkeypatch):
     values = torch.randn(2, len(points), 4, requires_grad=True)
     wanted = brute(layer.kernel, values, points)
     gradients = torch.autograd.grad(wanted.square().sum(), [values, layer.kernel])
-    for dense, large in ((0.0, 99), (1.1, 99), (0.0, 3)):
+    for dense, large in ((0.0, 99), (1.1, 99), (0.0, 3), (0.0, None)):
         monkeypatch.setattr(operators, "DENSE", dense)
+        monkeypatch.setattr(operators, "MANY", 999)
+        if large is None:  # kernels whose values lie 2 pixels apart
+            monkeypatch.setattr(operators, "BASE", 10)
+            operators._interpolation.cache_clear()
+            wanted = brute(layer.kernel, values, points)
+            gradients = torch.autograd.grad(wanted.square().sum(), [values, layer.kernel])
+            monkeypatch.setattr(operators, "_by_fourier", None)
         monkeypatch.setattr(operators, "LARGE", large)
         near = Neighbours(points)
         assert (near.pairs is None) == (dense == 0)
         found = layer(values, near)
-        assert (found - wanted).abs().max() < 1e-5
+        assert (found - wanted).abs().max() < 1e-6
         for ours, theirs in zip(
             torch.autograd.grad(found.square().sum(), [values, layer.kernel]), gradients, strict=True
         ):
@@ -221,8 +230,9 @@ def test_the_kernel_is_one_function_at_all_resolutions():
     kernel = torch.randn(3, KERNEL, KERNEL)
     assert torch.equal(resized(kernel, 128), kernel)
     fine, coarse = resized(kernel, 256), resized(kernel, 64)
-    assert fine.shape[-1] == 13 and coarse.shape[-1] == 3
-    assert (fine[:, ::2, ::2] - kernel).abs().max() < 1e-6
+    assert fine.shape[-1] == 15 and coarse.shape[-1] == 3
+    assert (fine[:, 1::2, 1::2] - kernel).abs().max() < 1e-6
+    assert (fine[:, 0, 1::2] - kernel[:, 0] / 2).abs().max() < 1e-6  # half way to 0
     assert (coarse - kernel[:, 1::2, 1::2]).abs().max() < 1e-6
 
 
@@ -285,22 +295,21 @@ def condition(batch):
 
 def test_all_points_sparse_and_dense_give_the_same(monkeypatch):
     network = small().denoiser
-    y, z, level = torch.randn(1, 40 * 48, 4), torch.randn(1, 4), torch.zeros(1)
+    y, z, level = torch.randn(1, 40 * 48, 8), torch.randn(1, 4), torch.zeros(1)
     dense = network(y, level, Points(40, 48), condition(1), z)
     monkeypatch.setattr(operators, "DENSE", 1.1)
     listed = Points(40, 48, torch.arange(40 * 48))
     assert (network(y, level, listed, condition(1), z) - dense).abs().max() < 1e-5
 
 
-def test_the_denoiser_is_the_estimate_between_mollifier_and_inverse():
+def test_the_denoiser_adds_what_the_inverse_makes_of_the_networks_answer():
     network, x, z = small().denoiser, torch.randn(2, 4, 32, 40), torch.zeros(2, 4)
     sigma = torch.tensor([0.5, 3.0])
     points = Points(32, 40)
-    found = estimate(network, mollify(x), sigma, points, condition(2), z)
+    b, more = estimate(network, x, sigma, points, condition(2), z)
     made = denoise(network, x, sigma, condition(2), z, shrink=0.0)
-    assert torch.allclose(made, wiener(points.picture(found)), atol=1e-4)
-    almost_clean = estimate(network, mollify(x), torch.full((2,), 1e-4), points, condition(2), z)
-    assert (almost_clean - points.of(mollify(x))).abs().max() < 1e-3
+    assert torch.allclose(made, b + wiener(points.picture(more)), atol=1e-4) and more.abs().mean() > 0.01
+    assert (denoise(network, x, torch.full((2,), 1e-4), condition(2), z) - x).abs().max() < 1e-2
 
 
 def test_without_a_network_the_estimate_is_that_of_a_gaussian_prior():
@@ -310,8 +319,8 @@ def test_without_a_network_the_estimate_is_that_of_a_gaussian_prior():
     noise, sigma = torch.randn(x.shape, generator=random(1)), torch.full((400,), 0.7)
     points, z = Points.random(32, 48, 40, random()), torch.zeros(400, 4)
     assert float(error(network, x, sigma, noise, points, condition(400), z).mean()) == pytest.approx(1, abs=0.05)
-    y, clean = mollify(x) + 0.7 * mollify(noise), points.of(mollify(x))
-    found = estimate(network, y, sigma, points, condition(400), z)
+    b, more = estimate(network, x + 0.7 * noise, sigma, points, condition(400), z)
+    found, clean = points.of(mollify(b)) + more, points.of(mollify(x))
     missed = [float((scale * found - clean).square().mean()) for scale in (0.9, 1.0, 1.1)]
     assert missed[1] == min(missed)
 
@@ -454,35 +463,125 @@ def test_training_goes_on_from_any_pictures_with_captions(tmp_path):
     with mock.patch.object(training, "SHOWN", 1):
         model = train(trainee, tmp_path / "state.safetensors", Plan(2, warmup=1))
     moved = [name for name, p in model.named_parameters() if not torch.equal(p, start[name])]
-    assert {name.split(".")[0] for name in moved} == {"denoiser", "encoder", "prior"}
+    assert {name.split(".")[0] for name in moved} == {"denoiser", "encoder", "sketcher", "prior"}
     export(tmp_path / "own.safetensors", model, trainee.metadata())
     assert load_file(tmp_path / "own.safetensors").channels == 3
 
 
-def test_between_noise_and_picture_the_estimate_goes_from_the_templates_picture_to_what_is_seen():
+# ---- with toybox ----
+
+
+@pytest.mark.parametrize("size", [(128, 128), (96, 150), (48, 80)])
+def test_reduced_noise_is_white_and_what_is_reduced_is_found_again(size):
+    height, width = size
+    rows, columns = coarse_size(height, width)
+    assert min(rows, columns) == 64 and rows % 8 == columns % 8 == 0
+    noise = torch.randn(1500, 1, height, width, dtype=torch.float64, generator=random())
+    sigma = torch.full((1500,), 2.0, dtype=torch.float64)
+    small = filled_up(2 * reduced(noise), height, width, sigma)
+    small = small - small.mean(0)  # noise that is always the same does not vary
+    level = factor(height, width) * 2
+    if min(size) >= 64:
+        deviation = small.std(0)
+        assert (deviation.mean() / level - 1).abs() < 0.01 and (deviation / level - 1).abs().max() < 0.15
+        near = (small[..., 1:] * small[..., :-1]).mean() / level**2
+        assert near.abs() < 0.01
+    pictures = torch.randn(2, 3, rows, columns, dtype=torch.float64) if min(size) >= 64 else reduced(noise[:2])
+    assert (reduced(enlarged(pictures, height, width)) - pictures).abs().max() < 1e-12
+    rest = unseen(noise[:2])
+    assert reduced(rest).abs().max() < 1e-12 and (unseen(rest) - rest).abs().max() < 1e-12
+    missing = max(0.0, 1 - rows * columns / (height * width))
+    assert float(rest.square().sum() / noise[:2].square().sum()) == pytest.approx(missing, abs=0.02)
+    assert (reduced(torch.ones(1, 1, height, width, dtype=torch.float64)) - 1).abs().max() < 0.03
+
+
+def test_means_of_squares_are_what_toybox_sees():
+    x = torch.randn(1, 4, 128, 192, dtype=torch.float64)
+    assert (reduced(x) - torch.nn.functional.avg_pool2d(x, 2)).abs().max() < 1e-12
+    assert factor(128, 192) == 0.5
+
+
+def test_the_noise_of_small_pictures_is_filled_up_to_white_noise():
+    """The covariance of what the reduced noise has and of what is filled up is the unit matrix."""
+    unit = torch.eye(40 * 40, dtype=torch.float64).view(-1, 1, 40, 40)
+    has = reduced(unit).flatten(1).mT / factor(40, 40)
+    seen = has @ has.mT
+    fixed = filled_up(torch.zeros(1, 1, 64, 64, dtype=torch.float64), 40, 40, torch.ones(1)) / factor(40, 40)
+    assert (seen @ seen - seen).abs().max() < 1e-12  # a projection
+    assert (seen @ fixed.flatten()).abs().max() < 1e-12
+    assert float(fixed.square().sum()) == pytest.approx(64 * 64 - 40 * 40, rel=0.05)
+
+
+def fresh():
     torch.manual_seed(0)
-    model = InftyDiffModel(Functions(Config(blocks=1)).requires_grad_(False), "fresh", {})
-    d, x = model.denoiser("a red ball", "", 1.0), mollify(torch.rand(1, 4, 32, 32) * 2 - 1, 2.0)
-    numbers = torch.tensor([encode("red ball")])
-    given = model.condition(numbers, torch.tensor([STILL]), torch.ones(1))
-    assert given.expected.shape == (1, LAYERS, 32, 32)
-    assert given.expected[0, 0, 16, 16] > 0 > given.expected[0, 2, 16, 16]  # more red than blue
-    at_most = d(1e4 * torch.randn(1, 4, 32, 32), torch.tensor(1e4), None)
-    assert (mollify(at_most) - mollify(given.expected[:, :4])).abs().max() < 0.1
-    assert (d(x, torch.tensor(1e-4), None) - x).abs().max() < 0.02
+    return InftyDiffModel(Functions(Config(blocks=1)).eval().requires_grad_(False), "fresh", {})
 
 
-def test_toyboxs_weights_are_taken_over():
-    network = Network()
-    adopted = network.adopt(toybox_network())
-    assert torch.equal(network.unet.position, toybox_network().position)
-    assert torch.equal(network.unet.leave[0].conv1.weight, toybox_network().leave[0].conv1.weight)
-    assert 1e6 < sum(p.numel() for p in adopted) < 2e6
+def test_without_a_network_pictures_of_toyboxs_size_are_toyboxs():
+    numbers, camera, lit = torch.tensor([encode("red ball")]), torch.tensor([STILL]), torch.ones(1)
+    x, sigma = torch.randn(1, 4, 64, 64), torch.tensor([3.0])
+    made = fresh().denoiser("a red ball", "", 1.0)(x, sigma[0], None)
+    wanted = toybox_network()(x, sigma, numbers, camera, lit).clamp(-1, 1)
+    assert (made - wanted).abs().max() < 1e-5
+    # a larger picture of the same: the noise of its means is toybox's noise, and what it shows in addition is not lost
+    large = enlarged(x, 128, 128)
+    made = fresh().denoiser("a red ball", "", 1.0)(large, 2 * sigma[0], None)
+    assert (reduced(made) - wanted).abs().max() < 0.05
+    almost = mollify(torch.rand(1, 4, 128, 128) * 2 - 1, 2.0)
+    assert (fresh().denoiser("a red ball", "", 1.0)(almost, torch.tensor(1e-4), None) - almost).abs().max() < 0.1
+
+
+def test_a_wide_picture_has_its_object_in_the_middle():
+    model, x = fresh(), 70.0 * torch.randn(1, 4, 64, 160, generator=random())
+    rgba = model.decode(model.denoiser("a red ball", "", 1.0)(x, torch.tensor(70.0), None))[0]
+    assert rgba[3, 20:44, 70:90].mean() > 0.6 and rgba[3, :, :30].mean() < 0.2 and rgba[3, :, -30:].mean() < 0.2
+    places = torch.arange(8.0).expand(8, 8).reshape(1, 64, 1)  # the column of each place
+    wide = stretched(places, 8, 16).view(8, 16)
+    assert torch.equal(stretched(places, 8, 8), places)
+    assert (wide[:, 1:-1] - (torch.arange(1, 15) / 2 - 0.25)).abs().max() < 1e-6
+
+
+def test_a_latent_says_more_the_noisier_the_picture_is():
+    """Where all is noise, the estimate is the sketch; where little is, it is toybox's."""
+    sketch = Sketch(torch.randn(1, 4, SKETCH, SKETCH, generator=random()).clamp(-1, 1), torch.full((SKETCH,), 0.01))
+    numbers, camera, lit = torch.tensor([encode("")]), torch.tensor([[0.0, 0.0, 0.0]]), torch.ones(1)
+    coarse = toybox_under(toybox_network(), numbers, camera, lit)
+    plain, told = (Condition(numbers, camera, lit, coarse, each) for each in (None, sketch))
+    noise, low = torch.randn(1, 4, 64, 64, generator=random()), slice(0, 4)
+    shares = []
+    for sigma in (0.05, 1.0, 70.0):
+        b, without = (
+            transformed(base(sigma * noise, torch.tensor([sigma]), each))[..., low, low] for each in (told, plain)
+        )
+        picture = torch.nn.functional.interpolate(sketch.picture, (64, 64), mode="bicubic")
+        target = transformed(picture)[..., low, low] - without
+        shares.append(float(((b - without) * target).sum() / target.square().sum()))
+    assert shares[0] < 0.35 and shares[0] < shares[1] < shares[2] and shares[2] > 0.99
+
+
+def test_encoder_and_sketcher_learn_what_a_picture_shows():
+    torch.manual_seed(0)
+    functions = Functions(Config(channels=3, point_channels=8, blocks=1, latent=8, toybox=False, depth=1)).train()
+    weights = [*functions.encoder.parameters(), *functions.sketcher.parameters()]
+    optimiser, points = torch.optim.Adam(weights, 3e-3), Points.random(64, 64, 300, random())
+    x = torch.randn(6, 3, 1, 1, generator=random()).expand(-1, -1, 64, 64).clamp(-1, 1)  # one colour each
+    errors, before = [], functions.sketcher.power.clone()
+    for _ in range(60):
+        loss = functions.sketcher.error(functions.encoder(points.of(x), points), x)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        errors.append(float(loss.detach()))
+    assert errors[-1] < 0.2 * errors[0]
+    assert functions.sketcher.power[0] < before[0]
+    functions.eval().sketcher.error(functions.encoder(points.of(x), points), x)
+    after = functions.sketcher.power.clone()
+    assert torch.equal(after, functions.sketcher.power)
 
 
 def test_the_shipped_weights_draw_what_they_are_told_at_two_sizes():
     model = load_model("infty-diff")
-    assert WEIGHTS.stat().st_size < 8e6
+    assert WEIGHTS.stat().st_size < 10e6
     for size in (64, 96):
         noise, sigmas = torch.randn(1, 4, size, size, generator=random()), log_linear(6, *model.sigma_range(size, size))
         for prompt, high, low in (("a red ball", 0, 2), ("a blue ball", 2, 0)):

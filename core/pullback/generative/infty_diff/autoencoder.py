@@ -1,7 +1,8 @@
-"""The latent z of a picture: an encoder of points (a diffusion autoencoder), and a prior over z.
+"""The latent z of a picture (a diffusion autoencoder): an encoder of points, what z alone says, and a prior over z.
 
-The encoder sees the clean picture at a random subset of its pixels. z has zero mean and unit variance over its values. The prior
-is a diffusion model of z, conditioned on words, camera and light, or on nothing (Preechakul et al. 2022).
+The encoder sees the clean picture at a random subset of its pixels. z has zero mean and unit variance over its values. A sketch
+is the mean picture of a z, from which the first estimate starts (`denoiser.py`). The prior is a diffusion model of z, conditioned
+on words, camera and light, or on nothing (Preechakul et al. 2022).
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ from torch import Generator, Tensor, nn
 
 from ...denoisers import edm
 from ...schedules import log_linear
-from .network import WIDTHS, Config, Network, Residual, SparseBlock, grid_of
+from .coarse import SIZE
+from .denoiser import power
+from .mollifier import frequency, transformed
+from .network import SKETCH, WIDTHS, Config, Network, Residual, Sketch, SparseBlock, grid_of
 from .operator import Neighbours
 from .points import Points, gathered
 
 CHANNELS = 32, 64, 96
 """Channels of the encoder at the resolution of the grid, a half and a quarter of it."""
+FOLLOWED = 0.01
+"""The part of the power of a sketch's errors that is replaced at every step of training."""
 SIGMA_DATA = 1.0
 TOP, LOW = 20.0, 0.02
 """Highest and lowest noise level of the prior's samples."""
@@ -55,6 +61,35 @@ class _Plain(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block(x, x.new_zeros(len(x), 1))
+
+
+class Sketcher(nn.Module):
+    """The mean picture of a latent z at `SKETCH` pixels, and how far pictures are from it."""
+
+    def __init__(self, config: Config, width: int = 512):
+        super().__init__()
+        self.channels = config.channels
+        self.layers = nn.Sequential(
+            nn.Linear(config.latent, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
+            nn.Linear(width, config.channels * SKETCH**2),
+        )  # fmt: skip
+        self.register_buffer("power", power(SIZE, SIZE)[0, :SKETCH].float())
+
+    power: Tensor
+
+    def forward(self, z: Tensor) -> Sketch:
+        return Sketch(self.layers(z).float().view(-1, self.channels, SKETCH, SKETCH), self.power.clone())
+
+    def error(self, z: Tensor, small: Tensor) -> Tensor:
+        """Return the mean squared error for pictures (B, C, SIZE, SIZE) of latents z, and follow its power in training."""
+        missed = self(z).picture - F.avg_pool2d(small, SIZE // SKETCH)
+        if self.training:
+            with torch.no_grad():
+                k = frequency(SKETCH, SKETCH).round().long().to(z.device)
+                found = transformed(missed).square().mean((0, 1)) * (SIZE / SKETCH) ** 2
+                mean = torch.stack([found[k == n].mean() for n in range(SKETCH)])
+                self.power.lerp_(mean, FOLLOWED)
+        return missed.square().mean()
 
 
 class Prior(nn.Module):
@@ -101,9 +136,10 @@ class Prior(nn.Module):
 
 
 class Functions(nn.Module):
-    """All networks of ∞-Diff: the denoiser's, the encoder and the prior."""
+    """All networks of ∞-Diff: the denoiser's, the encoder, the sketcher and the prior."""
 
     def __init__(self, config: Config = Config()):
         super().__init__()
         self.config = config
-        self.denoiser, self.encoder, self.prior = Network(config), Encoder(config), Prior(config)
+        self.denoiser, self.encoder = Network(config), Encoder(config)
+        self.sketcher, self.prior = Sketcher(config), Prior(config)

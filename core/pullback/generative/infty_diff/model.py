@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,19 @@ from ...types import Denoiser
 from ..toybox import words
 from ..toybox.model import LEVEL, STILL, camera_tensor, check, warn_unknown
 from ..toybox.model import network as toybox_network
-from ..toybox.network import ANY
+from ..toybox.network import ANY, Toybox
 from ..weights import expect, format_of, read
 from .autoencoder import Functions
-from .denoiser import SHRINK, SIZE, denoise, expected
+from .coarse import SIZE
+from .denoiser import SHRINK, denoise
 from .mollifier import STD, WIENER_NOISE
 from .network import Condition, Config
 from .points import Points
 
 WEIGHTS = Path(__file__).with_name("infty.safetensors")
 NAME = "infty-diff"
-FORMAT = "pullback-infty-diff-1"
+FAMILY = "pullback-infty-diff-"
+FORMAT = FAMILY + "2"
 """The `format` of files of weights."""
 LOW, TOP = 0.03, 80.0
 """Lowest and highest noise level of samples, on a picture of `SIZE` pixels."""
@@ -55,7 +58,7 @@ class InftyDiffModel:
         device: Where it runs.
         std: Standard deviation of the mollifier in pixels.
         inverse: The noise-to-signal ratio of the Wiener inverse.
-        shrink: The part of the noise that the network is assumed to leave (`denoiser.smooth_estimate`).
+        shrink: The part of the noise that the network is assumed to leave (`denoiser.added`).
     """
 
     functions: Functions
@@ -80,8 +83,9 @@ class InftyDiffModel:
         return LOW, TOP * max(1.0, min(height, width) / SIZE)
 
     def denoiser(
-        self, prompt: str, negative: str = "", guidance: float = 3.0, latent: Tensor | None = None, still: bool = True
-    ) -> Denoiser:
+        self, prompt: str, negative: str = "", guidance: float = 3.0, latent: Tensor | None = None, still: bool = True,
+        coarse: Tensor | None = None,
+    ) -> Denoiser:  # fmt: skip
         """Return the denoiser D(x, sigma, view) for a prompt; its estimates are clamped to [-1, 1].
 
         Args:
@@ -90,6 +94,7 @@ class InftyDiffModel:
             guidance: 0 is unconditional, 1 is conditional, and larger values exaggerate (`guidance.py`).
             latent: The latent z (1, latent) of `encode` or `sample_latent`, or None.
             still: Whether objects without a view are seen from `STILL`. Otherwise their camera is unknown, as for given pictures.
+            coarse: What the clean picture looks like to toybox, `coarse.reduced`, if that is known: it needs no estimate then.
 
         Raises:
             ValueError: If the model knows no word of a prompt that is not empty.
@@ -97,11 +102,13 @@ class InftyDiffModel:
         warn_unknown(negative)
         said = check(prompt) if prompt.strip() else ""
         camera = UNSEEN if not (said and still) else LEVEL if words.is_landscape(said) else STILL
-        avoided = self._branch(negative, camera, "negative prompt", None)
-        d = guided(self._branch(said, camera, "prompt", latent), avoided, guidance)
+        avoided = self._branch(negative, camera, "negative prompt", None, coarse)
+        d = guided(self._branch(said, camera, "prompt", latent, coarse), avoided, guidance)
         return lambda x, sigma, cond: d(x, sigma, cond).clamp(-1, 1)
 
-    def _branch(self, prompt: str, default: tuple[float, float, float], name: str, latent: Tensor | None) -> Denoiser:
+    def _branch(
+        self, prompt: str, default: tuple[float, float, float], name: str, latent: Tensor | None, coarse: Tensor | None
+    ) -> Denoiser:
         numbers = torch.tensor([words.encode(prompt, name)], device=self.device)
         known: dict[tuple[float, ...], Condition] = {}
 
@@ -113,23 +120,40 @@ class InftyDiffModel:
             key = (*camera.flatten().tolist(), *lit.tolist())
             if key not in known:
                 known.clear()
-                known[key] = self.condition(numbers.expand(batch, -1), camera, lit)
+                given = self.condition(numbers.expand(batch, -1), camera, lit, latent)
+                if coarse is not None and given.toybox:
+                    given = replace(given, toybox=lambda small, level: coarse.to(small).expand_as(small), sketch=None)
+                known[key] = given
             z = torch.zeros(1, self.functions.config.latent) if latent is None else latent
             level = torch.as_tensor(sigma, dtype=torch.float32).expand(batch).to(self.device)
-            given = x.float().to(self.device)
             z = z.to(self.device).expand(batch, -1)
             return denoise(
-                self.functions.denoiser, given, level, known[key], z, self.std, self.inverse, self.shrink
+                self.functions.denoiser,
+                x.float().to(self.device),
+                level,
+                known[key],
+                z,
+                self.std,
+                self.inverse,
+                self.shrink,
             ).to(x)
 
         return d
 
-    def condition(self, numbers: Tensor, cameras: Tensor, lit: Tensor) -> Condition:
-        """Return the condition for word numbers (B, LENGTH), cameras (B, 3) and light (B,), as in `network.Condition`."""
-        picture = None
+    def condition(self, numbers: Tensor, cameras: Tensor, lit: Tensor, latent: Tensor | None = None) -> Condition:
+        """Return the condition for word numbers (B, LENGTH), cameras (B, 3) and light (B,), as in `network.Condition`.
+
+        Args:
+            numbers, cameras, lit: As there.
+            latent: The latent z (1, latent) or (B, latent), or None.
+        """
+        coarse = sketch = None
         if self.functions.config.toybox:
-            picture = expected(toybox_network(device=self.device), numbers, cameras, lit)
-        return Condition(numbers, cameras, lit, picture)
+            coarse = toybox_under(toybox_network(device=self.device), numbers, cameras, lit)
+        if latent is not None:
+            with torch.no_grad():
+                sketch = self.functions.sketcher(latent.to(self.device).expand(len(numbers), -1))
+        return Condition(numbers, cameras, lit, coarse, sketch)
 
     @torch.no_grad()
     def encode(self, pictures: Tensor, seed: int = 0) -> Tensor:
@@ -155,6 +179,13 @@ class InftyDiffModel:
         """Convert signals (B, channels, h, w) to display RGB or premultiplied RGBA in [0, 1]."""
         shown = (signal.float() / 2 + 0.5).clamp(0, 1)
         return torch.cat([torch.minimum(shown[:, :3], shown[:, 3:]), shown[:, 3:]], 1) if shown.shape[1] == 4 else shown
+
+
+def toybox_under(net: Toybox, numbers: Tensor, cameras: Tensor, lit: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return toybox's denoiser D(x, sigma) under a condition; the arguments after the network are those of `Condition`."""
+    with torch.no_grad():
+        context = net.encode(numbers)
+    return lambda x, sigma: net(x, sigma.float(), context, cameras, lit).to(x)
 
 
 def mixed(first: Tensor, second: Tensor, share: float) -> Tensor:
@@ -204,8 +235,8 @@ def load_model(path: Path = WEIGHTS, device: str = "cpu", name: str = "") -> Inf
 
 
 def is_named(name: str) -> bool:
-    """Return whether a name is that of the package's model, or of a file of this format."""
-    return name == NAME or format_of(Path(name).expanduser()) == FORMAT
+    """Return whether a name is that of the package's model, or of a file of this format or an earlier one."""
+    return name == NAME or format_of(Path(name).expanduser()).startswith(FAMILY)
 
 
 def named(name: str, device: str = "cpu") -> InftyDiffModel:

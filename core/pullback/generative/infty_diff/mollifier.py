@@ -48,9 +48,23 @@ def wiener(y: Tensor, std: float = STD, noise: float = WIENER_NOISE) -> Tensor:
 
 def filtered(x: Tensor, factors: Tensor) -> Tensor:
     """Multiply the cosine transform of pictures x (..., H, W) by factors (..., H, W)."""
-    rows, columns = (_cosines(n, x.dtype, str(x.device)) for n in x.shape[-2:])
+    rows, columns = (cosines(n, x.dtype, str(x.device)) for n in x.shape[-2:])
     with torch.autocast(x.device.type, enabled=False):
-        return rows.mT @ ((rows @ x @ columns.mT) * factors.to(x)) @ columns
+        return rows.mT @ (transformed(x) * factors.to(x)) @ columns
+
+
+def transformed(x: Tensor) -> Tensor:
+    """Return the orthonormal cosine transform of pictures x (..., H, W)."""
+    rows, columns = (cosines(n, x.dtype, str(x.device)) for n in x.shape[-2:])
+    with torch.autocast(x.device.type, enabled=False):
+        return rows @ x @ columns.mT
+
+
+def frequency(height: int, width: int) -> Tensor:
+    """Return the length of every frequency in waves per half of the shorter side, (H, W) in float64."""
+    short = min(height, width)
+    down, right = (torch.arange(n, dtype=torch.float64) * short / n for n in (height, width))
+    return (down[:, None] ** 2 + right**2).sqrt()
 
 
 def response(height: int, width: int, std: float = STD) -> Tensor:
@@ -65,8 +79,8 @@ def _decay(n: int, std: float) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 @torch.inference_mode(False)  # a later call may need gradients
-def _cosines(n: int, dtype: torch.dtype, device: str) -> Tensor:
-    """The orthonormal DCT-II, (frequency, place)."""
+def cosines(n: int, dtype: torch.dtype, device: str) -> Tensor:
+    """Return the orthonormal DCT-II of n values, (frequency, place)."""
     k, i = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(n, dtype=torch.float64)
     matrix = torch.cos(math.pi / n * (i + 0.5) * k) * math.sqrt(2 / n)
     matrix[0] /= math.sqrt(2)
@@ -77,5 +91,5 @@ def _cosines(n: int, dtype: torch.dtype, device: str) -> Tensor:
 @torch.inference_mode(False)
 def _smoothing(n: int, std: float, dtype: torch.dtype, device: str) -> Tensor:
     """T along an axis of n pixels, (n, n)."""
-    cosines = _cosines(n, torch.float64, "cpu")
-    return (cosines.mT @ (_decay(n, std)[:, None] * cosines)).to(device, dtype)
+    basis = cosines(n, torch.float64, "cpu")
+    return (basis.mT @ (_decay(n, std)[:, None] * basis)).to(device, dtype)

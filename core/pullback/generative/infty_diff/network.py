@@ -5,13 +5,13 @@ operator (`operator.py`) work at the points; the U-Net works on a grid of `GRID`
 values are gathered from the nearest points, and from which they are scattered back bilinearly. The condition c (noise level,
 size, density, words, camera, light, and the latent z) scales and shifts all norms.
 
-The network of the package grew around toybox: its U-Net began as toybox's, the transformer in the middle still is toybox's, and
-the U-Net also gets the picture that toybox's template expects for the words and the camera.
+The network of the package corrects toybox's estimates (`denoiser.py`), so its U-Net has little left to do and is small.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,17 +19,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..toybox.model import network as toybox_network
-from ..toybox.network import VIEW, Block, Residual, Toybox, Words, camera_features
+from ..toybox.network import VIEW, Block, Residual, Words, camera_features, stretched
 from .operator import Neighbours, SparseOperator
 from .points import Points, gathered, scattered
 
-LAYERS = 6
-"""Channels of the template's picture: premultiplied RGBA in [-1, 1], and where the main paint and the accent are."""
 GRID = 32
 """Cells of the U-Net's grid along the shorter side."""
 WIDTHS = 48, 96, 192
 """Channels of the U-Net at the resolution of its grid, at a half and at a quarter of it, as in toybox."""
+SKETCH = 16
+"""Side in pixels of the mean picture of a latent."""
 FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH]
 FEW = 256
 """The most cells between which attention is written out."""
@@ -44,9 +43,8 @@ class Config:
         point_channels: Channels at the points.
         blocks: Sparse blocks before the U-Net, and as many after it.
         latent: Width of the latent z.
-        toybox: Whether toybox's transformer and template, as they are, are a part of the network. Otherwise it has a transformer
-            of its own and no template.
-        depth: Blocks of a transformer of its own.
+        toybox: Whether toybox's estimate is the first one, which the network corrects.
+        depth: Blocks of the transformer in the middle of the U-Net.
     """
 
     channels: int = 4
@@ -58,6 +56,30 @@ class Config:
 
 
 @dataclass(frozen=True)
+class Sketch:
+    """What a latent z says of a picture.
+
+    Args:
+        picture: The mean picture, (B, channels, SKETCH, SKETCH).
+        power: The power of the differences from it at whole frequencies, from 0 to SKETCH - 1 waves per half picture, for cosine
+            transforms of 64 x 64 pixels.
+    """
+
+    picture: Tensor
+    power: Tensor
+
+    def detached(self) -> Sketch:
+        """Return the same without gradients."""
+        return Sketch(self.picture.detach(), self.power.detach())
+
+    def power_at(self, k: Tensor) -> Tensor:
+        """Return the power at any frequencies, interpolated between whole ones."""
+        known, at = self.power.to(k).log(), k.clamp(max=SKETCH - 1)
+        lower = at.floor().long().clamp(max=SKETCH - 2)
+        return torch.exp(torch.lerp(known[lower], known[lower + 1], at - lower))
+
+
+@dataclass(frozen=True)
 class Condition:
     """What a picture is conditioned on.
 
@@ -65,13 +87,16 @@ class Condition:
         words: Toybox's word numbers, (B, LENGTH).
         cameras: Azimuth and elevation in radians, and the kind of view, (B, 3), as toybox has them.
         lit: 1 for light and shadow, else 0, (B,).
-        expected: The template's picture (B, LAYERS, h, w), if the network takes one.
+        toybox: Toybox's denoiser D(x, sigma) of pictures (B, 4, h, w) for these words, cameras and light, if its estimate is
+            the first one.
+        sketch: What the latent says, if there is one.
     """
 
     words: Tensor
     cameras: Tensor
     lit: Tensor
-    expected: Tensor | None = None
+    toybox: Callable[[Tensor, Tensor], Tensor] | None = None
+    sketch: Sketch | None = None
 
 
 class Modulated(nn.Module):
@@ -103,7 +128,7 @@ class SparseBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """The U-Net on the grid, (B, WIDTHS[0], h, w) to the same: toybox without the convolutions at its finest resolution."""
+    """The U-Net on the grid, (B, WIDTHS[0], h, w) to the same, with a transformer in the middle."""
 
     def __init__(self, config: Config):
         super().__init__()
@@ -111,7 +136,7 @@ class UNet(nn.Module):
         self.enter = nn.ModuleList(Residual(n, d) for n in (a, b))
         self.down = nn.ModuleList(nn.Conv2d(n, m, 4, 2, 1) for n, m in ((a, b), (b, d)))
         self.position = nn.Parameter(0.02 * torch.randn(1, (GRID // 4) ** 2, d))
-        self.blocks = None if config.toybox else nn.ModuleList(Block(d) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(Block(d) for _ in range(config.depth))
         self.up = nn.ModuleList(nn.Conv2d(n, 4 * m, 1) for n, m in ((d, b), (b, a)))
         self.leave = nn.ModuleList(Residual(n, d) for n in (b, a))
 
@@ -121,24 +146,16 @@ class UNet(nn.Module):
             skips.append(enter(h, c))
             h = down(F.silu(skips[-1]))
         size = h.shape[-2:]
-        tokens = h.flatten(2).transpose(1, 2) + self._position(*size)
+        tokens = h.flatten(2).transpose(1, 2) + stretched(self.position, *size)
         # The fused kernel's gradient is slow on CPUs, and so few tokens do not need it.
         with sdpa_kernel([SDPBackend.MATH] if tokens.shape[1] <= FEW else FUSED):
-            for block in toybox_network(device=str(h.device)).blocks if self.blocks is None else self.blocks:
+            for block in self.blocks:
                 tokens = block(tokens, c)
         h = F.layer_norm(tokens, tokens.shape[-1:]).transpose(1, 2).unflatten(2, size)
         h = h.contiguous(memory_format=torch.channels_last)
         for up, leave in zip(self.up, self.leave, strict=True):
             h = leave(F.pixel_shuffle(up(h), 2) + skips.pop(), c)
         return h
-
-    def _position(self, rows: int, columns: int) -> Tensor:
-        """The encodings of the cells' places, (1, rows columns, width)."""
-        cells = GRID // 4
-        if (rows, columns) == (cells, cells):
-            return self.position
-        square = self.position.transpose(1, 2).unflatten(2, (cells, cells))
-        return F.interpolate(square, (rows, columns), mode="bilinear").flatten(2).transpose(1, 2)
 
 
 class Conditioner(nn.Module):
@@ -187,9 +204,9 @@ class Network(nn.Module):
         self.config = config
         n, a, d = config.point_channels, WIDTHS[0], WIDTHS[2]
         self.conditioner = Conditioner(config)
-        self.enter = nn.Linear(config.channels * (1 + config.toybox), n)
+        self.enter = nn.Linear(2 * config.channels, n)
         self.before = nn.ModuleList(SparseBlock(n, d) for _ in range(config.blocks))
-        self.gather = nn.Conv2d(n + LAYERS * config.toybox, a, 3, padding=1)
+        self.gather = nn.Conv2d(n, a, 3, padding=1)
         self.unet = UNet(config)
         self.scatter = nn.Linear(a, n)
         self.joins = nn.ModuleList(nn.Linear(2 * n, n) for _ in range(config.blocks))
@@ -202,8 +219,8 @@ class Network(nn.Module):
         """Evaluate the network.
 
         Args:
-            values: Values of unit variance at the points, (B, P, channels); with toybox, those of the noisy picture and of its
-                difference from the template's, (B, P, 2 channels).
+            values: Values at the points, (B, P, 2 channels): the smoothed first estimate, and what differs from it in units of
+                its standard deviation.
             level: A quarter of the logarithm of the noise level on a picture of 64 pixels, (B,).
             points: The points.
             given: The condition.
@@ -219,31 +236,8 @@ class Network(nn.Module):
             x = block(x, c, near)
             skips.append(x)
         grid = gathered(x, points.nearest(rows, columns), rows, columns)
-        if self.config.toybox:
-            assert given.expected is not None
-            grid = torch.cat([grid, fitted(given.expected, rows, columns).to(grid)], 1)
         grid = self.unet(self.gather(grid.contiguous(memory_format=torch.channels_last)), c)
         x = self.scatter(scattered(grid.float(), points))
         for join, block in zip(self.joins, self.after, strict=True):
             x = block(join(torch.cat([x, skips.pop()], -1)), c, near)
         return self.leave(x)
-
-    def adopt(self, toybox: Toybox, copied: bool = True) -> list[nn.Parameter]:
-        """Take over toybox's weights of the condition and of the U-Net if `copied`, and return these parameters."""
-        pairs = [(getattr(self.conditioner, name), getattr(toybox, name)) for name in ("words", "time", "view", "text")]
-        for name, part in (("enter", slice(0, 2)), ("down", slice(1, 3)), ("up", slice(0, 2)), ("leave", slice(0, 2))):
-            pairs += zip(getattr(self.unet, name), getattr(toybox, name)[part], strict=True)
-        if copied:
-            for ours, theirs in pairs:
-                ours.load_state_dict(theirs.state_dict())
-            self.unet.position.data.copy_(toybox.position)
-        return [*(p for ours, _ in pairs for p in ours.parameters()), self.unet.position]
-
-
-def fitted(square: Tensor, rows: int, columns: int) -> Tensor:
-    """Centre a square picture on a grid; beyond it, its edge goes on."""
-    side = min(rows, columns)
-    if square.shape[-1] != side:
-        square = F.interpolate(square, (side, side), mode="bilinear")
-    top, left = (rows - side) // 2, (columns - side) // 2
-    return F.pad(square, (left, columns - side - left, top, rows - side - top), mode="replicate")

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ...schedules import log_linear
-from .denoiser import SHRINK, SIZE, smooth_estimate
+from .coarse import SIZE
+from .denoiser import SHRINK, added
 from .model import LOW, TOP
 from .mollifier import STD, WIENER_NOISE, mollify, wiener
 from .network import Condition, Network
@@ -37,6 +38,8 @@ def sampled_mollified(
     sigmas = levels(height, width, steps).tolist()
     y = mollify(sigmas[0] * noise, std)
     for sigma, lower in zip(sigmas[:-1], sigmas[1:], strict=True):
-        clean = smooth_estimate(network, y, torch.full((len(y),), sigma).to(y), given, z, std, shrink)
+        level = torch.full((len(y),), sigma).to(y)
+        b, more = added(network, wiener(y, std, 0.0), level, given, z, std, shrink)
+        clean = mollify(b, std) + more
         y = clean + lower / sigma * (y - clean)
     return wiener(y, std, inverse).clamp(-1, 1)

@@ -19,14 +19,17 @@ from ...samplers import ddim_step
 from ...schedules import log_linear, repaint
 from ...solvers import GaussNewton
 from ...types import Denoiser
+from .coarse import reduced
 from .model import InftyDiffModel, check_size, mixed
 from .sizes import signal_of
 
 SCALES = 2, 4, 8
 MOST_PIXELS = 1 << 22
 """The largest number of pixels of a result."""
-BEGIN = 0.15
+BEGIN = 0.5
 """The noise level at which super-resolution starts, per factor of scaling."""
+FEW = 2
+"""Noise levels of super-resolution by default. More of them make details bolder, but less true."""
 JUMP, REPEATS = 3, 2
 """RePaint's jumps back in time, and how often each part is walked (Lugmayr et al. 2022)."""
 
@@ -40,13 +43,13 @@ def _silent(done: int, total: int) -> None:
 
 def upscaled(
     model: InftyDiffModel, picture: np.ndarray, scale: int, prompt: str = "", guidance: float = 1.0, seed: int = 0,
-    steps: int = 15, tick: Tick = _silent,
+    steps: int = FEW, tick: Tick = _silent,
 ) -> Tensor:  # fmt: skip
     """Enlarge a picture.
 
-    Sampling starts from the bicubic enlargement under noise. The latent z of the small picture is a condition, and at every step
-    the estimate's means over `scale` x `scale` pixels are set to the given pixels, which decides everything but the detail
-    (Wang et al. 2023, DDNM).
+    Sampling starts from the bicubic enlargement under noise. The latent z of the small picture is a condition, what toybox would
+    see of the large one is known, and at every step the estimate's means over `scale` x `scale` pixels are set to the given
+    pixels, which decides everything but the detail (Wang et al. 2023, DDNM).
 
     Args:
         model: The model.
@@ -55,7 +58,7 @@ def upscaled(
         prompt: What the picture shows, if known.
         guidance: How strictly to follow the prompt.
         seed: Seed of the noise.
-        steps: Noise levels to go through.
+        steps: Noise levels to go through. One or two come nearest to the truth; more make bolder details.
         tick: Called after every step.
 
     Returns:
@@ -70,8 +73,9 @@ def upscaled(
     _check(height, width, model)
     small = signal_of(picture)[None]
     opaque = small.shape[1] == 4 and bool((small[:, 3] == 1).all())
-    latent = model.encode(interpolate(small, (height, width), mode="nearest"))
-    d = model.denoiser(prompt, "", guidance if prompt.strip() else 1.0, latent=latent, still=False)
+    means = interpolate(small, (height, width), mode="nearest")
+    latent, coarse = model.encode(means), reduced(means)
+    d = model.denoiser(prompt, "", guidance if prompt.strip() else 1.0, latent=latent, still=False, coarse=coarse)
     random = Generator().manual_seed(seed)
     sigmas = log_linear(steps, 0.01, BEGIN * scale).tolist()
     x = interpolate(small, (height, width), mode="bicubic", align_corners=False).clamp(-1, 1)

@@ -177,7 +177,7 @@ def expected(layers: Tensor, palette: Tensor, x: Tensor, sigma: Tensor) -> Tenso
     Args:
         layers: The template's layers, (B, LAYERS, 32, 32).
         palette: The colourings, (B, LENGTH, PALETTE), see `palettes`.
-        x: The noisy picture x0 + sigma eps, (B, 4, 64, 64).
+        x: The noisy picture x0 + sigma eps, (B, 4, 64, 64), or a longer one, of which the square in the middle counts.
         sigma: The noise level, (B,).
 
     Returns:
@@ -186,7 +186,8 @@ def expected(layers: Tensor, palette: Tensor, x: Tensor, sigma: Tensor) -> Tenso
     weight, main, accent = palette.split((1, 3, 3), -1)
     layers = layers.float()
     pictures = painted(layers[:, None], main, accent)
-    distance = (F.avg_pool2d(x, 2)[:, None] - pictures).square().sum((2, 3, 4))
+    top, left = ((side - 64) // 2 for side in x.shape[-2:])
+    distance = (F.avg_pool2d(x[..., top : top + 64, left : left + 64], 2)[:, None] - pictures).square().sum((2, 3, 4))
     variance = (sigma / 2) ** 2 + SPREAD**2
     likely = torch.softmax(weight[..., 0].log() - distance / (2 * variance[:, None]), 1)
     return (likely[:, :, None, None, None] * pictures).sum(1)
@@ -239,23 +240,29 @@ class Toybox(nn.Module):
         return F.silu(time + view + self.text(context.sum(1)))
 
     def predict(self, x: Tensor, c_noise: Tensor, context: Tensor, camera: Tensor, lit: Tensor) -> Tensor:
-        """Evaluate the network in EDM's scaling: x (B, 4, 64, 64) has unit variance, and c_noise (B,) is ln(sigma) / 4."""
+        """Evaluate the network in EDM's scaling: x (B, 4, 64, 64) has unit variance, and c_noise (B,) is ln(sigma) / 4.
+
+        One side of x may be longer, by a multiple of 8: the template's picture is then in the middle and goes on at its edge, and
+        the encodings of places are stretched.
+        """
         width = self.position.shape[-1]
         words, template_words, palette = context.split((width, width, PALETTE), -1)
         sigma = torch.exp(4 * c_noise)
         scale = (sigma**2 + SIGMA_DATA**2).sqrt()[:, None, None, None]
         template = expected(self.template(template_words, camera, lit), palette, x * scale, sigma)
         c = self.condition(c_noise, words, camera, lit)
-        x = torch.cat([x, F.interpolate(template, scale_factor=2.0, mode="bilinear")], 1)
+        x = torch.cat([x, widened(F.interpolate(template, scale_factor=2.0, mode="bilinear"), *x.shape[-2:])], 1)
         h = self.stem(x.to(memory_format=torch.channels_last))
         skips = [h]
         for down, enter in zip(self.down[:2], self.enter, strict=True):
             h = enter(down(F.silu(h)), c)
             skips.append(h)
-        tokens = self.down[2](F.silu(h)).flatten(2).transpose(1, 2) + self.position
+        h = self.down[2](F.silu(h))
+        size = h.shape[-2:]
+        tokens = h.flatten(2).transpose(1, 2) + stretched(self.position, *size)
         for block in self.blocks:
             tokens = block(tokens, c)
-        h = F.layer_norm(tokens, tokens.shape[-1:]).transpose(1, 2).unflatten(2, (8, 8))
+        h = F.layer_norm(tokens, tokens.shape[-1:]).transpose(1, 2).unflatten(2, size)
         h = h.contiguous(memory_format=torch.channels_last)
         for up, leave in zip(self.up, self.leave, strict=True):
             h = leave(F.pixel_shuffle(up(h), 2) + skips.pop(), c)
@@ -265,6 +272,22 @@ class Toybox(nn.Module):
         """Return x0_hat (B, 4, 64, 64) for noisy pictures; `words` are word numbers (B, LENGTH) or an encoded context."""
         context = words if words.is_floating_point() else self.encode(words)
         return edm(lambda x, t, c: self.predict(x, t, *c), SIGMA_DATA)(x, sigma, (context, camera, lit))
+
+
+def stretched(position: Tensor, rows: int, columns: int) -> Tensor:
+    """Return encodings of 8 x 8 places (1, 64, width) for another number of places, (1, rows columns, width)."""
+    if (rows, columns) == (8, 8):
+        return position
+    square = position.transpose(1, 2).unflatten(2, (8, 8))
+    return F.interpolate(square, (rows, columns), mode="bilinear").flatten(2).transpose(1, 2)
+
+
+def widened(square: Tensor, rows: int, columns: int) -> Tensor:
+    """Return a square picture in the middle of a longer one; beyond it, its edge goes on."""
+    down, right = rows - square.shape[-2], columns - square.shape[-1]
+    if not (down or right):
+        return square
+    return F.pad(square, (right // 2, right - right // 2, down // 2, down - down // 2), mode="replicate")
 
 
 def encode(words: Words, shapes: Words, numbers: Tensor) -> Tensor:
