@@ -3,8 +3,8 @@
 The network estimates pictures, so that ComfyUI's scaling of inputs and outputs is the identity (`Sampling`). A noise level of
 ComfyUI is that of a picture of 64 pixels, and its samplers see larger noisy pictures divided by `signals.spread` (`Base`, `Net`).
 
-The CLIP's conditioning is the encoded prompt (B, LENGTH, width). Its pooled output (B, 1 + LENGTH) is 1 for a landscape, 0 for an
-object or `NO_WORDS`, followed by the indices of its words, from which comes the picture that toybox's template expects.
+The CLIP's conditioning is the encoded prompt (B, LENGTH, width), followed by toybox's encoding of it where the network corrects
+toybox's estimates. Its pooled output (B, 1) is 1 for a landscape, 0 for an object, or `NO_WORDS`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ import comfy.supported_models_base
 import torch
 from torch import Tensor, nn
 
-from ..core.pullback.generative.infty_diff.denoiser import denoise, expected
+from ..core.pullback.generative.infty_diff.denoiser import denoise
 from ..core.pullback.generative.infty_diff.model import LOW, TOP, InftyDiffModel, check_size
 from ..core.pullback.generative.infty_diff.network import WIDTHS, Condition
 from ..core.pullback.generative.toybox import words
 from ..core.pullback.generative.toybox.model import camera_tensor
 from ..core.pullback.generative.toybox.model import network as toybox
-from ..core.pullback.generative.toybox.network import ORBIT
-from .builtin import NO_WORDS, Pixels, WordEncoder, WordNumbers, clip_of, hosted, indices_and_weights, model_of, vae_of
+from ..core.pullback.generative.toybox.network import ORBIT, PALETTE
+from ..core.pullback.generative.toybox.network import Config as ToyboxConfig
+from ..core.pullback.generative.toybox.network import encode as encoded
+from .builtin import NO_WORDS, Pixels, WordEncoder, clip_of, hosted, indices_and_weights, model_of, vae_of
 from .signals import CAMERA, UNSEEN, FunctionFormat, spread
 
 
@@ -40,19 +42,21 @@ class Net(nn.Module):
         self.std, self.inverse, self.shrink = model.std, model.inverse, model.shrink
         self.config, self.network = model.functions.config, copy.deepcopy(model.functions.denoiser)
         self.network.conditioner.words = nn.Identity()  # they are the CLIP
-        if self.config.toybox:
-            self.network.unet.blocks = copy.deepcopy(toybox().blocks)
-        hosted(self.network, operations)
+        self.toybox = copy.deepcopy(toybox()) if self.config.toybox else None
+        if self.toybox:
+            del self.toybox.words, self.toybox.template.words
+        hosted(self, operations)
         self.to(device)
 
     def forward(
         self, x: Tensor, t: Tensor, context: Tensor | None = None, control: Any = None,
-        transformer_options: dict[str, Any] | None = None, numbers: Tensor | None = None, **_: Any,
+        transformer_options: dict[str, Any] | None = None, **_: Any,
     ) -> Tensor:  # fmt: skip
         """Return the estimate of x0 for x (B, C, H, W) and t (B,) = ln(sigma) / 4, both divided by `spread`."""
         height, width = x.shape[-2:]
         check_size(height, width, self.name)
-        if context is None or numbers is None or context.shape[-1] != WIDTHS[2]:
+        width_of_words = WIDTHS[2] + (ToyboxConfig().context if self.toybox else 0)
+        if context is None or context.shape[-1] != width_of_words:
             raise ValueError(
                 f"{self.name} was given another model's conditioning: encode the prompt with Load Function Model's CLIP"
             )
@@ -61,21 +65,12 @@ class Net(nn.Module):
         camera = camera.repeat(len(x) // len(camera), 1)
         seen = not options.get(UNSEEN, CAMERA not in options)
         lit = torch.where((camera[:, 2] == ORBIT) & seen, 0.0, 1.0).to(x)
-        picture = None
-        if self.config.toybox:
-            rows = zip(numbers.round().long().tolist(), camera.tolist(), lit.tolist(), strict=True)
-            picture = torch.cat([_template(tuple(number), tuple(view), light) for number, view, light in rows]).to(x)
-        given = Condition(context.to(x), camera, lit, picture)
+        words, toyboxs = context.to(x).tensor_split((WIDTHS[2],), -1)
+        coarse = (lambda small, level: self.toybox(small, level.to(x), toyboxs, camera, lit)) if self.toybox else None
+        given = Condition(words, camera, lit, coarse)
         times, z = spread(height, width), x.new_zeros(len(x), self.config.latent)
         sigma = times * torch.exp(4 * t.to(x))
         return denoise(self.network, times * x, sigma, given, z, self.std, self.inverse, self.shrink) / times
-
-
-@functools.lru_cache(maxsize=64)
-@torch.inference_mode(False)  # a later call may need gradients
-def _template(numbers: tuple[int, ...], camera: tuple[float, ...], lit: float) -> Tensor:
-    """Return the picture that toybox's template expects, (1, LAYERS, h, w) on the CPU."""
-    return expected(toybox(), torch.tensor([numbers]), torch.tensor([camera]), torch.tensor([lit]))
 
 
 class Sampling(comfy.model_sampling.ModelSamplingContinuousEDM, comfy.model_sampling.EPS):
@@ -88,7 +83,7 @@ class Sampling(comfy.model_sampling.ModelSamplingContinuousEDM, comfy.model_samp
         return model_output
 
 
-class Base(WordNumbers, comfy.model_base.BaseModel):
+class Base(comfy.model_base.BaseModel):
     """∞-Diff with the noise levels of `Sampling`. Samplers see latents divided by `spread`."""
 
     def __init__(self, config: Any, device: Any = None, *, model: InftyDiffModel):
@@ -121,18 +116,27 @@ class Encoder(WordEncoder):
     def __init__(self, model: InftyDiffModel, dtype: Any = None, device: Any = None, model_options: Any = None):
         super().__init__()
         self.words = copy.deepcopy(model.functions.denoiser.conditioner.words)
+        whole = copy.deepcopy(toybox()) if model.functions.config.toybox else None
+        self.toyboxs = nn.ModuleList([whole.words, whole.template.words] if whole else [])
         self.dtypes = {torch.float32}
         self.to(device)
 
     @torch.no_grad()
     def encode_token_weights(self, tokens: dict[str, list[list[tuple[int, float]]]]) -> tuple[Tensor, Tensor]:
-        """Return the encoded prompts (B, LENGTH, width) and the pooled output (B, 1 + LENGTH) described above."""
+        """Return the encoded prompts (B, LENGTH, width) and the pooled output (B, 1) described above.
+
+        Weights scale the encodings of the words, but not toybox's palette, the last PALETTE values.
+        """
         indices, strength, level = indices_and_weights(tokens, self.words.position.device)
         context = self.words(indices) * strength[..., None]
+        if self.toyboxs:
+            theirs = encoded(*self.toyboxs, indices)
+            theirs[..., :-PALETTE] *= strength[..., None]
+            context = torch.cat([context, theirs], -1)
         target = comfy.model_management.intermediate_device()
         nothing = indices == torch.tensor(words.encode("")).to(indices)
         kind = torch.where(nothing.all(1), NO_WORDS, torch.tensor(level).to(indices).float())
-        return context.float().to(target), torch.cat([kind[:, None], indices.float()], 1).to(target)
+        return context.float().to(target), kind[:, None].to(target)
 
 
 class Pictures(Pixels):

@@ -98,7 +98,7 @@ class UpscaleInftyDiff(io.ComfyNode):
                 io.Combo.Input("scale", options=list(SCALES), default="4", tooltip="How many times as wide and as high."),
                 io.String.Input("prompt", default="", tooltip=f"What the pictures show, or nothing. {WORDS}"),
                 schema.seed("Another seed draws other details."),
-                schema.steps(15),
+                schema.steps(2, "Noise levels to go through. More make the details bolder, but less true."),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The larger pictures.")],
         )  # fmt: skip

@@ -74,11 +74,9 @@ def seed(tooltip: str = "The same seed gives the same result on the same machine
     return io.Int.Input("seed", default=0, min=0, max=MAX_SEED, control_after_generate=True, tooltip=tooltip)
 
 
-def steps(default: int = 30) -> io.Input:
+def steps(default: int = 30, tooltip: str = "Noise levels to go through: more is finer and slower.") -> io.Input:
     """Return the input of the number of noise levels."""
-    return io.Int.Input(
-        "steps", default=default, min=1, max=1000, tooltip="Noise levels to go through: more is finer and slower."
-    )
+    return io.Int.Input("steps", default=default, min=1, max=1000, tooltip=tooltip)
 
 
 def cfg(default: float = 2.0) -> io.Input:

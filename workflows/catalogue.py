@@ -614,7 +614,7 @@ Press **Run**: ∞-Diff draws a picture of 64 pixels, enlarges it four times, an
     )  # fmt: skip
     g.column()
     told = {"model": "infty-diff", "prompt": text}
-    large = g.add("PullbackUpscaleInftyDiff", image=small, **told, scale="4", seed=0, steps=15, box=(260, 0))
+    large = g.add("PullbackUpscaleInftyDiff", image=small, **told, scale="4", seed=0, steps=2, box=(260, 0))
     filled = g.add("PullbackFillInftyDiff", image=large, mask=hole, **told, seed=1, steps=20, box=(260, 0))
     g.add("PreviewImage", images=small, title="64 pixels", box=(260, 260))
     g.column()

@@ -32,7 +32,7 @@ from .generative.clip.model import load_clip
 from .generative.dpf.model import load_model as load_field_model
 from .generative.infd.decoder import encoded, load_decoder, read_latents
 from .generative.infty_diff import model as infty_diff
-from .generative.infty_diff.uses import filled, upscaled
+from .generative.infty_diff.uses import FEW, filled, upscaled
 from .generative.lmconv.levels import levels_of
 from .generative.lmconv.model import PixelModel
 from .generative.lmconv.model import load_model as load_pixel_model
@@ -431,14 +431,16 @@ def upscale(
     out: Out = Path("upscaled.png"),
     prompt: Annotated[str, typer.Option(help="What the picture shows.")] = "",
     seed: Annotated[int, typer.Option(help="Another seed draws other details.")] = 0,
+    steps: Annotated[int, typer.Option(help="More steps make details bolder, but less true.")] = FEW,
     device: Device = "auto",
 ) -> None:  # fmt: skip
     """Enlarge a picture: its pixels stay as means, and the details are sampled."""
     RUN["seed"].check(seed, _flag("seed"))
+    RUN["steps"].check(steps, _flag("steps"))
     drawing = infty_diff.named(model, device_of(device))
     given = read_picture(picture, drawing.channels)
     with claimed(out, ".png"), _progress("enlarging", transient=False) as tick:
-        made = upscaled(drawing, given, scale, prompt, seed=seed, tick=tick)
+        made = upscaled(drawing, given, scale, prompt, seed=seed, steps=steps, tick=tick)
         if len(made) == 4 and (given[..., 3] == 255).all():
             made = made[:3]
         write_png(out, iter([made]), made.shape[2], made.shape[1])
