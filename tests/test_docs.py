@@ -54,7 +54,7 @@ def _scripts():
 def test_benchmarks_are_there_and_know_their_options(script, options):
     source = (ROOT / script).read_text(encoding="utf-8")
     for option in options:  # as text, or as a parameter that typer makes an option of
-        assert f'"{option}"' in source or re.search(rf"\b{option[2:].replace('-', '_')}: \w+ =", source), option
+        assert f'"{option}"' in source or re.search(rf"\b{option[2:].replace('-', '_')}: [\w |]+ =", source), option
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda p: p.stem)
