@@ -329,7 +329,7 @@ def test_another_package_s_button_appears_and_its_setting_is_used(blender):
     finally:  # the mouse is still over a button that goes
         blender.ask(hear.format([]))
     blender.click("roll_seed")
-    with pytest.raises(AssertionError, match="not to be found"):
+    with pytest.raises(AssertionError, match="not in the sidebar"):
         blender.find("generate_cosines")
 
 
