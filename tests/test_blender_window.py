@@ -511,11 +511,7 @@ def test_toybox_draws_a_mushroom(blender):
     faces = blender.ask("result = len(bpy.data.objects['a red mushroom'].data.polygons)")
     assert 100 < faces <= 20_000
     blender.ask("bpy.data.objects['Cube'].hide_set(True)")  # it stands in the same place
-    blender.ask(
-        "w, a, r = region('WINDOW')\na.spaces[0].shading.color_type = 'TEXTURE'\n"
-        "bpy.context.preferences.view.smooth_view = 0\n"
-        "with bpy.context.temp_override(window=w, area=a, region=r): bpy.ops.view3d.view_selected()"
-    )
+    look_at(blender, "a red chair")
     path = blender.root / "mushroom.png"
     until(lambda: redness(blender.picture(path)) > 0.005, 60, "something red in the viewport")
     photograph(blender, "done", VIEW)
@@ -532,14 +528,20 @@ def test_a_draft_shape_is_drawn_without_a_fit(blender):
     blender.click("draft_shape")
     until_object(blender, "a red chair", 600)
     assert blender.ask("result = len(bpy.data.objects['a red chair'].data.polygons)") > 500
-    blender.ask(
-        "w, a, r = region('WINDOW')\na.spaces[0].shading.color_type = 'TEXTURE'\n"
-        "bpy.context.preferences.view.smooth_view = 0\n"
-        "with bpy.context.temp_override(window=w, area=a, region=r): bpy.ops.view3d.view_selected()"
-    )
+    look_at(blender, "a red chair")
     until(lambda: redness(blender.picture(blender.root / "shape.png")) > 0.005, 60, "something red in the viewport")
     photograph(blender, "shape", VIEW)
     blender.find("nerf_from_shape")
+
+
+def look_at(blender, name: str) -> None:
+    """Select one object, and show it large in the viewport, with its texture."""
+    blender.ask(
+        "w, a, r = region('WINDOW')\na.spaces[0].shading.color_type = 'TEXTURE'\n"
+        "bpy.context.preferences.view.smooth_view = 0\n"
+        f"for o in bpy.data.objects: o.select_set(o.name == {name!r})\n"
+        "with bpy.context.temp_override(window=w, area=a, region=r): bpy.ops.view3d.view_selected()"
+    )
 
 
 def redness(path: Path) -> float:
@@ -606,12 +608,7 @@ def test_six_cameras_with_pictures_become_a_mesh_in_their_midst(blender):
     points = np.array(blender.ask("result = [list(v.co) for v in bpy.data.objects['From Pictures'].data.vertices]"))
     bounds = np.stack([points.min(0), points.max(0)])
     assert np.abs(bounds - true.bounds).max() < 0.02 * np.ptp(true.bounds, axis=0).max()
-    blender.ask(
-        "w, a, r = region('WINDOW')\na.spaces[0].shading.color_type = 'TEXTURE'\n"
-        "bpy.context.preferences.view.smooth_view = 0\n"
-        "for o in bpy.data.objects: o.select_set(o.name == 'From Pictures')\n"
-        "with bpy.context.temp_override(window=w, area=a, region=r): bpy.ops.view3d.view_selected()"
-    )
+    look_at(blender, "From Pictures")
     until(lambda: redness(blender.picture(blender.root / "pictures.png")) > 0.002, 60, "something red in the viewport")
     photograph(blender, "pictures-done", VIEW)
     blender.ask("for c in list(bpy.data.cameras):\n    if c.name.startswith('Eye'): bpy.data.cameras.remove(c)")

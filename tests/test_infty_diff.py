@@ -574,8 +574,8 @@ def test_encoder_and_sketcher_learn_what_a_picture_shows():
         errors.append(float(loss.detach()))
     assert errors[-1] < 0.2 * errors[0]
     assert functions.sketcher.power[0] < before[0]
-    functions.eval().sketcher.error(functions.encoder(points.of(x), points), x)
     after = functions.sketcher.power.clone()
+    functions.eval().sketcher.error(functions.encoder(points.of(x), points), x)
     assert torch.equal(after, functions.sketcher.power)
 
 

@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
 from .mollifier import cosines
+from .points import cells
 
 SIZE = 64
 """The shorter side of toybox's pictures in pixels."""
@@ -25,9 +26,7 @@ SIZE = 64
 
 def coarse_size(height: int, width: int) -> tuple[int, int]:
     """Return height and width of the reduced picture: `SIZE` along the shorter side, multiples of 8."""
-    short = min(height, width)
-    rows, columns = (8 * round(SIZE * side / short / 8) for side in (height, width))
-    return rows, columns
+    return cells(height, width, SIZE)
 
 
 def factor(height: int, width: int) -> float:

@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..toybox.network import VIEW, Block, Residual, Words, camera_features, stretched
 from .operator import Neighbours, SparseOperator
-from .points import Points, gathered, scattered
+from .points import Points, cells, gathered, scattered
 
 GRID = 32
 """Cells of the U-Net's grid along the shorter side."""
@@ -191,9 +191,7 @@ class Conditioner(nn.Module):
 
 def grid_of(points: Points) -> tuple[int, int]:
     """Return rows and columns of the grid for a picture: `GRID` along the shorter side, multiples of 8."""
-    short = min(points.height, points.width)
-    rows, columns = (8 * round(GRID * side / short / 8) for side in (points.height, points.width))
-    return rows, columns
+    return cells(points.height, points.width, GRID)
 
 
 class Network(nn.Module):

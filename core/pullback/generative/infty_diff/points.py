@@ -125,6 +125,13 @@ class Points:
         return chosen[..., 0] * self.width + chosen[..., 1], square
 
 
+def cells(height: int, width: int, side: int) -> tuple[int, int]:
+    """Return rows and columns of a lattice for a picture: `side` along the shorter side, multiples of 8."""
+    short = min(height, width)
+    rows, columns = (8 * round(side * length / short / 8) for length in (height, width))
+    return rows, columns
+
+
 def gathered(values: Tensor, nearest: tuple[Tensor, Tensor], rows: int, columns: int) -> Tensor:
     """Return values at points (B, P, C) on a grid, (B, C, rows, columns), by the weights of `Points.nearest`."""
     position, weight = (each.to(values.device) for each in nearest)
